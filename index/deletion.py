@@ -1,0 +1,176 @@
+"""Deletion: rows first, in one transaction; then the files; the publisher takes the resources away.
+
+What is to be unlinked is written down in that transaction: a crash in between must not bring back, as an
+object without a row, what an operator has deleted.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from peewee import SQL, fn
+
+from index.database import Database
+from index.errors import NotFound
+from index.models import Conflict, Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
+from index.objects import ObjectStore
+from index.rows import Rows
+
+log = structlog.get_logger(__name__)
+
+# Files that are unlinked between two looks at the table, and paths in one statement: below SQLite's limit.
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion came to. `level` is study, series or instance; `bytes` are of the objects."""
+
+    uid: str
+    level: str
+    studies: tuple[str, ...]
+    instances: int
+    bytes: int
+    conflicts: int
+
+
+class Deletion:
+    """Deletes studies, series and instances from rows and objects.
+
+    With `keep_tombstone` a study that is gone keeps what was said of it, so that its resource can say
+    entered-in-error; without, nothing of it stays but its UID and the change feed.
+    """
+
+    def __init__(self, database: Database, objects: ObjectStore, *, keep_tombstone: bool) -> None:
+        self._database = database
+        self._objects = objects
+        self._rows = Rows(database)
+        self._keep_tombstone = keep_tombstone
+
+    def delete(self, uid: str) -> Deleted:
+        """Delete the study, else the series, else the instance of this UID. Raises NotFound, NotKept."""
+        with self._database.writing():
+            deleted = self._study(uid) or self._series(uid) or self._instance(uid)
+            if deleted is None:
+                raise NotFound(f"{uid} is no study, series or instance in the index")
+        log.info(
+            "deleted", uid=uid, level=deleted.level, instances=deleted.instances, conflicts=deleted.conflicts
+        )
+        self.finish()
+        return deleted
+
+    def finish(self) -> int:
+        """Unlink the objects of deleted rows; return how many. A start does it for an earlier process."""
+        done = 0
+        while rows := self._database.rows(
+            RemovedObject.select(RemovedObject.id, RemovedObject.path).limit(BATCH)
+        ):
+            for _, path in rows:
+                self._objects.remove(path)
+            self._objects.sync_folders(path for _, path in rows)
+            with self._database.writing():
+                self._database.execute(
+                    RemovedObject.delete().where(RemovedObject.id.in_([row for row, _ in rows]))
+                )
+            done += len(rows)
+        return done
+
+    def _study(self, uid: str) -> Deleted | None:
+        found = self._database.rows(
+            Study.select(Study.id).where((Study.uid == uid) & (Study.instance_count > 0))
+        )
+        if not found:
+            return None
+        ((study,),) = found
+        series = [
+            row for (row,) in self._database.rows(Series.select(Series.id).where(Series.study == study))
+        ]
+        instances, size = self._remove_series(study, series)
+        return Deleted(uid, "study", (uid,), instances, size, self._drop_conflicts(Conflict.study_uid == uid))
+
+    def _series(self, uid: str) -> Deleted | None:
+        query = Series.select(Series.id, Study.id, Study.uid).join(Study).where(Series.uid == uid)
+        found = self._database.rows(query)
+        if not found:
+            return None
+        removed = [self._remove_series(study, [series]) for series, study, _ in found]
+        conflicts = self._drop_conflicts(Conflict.series_uid == uid)
+        studies = tuple(study_uid for _, _, study_uid in found)
+        return Deleted(
+            uid, "series", studies, sum(n for n, _ in removed), sum(size for _, size in removed), conflicts
+        )
+
+    def _instance(self, uid: str) -> Deleted | None:
+        query = Instance.select(
+            Instance.id, Instance.path, Instance.size, Series.id, Series.instance_count, Study.id, Study.uid
+        )
+        found = self._database.rows(query.join(Series).join(Study).where(Instance.uid == uid))
+        if not found:
+            return None
+        ((instance, path, size, series, others, study, study_uid),) = found
+        if others == 1:
+            self._remove_series(study, [series])
+        else:
+            self._rows.remove(instance)
+            self._database.execute(RemovedObject.insert(path=path))
+        return Deleted(uid, "instance", (study_uid,), 1, size, self._drop_conflicts(Conflict.uid == uid))
+
+    def _remove_series(self, study: int, series: Sequence[int]) -> tuple[int, int]:
+        """Remove the rows of these series of a study; return instances and bytes."""
+        execute, instances, size = self._database.execute, 0, 0
+        for row in series:
+            mine = Instance.series == row
+            ((count, total),) = self._database.rows(
+                Instance.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Instance.size), 0)).where(mine)
+            )
+            votes = self._database.rows(
+                Instance.select(Instance.study_variant, fn.COUNT(SQL("*")))
+                .where(mine)
+                .group_by(Instance.study_variant)
+            )
+            execute(
+                RemovedObject.insert_from(Instance.select(Instance.path).where(mine), [RemovedObject.path])
+            )
+            execute(Instance.delete().where(mine))
+            execute(SeriesVariant.delete().where(SeriesVariant.series == row))
+            execute(Series.delete().where(Series.id == row))
+            self._count_out(votes)
+            instances += count
+            size += int(total)
+        execute(
+            Study.update(
+                instance_count=Study.instance_count - instances,
+                series_count=Study.series_count - len(series),
+                revision=Study.revision + 1,
+            ).where(Study.id == study)
+        )
+        self._withdraw_if_empty(study)
+        return instances, size
+
+    def _count_out(self, votes: Iterable[tuple[int, int]]) -> None:
+        for variant, count in votes:
+            self._database.execute(
+                StudyVariant.update(instance_count=StudyVariant.instance_count - count).where(
+                    StudyVariant.id == variant
+                )
+            )
+
+    def _withdraw_if_empty(self, study: int) -> None:
+        """Mark a study that has lost its last instance; keep what its tombstone says, or nothing."""
+        execute = self._database.execute
+        empty = Study.update(withdrawn=1).where((Study.id == study) & (Study.instance_count == 0))
+        gone = execute(empty)
+        if not (gone and self._keep_tombstone):
+            execute(
+                StudyVariant.delete().where(
+                    (StudyVariant.study == study) & (StudyVariant.instance_count == 0)
+                )
+            )
+
+    def _drop_conflicts(self, which: Any) -> int:
+        """Remove what was kept aside under the same UID."""
+        self._database.execute(
+            RemovedObject.insert_from(Conflict.select(Conflict.path).where(which), [RemovedObject.path])
+        )
+        return int(self._database.execute(Conflict.delete().where(which)))

@@ -1,0 +1,293 @@
+"""The index as scp sees it: objects, database and publication, put together."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+from pydicom.dataset import Dataset
+
+from index.backup import BackedUp, Backup
+from index.commitments import Commitments
+from index.commits import GroupCommit
+from index.database import open_database, sqlite_path
+from index.deletion import Deleted, Deletion
+from index.durable import make_folder
+from index.errors import DatabaseFault, IndexFault
+from index.imagingstudy import Rules
+from index.importing import Report, import_files
+from index.lock import DirectoryLock, UseLock, is_served
+from index.models import Study
+from index.objects import ObjectStore
+from index.observer import Observer
+from index.orders.worklist import Orders
+from index.part10 import NotPart10
+from index.procedures.arrivals import Arrivals
+from index.procedures.steps import Procedures
+from index.publication.directory import Directory
+from index.publication.feed import Entry, changes
+from index.publication.publisher import Publisher
+from index.publication.study import StudyPublication
+from index.receiving import Incoming
+from index.reconcile import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
+from index.records import Disagreed, Origin
+from index.recovery import adopt, recover
+from index.retention import Expired, Housekeeper, Retention
+from index.settings import (
+    FhirSettings,
+    IndexSettings,
+    PublishSettings,
+    RetentionSettings,
+    StorageSettings,
+    WorklistSettings,
+)
+from index.state import State
+from index.studies import load, summaries
+from index.worklist.query import Query
+
+log = structlog.get_logger(__name__)
+
+
+def rules(settings: FhirSettings) -> Rules:
+    """Return the builders' rules of a configuration. Raises ValueError for what FHIR could not hold."""
+    own = {field.name for field in fields(Rules)} & set(FhirSettings.model_fields)
+    return Rules(dicomweb_base=settings.base_url, **{name: getattr(settings, name) for name in own})
+
+
+class Index:
+    """Everything that is remembered below one data directory. Safe to use from many threads.
+
+    Raises OSError where the data directory cannot be used, DatabaseFault where the database cannot.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        storage: StorageSettings | None = None,
+        index: IndexSettings | None = None,
+        fhir: FhirSettings | None = None,
+        publish: PublishSettings | None = None,
+        worklist: WorklistSettings | None = None,
+        *,
+        object_size: int = 1 << 62,
+        on_fatal: Callable[[DatabaseFault], None] = lambda _: None,
+        observer: Observer | None = None,
+        retention: RetentionSettings | None = None,
+    ) -> None:
+        storage, index = storage or StorageSettings(), index or IndexSettings()
+        url = index.url.get_secret_value() if index.url else None
+        sync = storage.durability == "power-loss"
+        make_folder(data, sync=sync)
+        self.data = data
+        self._use = UseLock(data)
+        self._fhir = fhir or FhirSettings()
+        self._objects = ObjectStore(data, sync=sync, watermark=storage.watermark, size_limit=object_size)
+        self._database = open_database(url, data, sync=sync, on_fatal=on_fatal)
+        self._commits = GroupCommit(
+            self._database,
+            self._objects,
+            replace=storage.duplicates == "replace",
+            conflicts_kept=storage.conflicts,
+            observer=observer,
+        )
+        self._directory = Directory(data, sync=sync)
+        self._worklist = worklist or WorklistSettings()
+        self.orders = Orders(self._database, self._worklist)
+        self._on_fatal = on_fatal
+        self._publication = StudyPublication(
+            self._database,
+            self._directory,
+            self._fhir.versions,
+            rules(self._fhir),
+            self._match,
+        )
+        pace = publish or PublishSettings()
+        self._publisher = Publisher(self._database, self._publication, pace, observer)
+        self._arrivals = Arrivals(self._database, self._worklist.without_mpps)
+        self.procedures = Procedures(self._database, self._publisher.flush)
+        self.commitments = Commitments(self._database)
+        self._deletion = Deletion(
+            self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
+        )
+        self._index_file = sqlite_path(url, data)
+        self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
+        self._housekeeper = Housekeeper(self._retention)
+        self._touched: dict[str, set[int]] = {}
+        self._touched_lock = threading.Lock()
+        self._lock: DirectoryLock | None = None
+
+    def serve(self) -> None:
+        """Become the one daemon of this data directory: recover, begin to publish, and take orders in.
+
+        Raises Locked, and OSError where the port for HL7 is taken.
+        """
+        self._lock = DirectoryLock(self.data)
+        self._recover()
+        self._publisher.start()
+        self._housekeeper.start()
+        self.orders.serve(self._on_fatal)
+
+    def commits_move(self, seconds: float) -> bool:
+        """Tell whether instances can still be committed: whether the commit lock is free within that time."""
+        return self._commits.is_moving(seconds)
+
+    def close(self) -> None:
+        """Publish what has changed where this is the daemon, and close the database."""
+        if self._lock:
+            self._housekeeper.stop()
+            self.orders.stop()
+            self._publisher.stop()
+            self._lock.release()
+        self._database.close()
+        self._use.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def receive(
+        self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
+    ) -> Incoming:
+        """Begin to receive an instance, UIDs as in its command set. Raises NotKept, InvalidUID."""
+        return Incoming(
+            self._objects,
+            self._commits,
+            origin,
+            (sop_class_uid, sop_instance_uid),
+            transfer_syntax,
+            self._on_kept,
+        )
+
+    def association_ended(self, association: str) -> None:
+        """Publish at once what came over this association."""
+        with self._touched_lock:
+            studies = self._touched.pop(association, set())
+        if studies:
+            self._publisher.flush(studies)
+
+    def import_files(self, paths: Iterable[Path], progress: Callable[[], None] = lambda: None) -> Report:
+        """Import files and folders; a running daemon publishes them, or `publish`."""
+        origin = Origin(association="import")
+        return import_files(self.receive, self._commits.known, paths, origin, progress)
+
+    def delete(self, uid: str) -> Deleted:
+        """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.
+
+        Raises NotFound, NotKept.
+        """
+        return self._deletion.delete(uid)
+
+    def retain(self, *, dry_run: bool = False) -> list[Expired]:
+        """Delete the studies that `[retention]` lets go, oldest first; return them. Raises NotKept."""
+        return list(self._retention.expired()) if dry_run else self._retention.apply()
+
+    def backup(
+        self, target: Path, *, link: bool = False, progress: Callable[[int], None] = lambda _: None
+    ) -> BackedUp:
+        """Back up index and objects into a folder, or renew what is there, while all goes on.
+
+        Raises DatabaseFault where the index is PostgreSQL's, Locked, NotKept, OSError.
+        """
+        if self._index_file is None:
+            raise DatabaseFault("index.url: this backs up an SQLite index; for PostgreSQL use pg_dump")
+        backup = Backup(self.data, self._index_file, self._database, target, link=link, progress=progress)
+        return backup.run()
+
+    def verify(
+        self, *, repair: bool = False, rate: float | None = None, grace: float = GRACE_SECONDS
+    ) -> Iterator[Finding]:
+        """Yield what is wrong with objects, rows and resources, mended where asked for and possible.
+
+        `rate` bounds the reading, in bytes a second; files younger than `grace` seconds are not looked at.
+        """
+        return verify(self._work(rate, grace, repair=repair), self._deletion, self.publish)
+
+    def take_up_conflicts(self) -> None:
+        """Make rows for what is kept aside in `conflicts/` and has none: after the index was lost."""
+        for _ in check_conflicts(self._work(None, 0, repair=True)):
+            pass
+
+    def _work(self, rate: float | None, grace: float, *, repair: bool) -> Work:
+        return Work(
+            self._database,
+            self._objects,
+            self._directory,
+            self._publication,
+            self._fhir.versions,
+            self._adopt,
+            repair,
+            Pace(rate),
+            grace,
+            is_served(self.data),
+        )
+
+    def publish(self) -> int:
+        """Publish what has changed, now, where no daemon runs; return how many studies that were."""
+        lock = DirectoryLock(self.data)
+        try:
+            return self._publisher.publish_all()
+        finally:
+            lock.release()
+
+    def state(self) -> State:
+        """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
+        return State(
+            self._commits.waiting(),
+            self._publisher.waiting(),
+            self._publisher.failing(),
+            self._publisher.lag(),
+            self._commits.conflicts(),
+            self._objects.free(),
+            self._objects.watermark,
+        )
+
+    def studies(self) -> list[dict[str, Any]]:
+        """Return all studies, each as a mapping of the contract's keys."""
+        return [asdict(summary) for summary in summaries(self._database)]
+
+    def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
+        """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
+
+        Raises NotFound, NotExpressible.
+        """
+        study = load(self._database, uid)
+        published = self._publication.resources(study, version or self._fhir.versions[0])
+        return published[0].content, tuple(study.disagreements)
+
+    def worklist(self, identifier: Dataset, caller: str, charset: str | None = None) -> Query:
+        """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
+        return Query(self.orders, self._worklist, identifier, caller, charset)
+
+    def changes(self, since: int = 0) -> Iterator[Entry]:
+        """Yield the entries of the change feed behind number `since`, oldest first."""
+        return changes(self._database, since)
+
+    def _match(self, study: int, uid: str) -> None:
+        """Match a study to its orders before it is published; their steps may end by that."""
+        self.orders.match(study, uid)
+        self._arrivals.follow(study, uid)
+
+    def _on_kept(self, origin: Origin, studies: frozenset[int]) -> None:
+        with self._touched_lock:
+            self._touched.setdefault(origin.association, set()).update(studies)
+        self._publisher.touch(studies)
+
+    def _recover(self) -> None:
+        """Finish what an earlier process did not come to."""
+        self._deletion.finish()
+        swept, indexed = recover(self._database, self._objects, self._commits)
+        unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
+        log.info("recovered", swept=swept, indexed=indexed, unpublished=len(unpublished))
+
+    def _adopt(self, path: str) -> str | None:
+        """Index an object that has no row; return why that cannot be done."""
+        try:
+            adopt(self._objects, self._commits, path)
+        except (NotPart10, IndexFault, OSError) as error:
+            log.exception("object_not_recovered", path=path)
+            return str(error)
+        return None

@@ -1,0 +1,84 @@
+"""Coded values: DICOM code sequences (PS3.3 Section 8) to FHIR Coding and CodeableConcept."""
+
+from typing import Any
+
+from index.imagingstudy.dialects import SNOMED, Dialect
+from index.imagingstudy.rules import Rules
+from index.imagingstudy.values import clean, code, first
+from index.records import Attributes
+
+SCHEMES: dict[str, str] = {
+    "SCT": SNOMED,
+    "LN": "http://loinc.org",
+    "RADLEX": "http://www.radlex.org",
+    "UCUM": "http://unitsofmeasure.org",
+    "I10": "http://hl7.org/fhir/sid/icd-10",
+    "I10P": "http://hl7.org/fhir/sid/icd-10",
+    "I9": "http://hl7.org/fhir/sid/icd-9",
+    "I9C": "http://hl7.org/fhir/sid/icd-9-cm",
+    "C4": "http://www.ama-assn.org/go/cpt",
+    "NDC": "http://hl7.org/fhir/sid/ndc",
+    "RXNORM": "http://www.nlm.nih.gov/research/umls/rxnorm",
+}
+"""FHIR system by CodingSchemeDesignator (PS3.16 Section 8); DCM differs by version and stands in Dialect.
+
+SRT, SNM3 and 99SDM hold SNOMED-RT style codes, which http://snomed.info/sct does not allow.
+"""
+
+_VALUE_KEYWORDS = ("CodeValue", "LongCodeValue", "URNCodeValue")
+
+
+def system_of(scheme: str, rules: Rules, dialect: Dialect) -> str:
+    """Return the FHIR system of a coding scheme; the configuration goes first. Empty: not known."""
+    if scheme in rules.coding_systems:
+        return rules.coding_systems[scheme]
+    return dialect.dicom if scheme == "DCM" else SCHEMES.get(scheme, "")
+
+
+def coding(item: Attributes, rules: Rules, dialect: Dialect) -> dict[str, str]:
+    """Return a Coding of a code sequence item, without a system where its scheme has none. Empty: none."""
+    made: dict[str, str] = {}
+    value = next((found for found in (code(first(item, word)) for word in _VALUE_KEYWORDS) if found), "")
+    system = system_of(first(item, "CodingSchemeDesignator"), rules, dialect)
+    version = first(item, "CodingSchemeVersion")
+    if value and system:
+        made["system"] = system
+        if version:
+            made["version"] = version
+    if value:
+        made["code"] = value
+    display = first(item, "CodeMeaning")
+    if display:
+        made["display"] = display
+    return made
+
+
+def concept(item: Attributes, rules: Rules, dialect: Dialect) -> dict[str, Any]:
+    """Return a CodeableConcept of a code sequence item: the Coding, its meaning as text. Empty: none."""
+    made = coding(item, rules, dialect)
+    if "code" not in made:
+        return text_concept(made.get("display", ""))
+    return {"coding": [made], "text": made["display"]} if "display" in made else {"coding": [made]}
+
+
+def text_concept(text: str) -> dict[str, Any]:
+    """Return a CodeableConcept that is text alone. Empty: no text."""
+    text = clean(text)
+    return {"text": text} if text else {}
+
+
+def distinct(concepts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the concepts that say something, each code (or text alone) once, in the order given."""
+    seen: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for made in concepts:
+        if made:
+            seen.setdefault(key(made), made)
+    return list(seen.values())
+
+
+def key(made: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what makes a concept the same as another: system and code, or else the text."""
+    if "coding" not in made:
+        return ("", "", made["text"])
+    found = made["coding"][0]
+    return (found.get("system", ""), found["code"], "" if "system" in found else found.get("display", ""))

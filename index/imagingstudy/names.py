@@ -1,0 +1,69 @@
+"""Person names: the PN value representation (PS3.5 Section 6.2.1) to FHIR HumanName."""
+
+from typing import Any
+
+from index.imagingstudy.dialects import Dialect
+from index.imagingstudy.values import clean
+
+REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+"""The extension that tells alphabetic, ideographic and syllabic names apart; the same in every version."""
+
+_GROUPS = ("ABC", "IDE", "SYL")
+_COMPONENTS = 5
+
+
+def human_names(value: str, dialect: Dialect) -> list[dict[str, Any]]:
+    """Return a HumanName for each component group that says something, alphabetic, ideographic, phonetic.
+
+    The representation is told as soon as the name is more than alphabetic.
+    """
+    groups = [(kind, _components(group)) for kind, group in zip(_GROUPS, value.split("="), strict=False)]
+    said = [(kind, components) for kind, components in groups if any(components)]
+    plain = [kind for kind, _ in said] == ["ABC"]
+    return [_human_name("" if plain else kind, components, dialect) for kind, components in said]
+
+
+def plain_text(value: str) -> str:
+    """Return the name as a line of text, of the first component group that says something. Empty: no name."""
+    for kind, group in zip(_GROUPS, value.split("="), strict=False):
+        components = _components(group)
+        if any(components):
+            return _line(kind, components)
+    return ""
+
+
+def _components(group: str) -> list[str]:
+    """Family, given, middle, prefix, suffix; what stands beyond belongs to the suffix."""
+    parts = [clean(part) for part in group.split("^", _COMPONENTS - 1)]
+    parts += [""] * (_COMPONENTS - len(parts))
+    parts[-1] = clean(parts[-1].replace("^", " "))
+    return parts
+
+
+def _human_name(kind: str, components: list[str], dialect: Dialect) -> dict[str, Any]:
+    family, given, middle, prefix, suffix = components
+    name: dict[str, Any] = {}
+    if kind:
+        name["extension"] = [{"url": REPRESENTATION, "valueCode": kind}]
+    text = clean(_line(kind, components))
+    if text:
+        name["text"] = text
+    if family:
+        name["family"] = [family] if dialect.family_list else family
+    if given or middle:
+        name["given"] = [part for part in (given, middle) if part]
+    if prefix:
+        name["prefix"] = [prefix]
+    if suffix:
+        name["suffix"] = [suffix]
+    return name
+
+
+def _line(kind: str, components: list[str]) -> str:
+    """As people write it: the family name first in ideographic and phonetic names."""
+    family, given, middle, prefix, suffix = components
+    if kind in ("IDE", "SYL"):
+        order = (prefix, family, given, middle, suffix)
+    else:
+        order = (prefix, given, middle, family, suffix)
+    return " ".join(part for part in order if part)

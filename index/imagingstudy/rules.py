@@ -1,0 +1,80 @@
+"""What the configuration says about resources, and what a build gives back."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from index.imagingstudy.times import zone
+from index.imagingstudy.values import is_uri
+
+Resource = dict[str, Any]
+
+_ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The part of the configuration that the builders need.
+
+    A system is the URI of Identifier.system; where it is None and the object names no issuer, the identifier
+    has a value and no system. Raises ValueError, naming the field, for a value that FHIR could not hold.
+
+    dicomweb_base: address of the DICOMweb service; None or empty leaves `url`, `content` and `endpoint` out.
+    timezone: of times without TimezoneOffsetFromUTC, as "+01:00" or "Europe/Berlin"; None: dates alone.
+    patient_system, accession_system, study_id_system, practitioner_system: of PatientID, AccessionNumber,
+        StudyID and a person's identification code.
+    placer_system, filler_system, requested_procedure_system: of an order's numbers.
+    issuer_systems: the system for each local issuer name (IssuerOfPatientID, LocalNamespaceEntityID).
+    coding_systems: the system for each local CodingSchemeDesignator, such as 99RIS; before the built-in ones.
+    withdrawn: what becomes of a withdrawn study in R4 and R5: status entered-in-error, or no resource at all.
+    """
+
+    dicomweb_base: str | None = None
+    timezone: str | None = None
+    patient_system: str | None = None
+    accession_system: str | None = None
+    study_id_system: str | None = None
+    practitioner_system: str | None = None
+    placer_system: str | None = None
+    filler_system: str | None = None
+    requested_procedure_system: str | None = None
+    issuer_systems: Mapping[str, str] = field(default_factory=dict)
+    coding_systems: Mapping[str, str] = field(default_factory=dict)
+    withdrawn: Literal["entered-in-error", "gone"] = "entered-in-error"
+
+    def __post_init__(self) -> None:
+        if self.dicomweb_base and not _ADDRESS.fullmatch(self.dicomweb_base):
+            raise ValueError(f"dicomweb_base: {self.dicomweb_base!r} is no http or https address")
+        if self.timezone and zone(self.timezone) is None:
+            raise ValueError(f"timezone: {self.timezone!r} is neither an offset like +01:00 nor a known zone")
+        if self.withdrawn not in ("entered-in-error", "gone"):
+            raise ValueError(f"withdrawn: {self.withdrawn!r} is neither entered-in-error nor gone")
+        for name, system in self._systems():
+            if not is_uri(system):
+                raise ValueError(f"{name}: {system!r} is no URI")
+
+    def _systems(self) -> list[tuple[str, str]]:
+        single = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name.endswith("_system")]
+        tables = [
+            (f"{name}.{key}", system)
+            for name in ("issuer_systems", "coding_systems")
+            for key, system in getattr(self, name).items()
+        ]
+        return [(name, system) for name, system in single + tables if system]
+
+    @property
+    def base(self) -> str:
+        """The DICOMweb base without a trailing slash, or an empty text."""
+        return (self.dicomweb_base or "").rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The resources of a study, the ImagingStudy first, and what could not be said in them.
+
+    A doubt is a sentence without patient data, naming the study, series or instance that it is about.
+    """
+
+    resources: list[Resource]
+    doubts: list[str]

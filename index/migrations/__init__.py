@@ -1,0 +1,1 @@
+"""The schema, step by step: NNNN_name.sql is applied once, in the order of its number."""

@@ -1,0 +1,117 @@
+"""A folder of DICOM worklist files, followed: what is added, changed or removed there is so in the index.
+
+It is looked through every few seconds, by size and time: that works on every file system and on network
+shares, where change notification does not.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from index.errors import IndexFault
+from index.orders.dicom import BadItem, order_of, read_file
+from index.orders.records import Source
+from index.orders.store import OrderStore
+
+log = structlog.get_logger(__name__)
+
+SUFFIX = ".wl"
+# One look holds the names and stamps of this many; further files are named in the log and passed over.
+MAX_FILES = 100_000
+
+
+class Folder:
+    """Keeps the index in line with the files of one folder."""
+
+    def __init__(self, store: OrderStore, root: Path, interval: float) -> None:
+        self._store = store
+        self._root = root
+        self._sender = str(root.absolute())
+        self._interval = interval
+        self._bad: dict[str, str] = {}
+        self._unreadable = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worklist-folder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the folder."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.look()
+            except Exception:  # a full disk or a lost share must not end the following; the next look comes
+                log.exception("worklist_folder_failed", folder=str(self._root))
+            self._stopping.wait(self._interval)
+
+    def look(self) -> None:
+        """Take over what has changed since the last look. Raises NotKept, DatabaseFault.
+
+        A folder that cannot be read as a whole changes nothing: a lost share does not empty the worklist.
+        """
+        try:
+            found = dict(self._files())
+        except OSError as error:
+            if self._unreadable != str(error):
+                log.error(  # noqa: TRY400  the path and the reason say it all
+                    "worklist_folder_unreadable", folder=str(self._root), error=str(error)
+                )
+            self._unreadable = str(error)
+            return
+        self._unreadable = ""
+        known = self._store.stamps(Source.FILE, self._sender)
+        for name, stamp in found.items():
+            if known.get(name) != stamp and self._bad.get(name) != stamp:
+                self._take(name, stamp)
+            if self._stopping.is_set():
+                return
+        for name in known.keys() - found.keys():
+            if known[name]:
+                self._store.withdraw(Source.FILE, self._sender, name)
+                log.info("worklist_file_gone", file=name)
+        self._bad = {name: stamp for name, stamp in self._bad.items() if name in found}
+
+    def _take(self, name: str, stamp: str) -> None:
+        try:
+            dataset = read_file(self._root / name)
+            self._store.put(order_of(dataset, Source.FILE, self._sender, name, stamp))
+        except FileNotFoundError:
+            return  # gone since it was listed; the next look sees that
+        except (BadItem, OSError) as error:
+            self._bad[name] = stamp
+            log.warning("worklist_file_passed_over", file=str(self._root / name), reason=str(error))
+        except IndexFault:
+            raise
+        else:
+            self._bad.pop(name, None)
+            log.info("worklist_file", file=name)
+
+    def _files(self) -> Iterator[tuple[str, str]]:
+        """Yield each worklist file with its stamp, in order of name. Raises OSError."""
+
+        def failed(error: OSError) -> None:
+            raise error
+
+        count = 0
+        for folder, folders, names in os.walk(self._root, onerror=failed):
+            folders.sort()
+            for name in sorted(names):
+                if not name.lower().endswith(SUFFIX):
+                    continue
+                count += 1
+                if count > MAX_FILES:
+                    log.error("worklist_folder_too_large", folder=str(self._root), files=MAX_FILES)
+                    return
+                path = Path(folder) / name
+                status = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+                yield str(path.relative_to(self._root)), f"{status.st_mtime_ns}:{status.st_size}"

@@ -1,0 +1,68 @@
+"""Acknowledgements: MSH, MSA and, where something is wrong, ERR (HL7 v2.5.1 Section 2.9)."""
+
+import itertools
+import time
+
+from index.orders.hl7.faults import TEXTS, BadMessage
+from index.orders.hl7.message import Message
+
+ACCEPT, ERROR, REJECT = "AA", "AE", "AR"
+# From this version on ERR has its fields by name; before it is one composite (Section 2.15.5).
+_NAMED_FIELDS = (2, 5)
+_NUMBERS = itertools.count(1)
+# ST of MSA-3 holds 80 characters.
+_SHORT = 80
+
+
+def acknowledge(message: Message | None, fault: BadMessage | None = None) -> tuple[str, bytes]:
+    """Return the acknowledgement code and message; `message` is None where it could not be taken apart."""
+    answer = ACCEPT if fault is None else REJECT if fault.reject else ERROR
+    msh = message.first("MSH") if message else None
+
+    def said(field: int, component: int = 0) -> str:
+        # The library counts MSH-1, the delimiter, as the first field.
+        return _escaped(message.value(msh, field, component)) if message else ""
+
+    version = said(12, 1) or "2.5.1"
+    trigger = said(9, 2)
+    now = time.strftime("%Y%m%d%H%M%S")
+    charset = "~".join(str(one) for one in message.repetitions(msh, 18)) if message else ""
+    header = [
+        "MSH", "^~\\&", said(5), said(6), said(3), said(4), now, "",
+        f"ACK^{trigger}^ACK" if trigger else "ACK",
+        f"{now}{next(_NUMBERS)}", said(11, 1) or "P", version, "", "", "", "", "", charset,
+    ]  # fmt: skip
+    segments = ["|".join(header).rstrip("|")]
+    segments.append(
+        "|".join(["MSA", answer, said(10), _escaped(fault.text[:_SHORT]) if fault else ""]).rstrip("|")
+    )
+    if fault:
+        segments.append(_error(fault, version))
+    codec = message.codec if message else "utf-8"
+    return answer, "".join(f"{segment}\r" for segment in segments).encode(codec, "replace")
+
+
+def _error(fault: BadMessage, version: str) -> str:
+    place, text = f"{fault.segment}^{fault.number}^{fault.field}".rstrip("^"), TEXTS[fault.code]
+    if _number(version) < _NAMED_FIELDS:
+        return f"ERR|{place}^{'' if fault.field else '^'}{fault.code}&{text}&HL70357"
+    return f"ERR||{place}|{fault.code}^{text}^HL70357|E||||{_escaped(fault.text)}"
+
+
+def _number(version: str) -> tuple[int, ...]:
+    parts = version.split(".")
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else _NAMED_FIELDS
+
+
+def _escaped(text: str) -> str:
+    for sign, name in (
+        ("\\", "E"),
+        ("|", "F"),
+        ("^", "S"),
+        ("&", "T"),
+        ("~", "R"),
+        ("\r", ".br"),
+        ("\n", ".br"),
+    ):
+        text = text.replace(sign, f"\\{name}\\") if sign != "\\" else text.replace("\\", "\\E\\")
+    return text

@@ -1,0 +1,211 @@
+"""Segments to attributes, as a table (IHE RAD TF-2 Appendix B), with overrides by sender."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from index.orders.hl7.message import NULL, Message, Path, path
+
+Segments = Mapping[str, Any]
+"""The segments that are looked into, by name: a group's own before those of the message."""
+
+Reader = Callable[[Message, Any, Path], Any]
+
+_TIMESTAMP = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2})?)?)?(?:\.\d+)?(?:[+-]\d{4})?")
+SEXES = {"F": "F", "M": "M", "O": "O", "A": "O"}
+"""PatientSex by HL7 Table 0001; unknown and not applicable say nothing."""
+PRIORITIES = {"S": "STAT", "A": "HIGH", "P": "HIGH", "C": "HIGH", "T": "MEDIUM", "R": "ROUTINE"}
+"""RequestedProcedurePriority by TQ-6 and TQ1-9 (HL7 Section 4.3.6, Table 0485)."""
+MODALITIES = {
+    "NMR": "MR",
+    "RUS": "US",
+    "NMS": "NM",
+    "VUS": "US",
+    "OUS": "US",
+    "EC": "US",
+    "CUS": "US",
+    "XRC": "RF",
+}
+"""Modality by OBR-24 (HL7 Table 0074), where that is not DICOM's own code already."""
+# PID-3.5 (HL7 Table 0203): the number that is the patient's here.
+_RECORD_NUMBERS = ("MR", "PI", "PT")
+_LONGEST_CODE = 16
+
+
+def text(message: Message, segment: Any, at: Path) -> str:
+    """Read a component as text."""
+    return message.value(segment, at.field, at.component, at.subcomponent)
+
+
+def person(message: Message, segment: Any, at: Path) -> str:
+    """Read an XPN as a PN; repetitions are ideographic and phonetic groups by XPN-8 (PS3.5 6.2.1)."""
+    groups = {"A": "", "I": "", "P": ""}
+    for repetition in message.repetitions(segment, at.field):
+        code = message.part(repetition, 8)
+        group = code if code in groups else "A"
+        groups[group] = groups[group] or _name(message, repetition, 1)
+    if groups["A"] == NULL:
+        return NULL
+    return "=".join(groups.values()).rstrip("=")
+
+
+def staff(message: Message, segment: Any, at: Path) -> str:
+    """Read an XCN as a PN: a name behind an identifier, or a bare name alone."""
+    repetitions = message.repetitions(segment, at.field)
+    if not repetitions:
+        return ""
+    return _name(message, repetitions[0], 2) or message.part(repetitions[0], 1)
+
+
+def _name(message: Message, repetition: Any, start: int) -> str:
+    """PN: family^given^middle^prefix^suffix; HL7 has the suffix first."""
+    family, given, middle, suffix, prefix = (message.part(repetition, start + n) for n in range(5))
+    return f"{family}^{given}^{middle}^{prefix}^{suffix}".rstrip("^")
+
+
+def date(message: Message, segment: Any, at: Path) -> str:
+    """Read the date of a TS."""
+    value = text(message, segment, at)
+    match = _TIMESTAMP.fullmatch(value)
+    return value if value == NULL else match[1] if match else ""
+
+
+def time(message: Message, segment: Any, at: Path) -> str:
+    """Read the time of a TS, without fraction and zone."""
+    match = _TIMESTAMP.fullmatch(text(message, segment, at))
+    return (match[2] or "") if match else ""
+
+
+def code(message: Message, segment: Any, at: Path) -> Any:
+    """Read a CE at its first component, or its alternate at the fourth, as a code sequence (PS3.3 8.8)."""
+    start = at.component or 1
+    value, meaning, scheme = (message.value(segment, at.field, start + n) for n in range(3))
+    if value == NULL:
+        return NULL
+    if not value or len(value) > _LONGEST_CODE:
+        return []
+    item = {"CodeValue": value, "CodingSchemeDesignator": scheme or "L", "CodeMeaning": meaning or value}
+    return [item]
+
+
+def looked_up(table: Mapping[str, str], *, otherwise: bool = False) -> Reader:
+    """Make a reader that translates; what the table has not is left out, or stands as it is."""
+
+    def read(message: Message, segment: Any, at: Path) -> str:
+        value = text(message, segment, at)
+        return NULL if value == NULL else table.get(value.upper(), value if otherwise else "")
+
+    return read
+
+
+def issuer(message: Message, segment: Any, at: Path) -> Any:
+    """Read the issuer of an EI: namespace, universal id and its type behind the number."""
+    names = ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType")
+    values = {name: message.value(segment, at.field, n) for n, name in enumerate(names, start=2)}
+    item = {name: value for name, value in values.items() if value}
+    return [item] if item else []
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an attribute is read from, first found first served, and how."""
+
+    paths: tuple[Path, ...]
+    read: Reader = text
+
+
+def _entry(places: str, read: Reader = text) -> Entry:
+    return Entry(tuple(path(place) for place in places.split()), read)
+
+
+PATIENT: Mapping[str, Entry] = {
+    "PatientName": _entry("PID-5", person),
+    "PatientBirthDate": _entry("PID-7", date),
+    "PatientSex": _entry("PID-8", looked_up(SEXES)),
+    "PatientMotherBirthName": _entry("PID-6", person),
+    "EthnicGroup": _entry("PID-22.2"),
+    "PatientState": _entry("OBR-12.2 OBR-12.1"),
+}
+
+ORDER: Mapping[str, Entry] = {
+    "AccessionNumber": _entry("OBR-18 IPC-1.1"),
+    "IssuerOfAccessionNumberSequence": _entry("IPC-1", issuer),
+    "RequestedProcedureID": _entry("OBR-19 IPC-2.1"),
+    "StudyInstanceUID": _entry("ZDS-1.1 IPC-3.1"),
+    "PlacerOrderNumberImagingServiceRequest": _entry("ORC-2.1 OBR-2.1"),
+    "FillerOrderNumberImagingServiceRequest": _entry("ORC-3.1 OBR-3.1"),
+    "OrderPlacerIdentifierSequence": _entry("ORC-2 OBR-2", issuer),
+    "OrderFillerIdentifierSequence": _entry("ORC-3 OBR-3", issuer),
+    "RequestedProcedureDescription": _entry("OBR-44.2 OBR-4.2 OBR-4.5"),
+    "RequestedProcedureCodeSequence": _entry("OBR-44 OBR-4", code),
+    "RequestedProcedurePriority": _entry("TQ1-9 OBR-27.6 ORC-7.6", looked_up(PRIORITIES)),
+    "RequestedProcedureComments": _entry("OBR-39.2 OBR-39.1"),
+    "ReasonForTheRequestedProcedure": _entry("OBR-31.2 OBR-31.1"),
+    "RequestingPhysician": _entry("OBR-16 ORC-12", staff),
+    "ReferringPhysicianName": _entry("PV1-8 OBR-16", staff),
+    "RequestingService": _entry("ORC-17.2 ORC-17.1"),
+    "OrderEnteredBy": _entry("ORC-10", staff),
+    "OrderEntererLocation": _entry("ORC-13.1"),
+    "OrderCallbackPhoneNumber": _entry("ORC-14.1 OBR-17.1"),
+    "IssueDateOfImagingServiceRequest": _entry("ORC-9", date),
+    "IssueTimeOfImagingServiceRequest": _entry("ORC-9", time),
+    "AdmissionID": _entry("PV1-19.1 PID-18.1"),
+    "CurrentPatientLocation": _entry("PV1-3.1"),
+    "PatientTransportArrangements": _entry("OBR-30"),
+    "NamesOfIntendedRecipientsOfResults": _entry("OBR-28", staff),
+    "ReasonForTheImagingServiceRequest": _entry("ORC-16.2 ORC-16.1"),
+}
+"""Requested Procedure, Imaging Service Request and Visit modules (PS3.3 C.4.11, C.4.12, C.3)."""
+
+STEP: Mapping[str, Entry] = {
+    "ScheduledProcedureStepID": _entry("IPC-4.1 OBR-20"),
+    "Modality": _entry("IPC-5.1 OBR-24", looked_up(MODALITIES, otherwise=True)),
+    "ScheduledStationAETitle": _entry("IPC-9 OBR-21"),
+    "ScheduledStationName": _entry("IPC-7.1"),
+    "ScheduledProcedureStepLocation": _entry("IPC-8.2 IPC-8.1"),
+    "ScheduledProtocolCodeSequence": _entry("IPC-6 OBR-4.4 OBR-4", code),
+    "ScheduledProcedureStepDescription": _entry("IPC-6.2 OBR-4.5 OBR-4.2"),
+    "ScheduledProcedureStepStartDate": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", date),
+    "ScheduledProcedureStepStartTime": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", time),
+    "ScheduledPerformingPhysicianName": _entry("OBR-34", staff),
+}
+"""Items of ScheduledProcedureStepSequence (PS3.3 C.4.10)."""
+
+KEYWORDS = frozenset((*PATIENT, *ORDER, *STEP))
+"""What a sender's overrides may name."""
+
+Overrides = Mapping[str, Path]
+
+
+def read(
+    table: Mapping[str, Entry], message: Message, segments: Segments, overrides: Overrides
+) -> dict[str, Any]:
+    """Return the attributes of a table that the segments have. A value of None is one to be deleted."""
+    made: dict[str, Any] = {}
+    for keyword, entry in table.items():
+        places = (overrides[keyword],) if keyword in overrides else entry.paths
+        for at in places:
+            value = entry.read(message, segments.get(at.segment), at) if at.segment in segments else ""
+            if value:
+                made[keyword] = None if value == NULL else value
+                break
+    return made
+
+
+def patient_identity(message: Message, segment: Any, field: int = 3) -> list[dict[str, Any]]:
+    """Return every patient identifier (CX) of a field, as PatientID and issuer; the record number first."""
+    found = []
+    for repetition in message.repetitions(segment, field):
+        number, namespace = message.part(repetition, 1), message.part(repetition, 4, 1)
+        universal, kind = message.part(repetition, 4, 2), message.part(repetition, 4, 3)
+        if not number or number == NULL:
+            continue
+        identity: dict[str, Any] = {"PatientID": number}
+        if namespace:
+            identity["IssuerOfPatientID"] = namespace
+        if universal:
+            item = {"UniversalEntityID": universal, "UniversalEntityIDType": kind}
+            identity["IssuerOfPatientIDQualifiersSequence"] = [{k: v for k, v in item.items() if v}]
+        found.append((message.part(repetition, 5) not in _RECORD_NUMBERS, identity))
+    return [identity for _, identity in sorted(found, key=lambda one: one[0])]

@@ -1,0 +1,175 @@
+"""The HL7 listener: messages over MLLP, each answered before the next (HL7 MLLP Release 1).
+
+A thread for each connection: a hospital has a handful of them, which stay open for days.
+"""
+
+import contextlib
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from index.errors import DatabaseFault
+
+log = structlog.get_logger(__name__)
+
+START, END = b"\x0b", b"\x1c\r"
+# Orders are some kB; 16 MiB leave room for embedded documents, and cost no more than that each.
+MAX_MESSAGE = 16 * 1024 * 1024
+# Interface engines hold a connection for each feed.
+MAX_CONNECTIONS = 32
+# From a message's first byte to its last, and for the answer to be taken.
+MESSAGE_SECONDS = 30.0
+# Feeds are silent at night.
+IDLE_SECONDS = 24 * 3600.0
+_CHUNK = 64 * 1024
+_BACKLOG = 32
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Handle = Callable[[bytes], tuple[str, bytes]]
+
+
+class Closed(Exception):
+    """The connection is over: the text says why, empty where the peer closed it between messages."""
+
+
+class Frames:
+    """Cuts the bytes of a connection into messages. Bytes between messages are passed over."""
+
+    def __init__(
+        self, connection: socket.socket, idle: float = IDLE_SECONDS, message: float = MESSAGE_SECONDS
+    ) -> None:
+        self._connection = connection
+        self._idle = idle
+        self._message = message
+        self._buffer = bytearray()
+
+    def next(self) -> bytes:
+        """Return the next message. Raises Closed."""
+        while (start := self._buffer.find(START)) < 0:
+            self._buffer.clear()
+            if not self._read(self._idle):
+                raise Closed("")
+        del self._buffer[: start + 1]
+        deadline = time.monotonic() + self._message
+        searched = 0
+        while (end := self._buffer.find(END, searched)) < 0:
+            searched = max(0, len(self._buffer) - 1)
+            if len(self._buffer) > MAX_MESSAGE:
+                raise Closed(f"a message is larger than {MAX_MESSAGE} bytes")
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._read(left):
+                raise Closed("the connection ended within a message")
+        content = bytes(self._buffer[:end])
+        del self._buffer[: end + len(END)]
+        return content
+
+    def _read(self, seconds: float) -> bool:
+        self._connection.settimeout(seconds)
+        try:
+            chunk = self._connection.recv(_CHUNK)
+        except TimeoutError:
+            raise Closed(f"silent for {seconds:.0f} s") from None
+        except OSError as error:
+            raise Closed(str(error.strerror)) from error
+        self._buffer += chunk
+        return bool(chunk)
+
+
+class Listener:
+    """Listens for HL7 messages and answers each with what `handle` returns."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        networks: Sequence[Network],
+        handle: Handle,
+        on_fatal: Callable[[DatabaseFault], None] = lambda _: None,
+    ) -> None:
+        self._networks = networks
+        self._handle = handle
+        self._on_fatal = on_fatal
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._thread = threading.Thread(target=self._accept, name="hl7", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no more, let running messages finish, and close every connection."""
+        self._stopping.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with self._lock:
+            running = dict(self._connections)
+        for connection in running:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        for thread in running.values():
+            thread.join(MESSAGE_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(MESSAGE_SECONDS)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, address = self._socket.accept()
+            except OSError as error:
+                if self._stopping.is_set():
+                    return
+                # No descriptor free, or the peer is gone already: the next one may do better.
+                log.warning("hl7_accept_failed", error=str(error.strerror))
+                time.sleep(0.1)
+                continue
+            reason = self._refusal(address[0])
+            if reason:
+                log.warning("hl7_refused", address=address[0], reason=reason)
+                connection.close()
+                continue
+            thread = threading.Thread(
+                target=self._serve, args=(connection, address[0]), name="hl7", daemon=True
+            )
+            with self._lock:
+                self._connections[connection] = thread
+            thread.start()
+
+    def _refusal(self, address: str) -> str:
+        peer = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+        mapped = getattr(peer, "ipv4_mapped", None) or peer
+        if not any(mapped in network for network in self._networks if network.version == mapped.version):
+            return "not of an allowed network ([worklist] hl7_networks)"
+        with self._lock:
+            return "too many connections" if len(self._connections) >= MAX_CONNECTIONS else ""
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            frames = Frames(connection)
+            while True:
+                content = frames.next()
+                _, answer = self._handle(content)
+                connection.settimeout(MESSAGE_SECONDS)
+                connection.sendall(START + answer + END)
+        except Closed as error:
+            if str(error) and not self._stopping.is_set():
+                log.warning("hl7_connection_closed", address=address, reason=str(error))
+        except OSError as error:
+            log.warning("hl7_connection_closed", address=address, reason=str(error))
+        except DatabaseFault as fault:
+            self._on_fatal(fault)
+        finally:
+            connection.close()
+            with self._lock:
+                self._connections.pop(connection, None)

@@ -1,0 +1,102 @@
+"""Orders from files: DICOM worklist files, HL7 messages, FHIR resources, folders of them."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from index.errors import IndexFault
+from index.orders import fhir
+from index.orders.dicom import BadItem, order_of, read_file
+from index.orders.hl7.handler import Handler
+from index.orders.records import Source
+from index.orders.store import OrderStore
+
+# What one file may hold: an export of a day's messages.
+MAX_FILE = 64 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_FRAMING = b"\x0b\x1c"
+# Batch and file headers and trailers (HL7 v2.5.1 Section 2.10.3).
+_ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import of orders came to: how many were taken, and what was not, with its reason."""
+
+    taken: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+class OrderImport:
+    """Imports orders from files of any kind, told by their content."""
+
+    def __init__(self, store: OrderStore, handler: Handler) -> None:
+        self._store = store
+        self._handler = handler
+
+    def run(self, paths: Iterable[Path]) -> Imported:
+        """Import files and folders of any depth; a bad file stops no other. Raises DatabaseFault."""
+        report = Imported()
+        for path in paths:
+            for file in _files(path):
+                try:
+                    self._import(file, report)
+                except (OSError, ValueError, IndexFault) as error:
+                    report.failed.append((file, str(error)))
+        return report
+
+    def _import(self, path: Path, report: Imported) -> None:
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            raise BadItem(f"{size} bytes are more than the {MAX_FILE} that are read")
+        content = path.read_bytes().removeprefix(_BOM)
+        start = content.lstrip(b" \t\r\n" + _FRAMING)
+        if start.startswith(b"{"):
+            report.taken += len(self._store.put_all(fhir.orders_of(orjson.loads(content))))
+        elif start.startswith((b"MSH", *_ENVELOPE)):
+            for number, message in enumerate(messages(content), start=1):
+                answer, acknowledgement = self._handler.handle(message)
+                if answer == "AA":
+                    report.taken += 1
+                else:
+                    report.failed.append((path, f"message {number}: {_reason(acknowledgement)}"))
+        else:
+            item = order_of(read_file(path), Source.FILE, "import", str(path.absolute()))
+            self._store.put(item)
+            report.taken += 1
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(names))
+
+
+def messages(content: bytes) -> Iterator[bytes]:
+    """Yield the messages of a file: each begins with MSH; framing, batch and file envelopes are left out."""
+    for sign in _FRAMING:
+        content = content.replace(bytes((sign,)), b"\r")
+    segments = content.replace(b"\n", b"\r").split(b"\r")
+    message: list[bytes] = []
+    for segment in segments:
+        if not segment.strip() or segment.startswith(_ENVELOPE):
+            continue
+        if segment.startswith(b"MSH") and message:
+            yield b"\r".join(message)
+            message = []
+        message.append(segment)
+    if message:
+        yield b"\r".join(message)
+
+
+def _reason(acknowledgement: bytes) -> str:
+    """Return the text of MSA-3."""
+    msa = next((line for line in acknowledgement.split(b"\r") if line.startswith(b"MSA")), b"")
+    fields = msa.split(b"|")
+    return f"{fields[1].decode()} {fields[3].decode()}" if len(fields) > 3 else msa.decode()  # noqa: PLR2004

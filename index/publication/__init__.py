@@ -1,0 +1,1 @@
+"""What changed -> files below `fhir/` and the change feed."""

@@ -1,0 +1,44 @@
+"""A stored or foreign Part 10 file read as far as its header; import, reindex and verify do it alike."""
+
+import dataclasses
+import io
+import os
+from typing import BinaryIO
+
+from index.header import read_header
+from index.objects import HEAD_SIZE
+from index.part10 import FileMeta, NotPart10, read_meta
+from index.receiving import check_header
+from index.records import Header
+
+# PS3.10 Section 8: the directory of a medium; it is no instance of a study.
+DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+def read_object(file: BinaryIO) -> tuple[Header, FileMeta]:
+    """Return a file's header and meta information; its UIDs are there and are UIDs.
+
+    A file has no command set, and its meta information is often wrong: its data set is what counts.
+    Raises NotPart10, Unreadable, InvalidUID, OSError.
+    """
+    descriptor = file.fileno()
+    start = os.pread(descriptor, HEAD_SIZE, 0)
+    try:
+        meta = read_meta(io.BytesIO(start))
+    except NotPart10:
+        meta = read_meta(file)
+    if meta.sop_class_uid == DICOMDIR:
+        raise NotPart10("a DICOMDIR, no instance")
+    head = start[meta.offset :]
+    if not head:
+        head = os.pread(descriptor, HEAD_SIZE, meta.offset)
+
+    def more(offset: int, size: int) -> bytes:
+        return os.pread(descriptor, size, meta.offset + offset)
+
+    size = os.fstat(descriptor).st_size - meta.offset
+    header = read_header(head, meta.transfer_syntax, more=more, size=size)
+    check_header(header)
+    if not header.sop_class_uid:
+        header = dataclasses.replace(header, sop_class_uid=meta.sop_class_uid)
+    return header, meta

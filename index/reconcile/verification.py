@@ -1,0 +1,52 @@
+"""All checks, in an order in which none trips over what another one has yet to mend."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from index.deletion import Deletion
+from index.models import RemovedObject
+from index.reconcile.conflicts import check_conflicts
+from index.reconcile.findings import Finding, Kind
+from index.reconcile.objects import check_objects, check_orphans
+from index.reconcile.resources import check_incoming, check_resources, check_unpublished
+from index.reconcile.rows import check_counts, check_database, check_references
+from index.reconcile.work import Work
+
+# A deletion that is running beside us unlinks a page of files in less.
+DELETION_SECONDS = 2.0
+
+
+def verify(work: Work, deletion: Deletion, publish: Callable[[], object]) -> Iterator[Finding]:
+    """Yield every fault, mended where that is asked for and can be done.
+
+    `publish` publishes what has changed; it is called where no daemon does that.
+    """
+    yield from check_database(work)
+    yield from _check_deletions(work, deletion)
+    yield from check_incoming(work)
+    yield from check_references(work)
+    yield from check_orphans(work)
+    yield from check_objects(work)
+    yield from check_conflicts(work)
+    yield from check_counts(work)
+    if not work.served:
+        yield from check_unpublished(work)
+    if work.repair and not work.served:
+        publish()
+    yield from check_resources(work)
+    if work.repair and not work.served:
+        publish()
+
+
+def _check_deletions(work: Work, deletion: Deletion) -> Iterator[Finding]:
+    """Find files that an interrupted deletion has left."""
+    noted = work.database.rows(RemovedObject.select(RemovedObject.id, RemovedObject.path))
+    if not noted:
+        return
+    time.sleep(min(DELETION_SECONDS, work.grace))
+    still = set(work.database.rows(RemovedObject.select(RemovedObject.id)))
+    if work.repair:
+        deletion.finish()
+    for row, path in noted:
+        if (row,) in still:
+            yield Finding(Kind.DELETION_UNFINISHED, path, path, "is deleted but for its file", work.repair)

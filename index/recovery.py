@@ -1,0 +1,70 @@
+"""What an earlier process left unfinished is finished before the daemon is ready."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from index.commits import GroupCommit, Outcome
+from index.database import Database
+from index.errors import IndexFault
+from index.models import Instance
+from index.objects import FOLDER_SIZE, ObjectStore
+from index.part10 import NotPart10
+from index.reading import read_object
+from index.records import Origin
+from index.rows import Filed
+
+log = structlog.get_logger(__name__)
+
+ORIGIN = Origin(association="recovery")
+
+
+def recover(database: Database, objects: ObjectStore, commits: GroupCommit) -> tuple[int, int]:
+    """Sweep `incoming/`, index what was filed and not committed; return how many files that were of each."""
+    database.checkpoint()
+    objects.settle()
+    swept = objects.sweep()
+    last = database.rows(Instance.select(Instance.path).order_by(Instance.id.desc()).limit(1))
+    filed = list(objects.filed_since(last[0][0] if last else None))
+    adopted = 0
+    for path in _without_recent_row(database, filed):
+        try:
+            adopted += adopt(objects, commits, path) is not Outcome.DUPLICATE
+        except (NotPart10, IndexFault, OSError):
+            log.exception("object_not_recovered", path=path)
+    return swept, adopted
+
+
+def _without_recent_row(database: Database, paths: Sequence[str]) -> list[str]:
+    """Return those of `paths` that none of the latest rows holds.
+
+    Rows are not looked up by path, for which there is no index: each instance would pay for it. A path that
+    an older row holds comes along; to adopt it changes nothing.
+    """
+    if not paths:
+        return []
+    query = Instance.select(Instance.path).order_by(Instance.id.desc()).limit(2 * len(paths) + FOLDER_SIZE)
+    recent = {path for (path,) in database.rows(query)}
+    return [path for path in paths if path not in recent]
+
+
+def adopt(objects: ObjectStore, commits: GroupCommit, path: str) -> Outcome:
+    """Index an object where it stands; one that has its row already, and is in its place, stays.
+
+    One that stands outside `objects/` is filed first. It replaces no other instance, whatever
+    `storage.duplicates` says, since it was never acknowledged after that one.
+    Raises NotPart10, Unreadable, InvalidUID, NotKept, DatabaseFault or OSError; then the object stays.
+    """
+    file = objects.data / path
+    with file.open("rb") as content:
+        header, meta = read_object(content)
+        content.seek(0)
+        sha1 = hashlib.file_digest(content, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+    if not path.startswith("objects/"):
+        path = objects.place(str(file))
+        file = objects.data / path
+    size, received = file.stat().st_size, time.time_ns() // 1_000_000
+    filed = Filed(header, ORIGIN, meta.transfer_syntax, path, size, sha1, received)
+    return commits.submit(filed, adopted=True).outcome

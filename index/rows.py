@@ -1,0 +1,335 @@
+"""The statements that write rows, and how the rows of one instance are counted in and out again.
+
+All of it runs inside the write transaction of commits.py.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from peewee import SQL, fn
+
+from index.database import Database
+from index.models import (
+    Conflict,
+    Instance,
+    Patient,
+    Series,
+    SeriesVariant,
+    Source,
+    Study,
+    StudyVariant,
+    canonical,
+)
+from index.records import Attributes, Header, Origin
+
+# Hexadecimal digits of a digest that tells attribute sets and patients apart: 128 bits.
+DIGEST_LENGTH = 32
+
+_ONE = SQL("1")
+_ZERO = SQL("0")
+_NOTHING = SQL("'{}'")
+
+
+def digest(*parts: Any) -> str:
+    """Return the identity of JSON values."""
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def patient_key(header: Header) -> str:
+    """Return the patient's FHIR id: of PatientID and issuer; without a PatientID, of the study alone.
+
+    Strangers are never merged: two patients without an ID may be two people.
+    """
+    return identity_key(header.patient, header.study_uid)
+
+
+def identity_key(patient: Attributes, study_uid: str) -> str:
+    """Return the same of what an order says of its patient, and of the study that it asks for."""
+    if not patient.get("PatientID"):
+        return digest("study", study_uid)
+    return digest("patient", patient["PatientID"], issuer_of(patient))
+
+
+def issuer_of(patient: Attributes) -> str:
+    """Return who issued PatientID: the universal name where there is one, else the local one, or none."""
+    qualifiers = patient.get("IssuerOfPatientIDQualifiersSequence") or [{}]
+    return str(qualifiers[0].get("UniversalEntityID") or patient.get("IssuerOfPatientID", ""))
+
+
+def study_digest(key: str, patient: str, study: str) -> str:
+    """Return the identity of a study's variant: patient, and canonical attributes of patient and study."""
+    return digest(key, patient, study)
+
+
+def conflict_path(sha1: str) -> str:
+    """Return where a data set is kept aside: one for each hash."""
+    return f"conflicts/{sha1}.dcm"
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """An object that stands durably in `objects/`, and what is to be remembered of it."""
+
+    header: Header
+    origin: Origin
+    transfer_syntax: str
+    path: str
+    size: int
+    sha1: str
+    received: int
+
+
+@dataclass(slots=True)
+class Known:
+    """What the index already holds under a SOP Instance UID."""
+
+    id: int
+    path: str
+    sha1: str
+    study_id: int = field(default=0)
+
+
+class Rows:
+    """Compiled statements over one database."""
+
+    def __init__(self, database: Database) -> None:
+        compiled = database.compile
+        self._find = compiled(
+            lambda p: (
+                Instance.select(Instance.id, Instance.path, Instance.sha1, Series.study)
+                .join(Series)
+                .where(Instance.uid == p("uid"))
+            )
+        )
+        self._source = compiled(
+            lambda p: (
+                Source.insert(calling_aet=p("calling_aet"), called_aet=p("called_aet"), address=p("address"))
+                .on_conflict(
+                    conflict_target=[Source.calling_aet, Source.called_aet, Source.address],
+                    update={Source.address: p("address")},
+                )
+                .returning(Source.id)
+            )
+        )
+        self._patient = compiled(
+            lambda p: (
+                Patient.insert(key=p("key"), attributes=_NOTHING)
+                .on_conflict(conflict_target=[Patient.key], update={Patient.key: p("key")})
+                .returning(fn.COALESCE(Patient.survivor, Patient.id))
+            )
+        )
+        self._study = compiled(
+            lambda p: (
+                Study.insert(
+                    uid=p("uid"),
+                    attributes=_NOTHING,
+                    series_count=_ZERO,
+                    instance_count=_ONE,
+                    first_received=p("received"),
+                    last_received=p("received"),
+                    revision=_ONE,
+                    published=_ZERO,
+                    withdrawn=_ZERO,
+                )
+                .on_conflict(
+                    conflict_target=[Study.uid],
+                    update={
+                        Study.instance_count: Study.instance_count + _ONE,
+                        Study.last_received: p("received"),
+                        Study.revision: Study.revision + _ONE,
+                        Study.withdrawn: _ZERO,
+                    },
+                )
+                .returning(Study.id)
+            )
+        )
+        self._series = compiled(
+            lambda p: (
+                Series.insert(study=p("study"), uid=p("uid"), attributes=_NOTHING, instance_count=_ONE)
+                .on_conflict(
+                    conflict_target=[Series.study, Series.uid],
+                    update={Series.instance_count: Series.instance_count + _ONE},
+                )
+                .returning(Series.id, Series.instance_count)
+            )
+        )
+        self._study_variant = compiled(
+            lambda p: (
+                StudyVariant.insert(
+                    study=p("study"),
+                    digest=p("digest"),
+                    patient=p("patient"),
+                    patient_attributes=p("patient_attributes"),
+                    attributes=p("attributes"),
+                    instance_count=_ONE,
+                )
+                .on_conflict(
+                    conflict_target=[StudyVariant.study, StudyVariant.digest],
+                    update={StudyVariant.instance_count: StudyVariant.instance_count + _ONE},
+                )
+                .returning(StudyVariant.id)
+            )
+        )
+        self._series_variant = compiled(
+            lambda p: (
+                SeriesVariant.insert(
+                    series=p("series"), digest=p("digest"), attributes=p("attributes"), instance_count=_ONE
+                )
+                .on_conflict(
+                    conflict_target=[SeriesVariant.series, SeriesVariant.digest],
+                    update={SeriesVariant.instance_count: SeriesVariant.instance_count + _ONE},
+                )
+                .returning(SeriesVariant.id)
+            )
+        )
+        self._count_series = compiled(
+            lambda p: Study.update(series_count=Study.series_count + p("number")).where(
+                Study.id == p("study")
+            )
+        )
+        self._instance = compiled(
+            lambda p: Instance.insert(
+                uid=p("uid"),
+                series=p("series"),
+                study_variant=p("study_variant"),
+                series_variant=p("series_variant"),
+                sop_class_uid=p("sop_class_uid"),
+                transfer_syntax=p("transfer_syntax"),
+                attributes=p("attributes"),
+                doubts=p("doubts"),
+                path=p("path"),
+                size=p("size"),
+                sha1=p("sha1"),
+                source=p("source"),
+                received=p("received"),
+            )
+        )
+        self._database = database
+
+    def find(self, uid: str) -> Known | None:
+        """Return what the index holds under this SOP Instance UID."""
+        row = self._find.one(uid=uid)
+        return Known(*row) if row else None
+
+    def add(self, filed: Filed) -> int:
+        """Insert an instance that is not there, and count it; return the study's row id."""
+        header, received = filed.header, filed.received
+        (study,) = self._study.one(uid=header.study_uid, received=received)
+        series, count = self._series.one(study=study, uid=header.series_uid)
+        if count == 1:
+            self._count_series.run(study=study, number=1)
+        key = patient_key(header)
+        patient_attributes, attributes = canonical(header.patient), canonical(header.study)
+        (patient,) = self._patient.one(key=key)
+        (study_variant,) = self._study_variant.one(
+            study=study,
+            digest=study_digest(key, patient_attributes, attributes),
+            patient=patient,
+            patient_attributes=patient_attributes,
+            attributes=attributes,
+        )
+        series_attributes = canonical(header.series)
+        (series_variant,) = self._series_variant.one(
+            series=series, digest=digest(series_attributes), attributes=series_attributes
+        )
+        self._instance.run(
+            uid=header.sop_instance_uid,
+            series=series,
+            study_variant=study_variant,
+            series_variant=series_variant,
+            sop_class_uid=header.sop_class_uid,
+            transfer_syntax=filed.transfer_syntax,
+            attributes=canonical(header.instance),
+            doubts=canonical(header.doubts),
+            path=filed.path,
+            size=filed.size,
+            sha1=filed.sha1,
+            source=self._source_id(filed.origin),
+            received=received,
+        )
+        return int(study)
+
+    def remove(self, instance: int) -> None:
+        """Delete an instance's row and count it out; what it was the last of goes with it.
+
+        The study's row stays, even when empty: whoever removes the last instance decides about it.
+        """
+        query = Instance.select(
+            Instance.series, Series.study, Instance.study_variant, Instance.series_variant
+        ).join(Series)
+        ((series, study, study_variant, series_variant),) = self._database.rows(
+            query.where(Instance.id == instance)
+        )
+        run = self._database.execute
+        run(Instance.delete().where(Instance.id == instance))
+        for table, row in ((StudyVariant, study_variant), (SeriesVariant, series_variant)):
+            run(table.update(instance_count=table.instance_count - 1).where(table.id == row))
+            run(table.delete().where((table.id == row) & (table.instance_count == 0)))
+        run(Series.update(instance_count=Series.instance_count - 1).where(Series.id == series))
+        gone = run(Series.delete().where((Series.id == series) & (Series.instance_count == 0)))
+        run(
+            Study.update(
+                instance_count=Study.instance_count - 1,
+                series_count=Study.series_count - gone,
+                revision=Study.revision + 1,
+            ).where(Study.id == study)
+        )
+
+    def add_conflict(self, filed: Filed) -> str:
+        """Remember a data set that is kept aside; return the path that its object is to have."""
+        path = conflict_path(filed.sha1)
+        query = Conflict.insert(
+            uid=filed.header.sop_instance_uid,
+            study_uid=filed.header.study_uid,
+            series_uid=filed.header.series_uid,
+            transfer_syntax=filed.transfer_syntax,
+            path=path,
+            size=filed.size,
+            sha1=filed.sha1,
+            source=self._source_id(filed.origin),
+            received=filed.received,
+        )
+        self._database.execute(query.on_conflict_ignore())
+        return path
+
+    def set_aside(self, instance: int) -> str:
+        """The same for an instance that is about to be replaced."""
+        query = Instance.select(
+            Instance.uid,
+            Study.uid,
+            Series.uid,
+            Instance.transfer_syntax,
+            Instance.size,
+            Instance.sha1,
+            Instance.source,
+            Instance.received,
+        )
+        query = query.join(Series).join(Study).where(Instance.id == instance)
+        ((uid, study_uid, series_uid, transfer_syntax, size, sha1, source, received),) = self._database.rows(
+            query
+        )
+        path = conflict_path(sha1)
+        row = Conflict.insert(
+            uid=uid,
+            study_uid=study_uid,
+            series_uid=series_uid,
+            transfer_syntax=transfer_syntax,
+            path=path,
+            size=size,
+            sha1=sha1,
+            source=source,
+            received=received,
+        )
+        self._database.execute(row.on_conflict_ignore())
+        return path
+
+    def conflicts(self) -> int:
+        """Return how many data sets are kept aside."""
+        return int(self._database.rows(Conflict.select(SQL("count(*)")))[0][0])
+
+    def _source_id(self, origin: Origin) -> int:
+        row = self._source.one(
+            calling_aet=origin.calling_aet, called_aet=origin.called_aet, address=origin.address
+        )
+        return int(row[0])

@@ -1,0 +1,210 @@
+"""The index's own sections of the configuration; scp/config.py composes them with its own."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator
+
+FhirVersion = Literal["dstu2", "r4", "r5"]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class StorageSettings(Section):
+    """`[storage]`: where objects are kept and how safely."""
+
+    path: Path | None = Field(
+        None, description="Data directory. Default: $STATE_DIRECTORY, or else ./imagingstudyd-data."
+    )
+    durability: Literal["power-loss", "process-crash"] = Field(
+        "power-loss",
+        description="What an acknowledged instance survives. process-crash skips the syncs, for speed.",
+    )
+    duplicates: Literal["keep-first", "replace"] = Field(
+        "keep-first",
+        description="Which data set stays when another one arrives with the same SOP Instance UID.",
+    )
+    watermark: Annotated[int, Field(ge=0)] = Field(
+        512 * 1024 * 1024,
+        description="Free bytes below which C-STORE is answered A700, until there is room again.",
+    )
+    conflicts: Annotated[int, Field(ge=0)] = Field(
+        1000,
+        description="How many conflicting data sets are kept in conflicts/; further ones are only logged.",
+    )
+
+
+class IndexSettings(Section):
+    """`[index]`: the database."""
+
+    # A secret, since it may hold a password.
+    url: SecretStr | None = Field(
+        None,
+        description="Database URL. Default: index.sqlite in the data directory. postgresql://… works too.",
+    )
+
+
+class FhirSettings(Section):
+    """`[fhir]`: which resources are written, and what stands in them."""
+
+    versions: tuple[FhirVersion, ...] = Field(
+        ("dstu2", "r4", "r5"), min_length=1, description="The FHIR versions that are published."
+    )
+    base_url: str | None = Field(
+        None, description="DICOMweb base address. Without it url, content and endpoint are left out."
+    )
+    timezone: str | None = Field(
+        None, description="Zone of times that carry none, as +01:00 or Europe/Berlin. None: dates alone."
+    )
+    patient_system: str | None = Field(None, description="Identifier system of PatientID.")
+    accession_system: str | None = Field(None, description="Identifier system of AccessionNumber.")
+    study_id_system: str | None = Field(None, description="Identifier system of StudyID.")
+    practitioner_system: str | None = Field(
+        None, description="Identifier system of a person's identification code."
+    )
+    placer_system: str | None = Field(None, description="Identifier system of placer order numbers.")
+    filler_system: str | None = Field(None, description="Identifier system of filler order numbers.")
+    requested_procedure_system: str | None = Field(
+        None, description="Identifier system of RequestedProcedureID."
+    )
+    issuer_systems: dict[str, str] = Field(
+        default_factory=dict,
+        description="Identifier system by local issuer name (IssuerOfPatientID and the like).",
+    )
+    coding_systems: dict[str, str] = Field(
+        default_factory=dict, description="Code system by local CodingSchemeDesignator, such as 99RIS."
+    )
+    withdrawn: Literal["entered-in-error", "gone"] = Field(
+        "gone", description="What becomes of a deleted study's resource (DSTU2 has no status: there it goes)."
+    )
+
+
+class RetentionSettings(Section):
+    """`[retention]`: which studies are deleted, once an hour, oldest first. Without a rule none is."""
+
+    days: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="For how many days a study is kept after its last instance came. None: for ever."
+    )
+    size: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="How many bytes all objects may have together. None: as many as there is room for."
+    )
+    calling_aets: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Days for studies from these calling AE titles; of several senders the longest counts.",
+    )
+    called_aets: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Days for studies sent to these called AE titles of ours."
+    )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is any rule."""
+        return bool(self.days or self.calling_aets or self.called_aets) or self.size is not None
+
+
+class PublishSettings(Section):
+    """`[publish]`: how often a growing study is written again."""
+
+    interval: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Seconds between two rewrites of a study that grows, at least."
+    )
+    backoff: Annotated[float, Field(ge=0)] = Field(
+        20.0, description="The same as a multiple of what the study's last rewrite took."
+    )
+
+
+class Hl7Sender(Section):
+    """One of `[[worklist.hl7_senders]]`: what is special about an HL7 sender."""
+
+    application: str = Field("", description="MSH-3 that it is told by. Empty: any.")
+    facility: str = Field("", description="MSH-4 that it is told by. Empty: any.")
+    charset: str = Field("", description="HL7 Table 0211 name of its character set, where MSH-18 is empty.")
+    map: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Attribute keyword to HL7 field, where the usual one does not hold it.",
+    )
+
+    @field_validator("charset")
+    @classmethod
+    def _known_charset(cls, value: str) -> str:
+        from index.orders.hl7.charsets import CHARSETS
+
+        if value and value.upper() not in CHARSETS:
+            raise ValueError(f"{value!r} is none of {', '.join(CHARSETS)}")
+        return value
+
+    @field_validator("map")
+    @classmethod
+    def _known_places(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        from index.orders.hl7.mapping import KEYWORDS
+        from index.orders.hl7.message import path
+
+        for keyword, place in value.items():
+            if keyword not in KEYWORDS:
+                raise ValueError(f"{keyword!r} is none of {', '.join(sorted(KEYWORDS))}")
+            path(place)
+        return value
+
+
+class UpstreamSettings(Section):
+    """`[worklist.upstream]`: another worklist that is asked for its orders."""
+
+    peer: str = Field(description="AE title of the upstream worklist; [[peers]] has its host and port.")
+    interval: Annotated[float, Field(gt=0, le=86400)] = Field(60.0, description="Seconds between queries.")
+    days_before: Annotated[int, Field(ge=0)] = Field(1, description="Days before today that are asked for.")
+    days_after: Annotated[int, Field(ge=0)] = Field(7, description="Days after today that are asked for.")
+    query: dict[str, str] = Field(
+        default_factory=dict, description="Further keys by DICOM keyword; a date overrules the days."
+    )
+
+
+class WorklistSettings(Section):
+    """`[worklist]`: where orders come from, and how studies find theirs."""
+
+    hl7_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port for HL7 v2 messages over MLLP; 0 takes a free one. None given: no HL7."
+    )
+    hl7_host: str = Field("127.0.0.1", description="Address to listen on for HL7.")
+    hl7_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")), description="Networks that HL7 may come from."
+    )
+    hl7_senders: tuple[Hl7Sender, ...] = Field(
+        (), description="What is special about HL7 senders; the first that fits."
+    )
+    local_authority: str | None = Field(
+        None,
+        description="The assigning authority whose PatientIDs scanners send without an issuer. "
+        "None given: whichever an HL7 message names.",
+    )
+    folder: Path | None = Field(
+        None, description="Folder of DICOM .wl files, of any depth, that is followed."
+    )
+    folder_interval: Annotated[float, Field(gt=0, le=3600)] = Field(
+        2.0, description="Seconds between two looks at that folder."
+    )
+    match: tuple[Literal["study-uid", "step-id", "accession"], ...] = Field(
+        ("study-uid", "step-id", "accession"),
+        description="The rules that match studies to orders, in the order that they are tried in.",
+    )
+    limit: Annotated[int, Field(ge=1)] = Field(
+        1000,
+        description="Answers to one worklist query; with more it ends with A700 (out of resources).",
+    )
+    fill_station: bool = Field(
+        False, description="Answer steps without ScheduledStationAETitle as scheduled for whoever asks."
+    )
+    expire_days: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Days after its date that a step leaves the worklist. None given: when it is done.",
+    )
+    without_mpps: tuple[str, ...] = Field(
+        (),
+        description="AE titles of senders without MPPS, or *: their first matched instance ends a step.",
+    )
+    upstream: UpstreamSettings | None = Field(None, description="Another worklist that is asked.")

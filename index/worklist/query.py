@@ -1,0 +1,105 @@
+"""One worklist query against the index: rows chosen by SQL, matched by rule, answered one by one."""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from index.orders.records import Candidate
+from index.orders.worklist import Orders
+from index.records import Attributes
+from index.settings import WorklistSettings
+from index.worklist.identifiers import Tree, answer, tree_of, unsupported
+from index.worklist.keys import SCHEDULED_STEPS
+from index.worklist.matching import Wanted, days, exactly, texts
+from index.worklist.values import groups
+
+# By key: how candidates() calls it. Those of the step stand in its sequence.
+_EXACT = {"PatientID": "patient_id", "AccessionNumber": "accession", "StudyInstanceUID": "study_uid"}
+_EXACT_OF_STEP = {"ScheduledStationAETitle": "station", "Modality": "modality"}
+
+
+class Query:
+    """What a peer asks of the worklist. Iterating gives the answers, by scheduled time. Raises BadIdentifier.
+
+    `unsupported` names the keys that were passed over. `is_cut_short` says, after the last answer, whether
+    there are more than the limit.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        settings: WorklistSettings,
+        identifier: Dataset,
+        caller: str,
+        charset: str | None,
+    ) -> None:
+        self._orders = orders
+        self._settings = settings
+        self._caller = caller
+        self._charset = charset
+        self._tree = tree_of(identifier)
+        self._wanted = Wanted(self._tree)
+        self._hints = hints(self._tree)
+        self.unsupported = tuple(unsupported(self._tree))
+        self.is_cut_short = False
+
+    def __iter__(self) -> Iterator[Dataset]:
+        """Yield the answers."""
+        count = 0
+        for candidate in self._candidates():
+            item = self._item(candidate)
+            if not self._wanted.fits(item):
+                continue
+            if count == self._settings.limit:
+                self.is_cut_short = True
+                return
+            count += 1
+            yield answer(self._tree, item, self._charset or candidate.charset)
+
+    def _candidates(self) -> Iterable[Candidate]:
+        found = self._orders.candidates(**self._hints)
+        if self._settings.expire_days is None:
+            return found
+        today = dt.datetime.now().astimezone().date()
+        first = (today - dt.timedelta(days=self._settings.expire_days)).strftime("%Y%m%d")
+        return [one for one in found if _day(one) >= first or not _day(one)]
+
+    def _item(self, candidate: Candidate) -> Attributes:
+        """Return a candidate's attributes; a step for any station becomes the caller's where configured."""
+        attributes = candidate.attributes
+        (step,) = attributes[SCHEDULED_STEPS]
+        if self._settings.fill_station and not texts(step.get("ScheduledStationAETitle")):
+            return {**attributes, SCHEDULED_STEPS: [{**step, "ScheduledStationAETitle": self._caller}]}
+        return attributes
+
+
+def _day(candidate: Candidate) -> str:
+    return str(candidate.attributes[SCHEDULED_STEPS][0].get("ScheduledProcedureStepStartDate", ""))
+
+
+def hints(tree: Tree) -> Mapping[str, Any]:
+    """Return what SQL can choose by: the keys that ask for one exact value, days, and a part of the name.
+
+    Only steps that are still scheduled, unless a query asks by ScheduledProcedureStepStatus.
+    """
+    steps = tree.get(SCHEDULED_STEPS)
+    step = steps[0] if isinstance(steps, list) and steps else {}
+    found: dict[str, Any] = {
+        **{name: exactly(tree, keyword) for keyword, name in _EXACT.items()},
+        **{name: exactly(step, keyword) for keyword, name in _EXACT_OF_STEP.items()},
+        "dates": days(step),
+        "name": _name_part(tree),
+        "scheduled_only": not texts(step.get("ScheduledProcedureStepStatus")),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _name_part(tree: Tree) -> str | None:
+    """Return the longest piece of PatientName that stands in every name which matches."""
+    names = texts(tree.get("PatientName"))
+    if len(names) != 1:
+        return None
+    pieces = "".join(c if c.isalnum() and c.isascii() else " " for c in groups(names[0])[0]).split()
+    return max(pieces, key=len, default=None)

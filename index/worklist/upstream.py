@@ -1,0 +1,92 @@
+"""Another worklist taken over: what to ask it, and what follows from its answers."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import orjson
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from index.orders.dicom import BadItem, order_of
+from index.orders.records import NewOrder, Source
+from index.orders.worklist import Orders
+from index.worklist.charsets import UTF_8
+from index.worklist.keys import KEYS, SCHEDULED_STEPS, Key
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What one answer came to: its items, orders new or changed, orders told of no more, and what was bad."""
+
+    items: int = 0
+    changed: int = 0
+    withdrawn: int = 0
+    bad: tuple[str, ...] = ()
+
+
+def everything(wanted: Mapping[str, str]) -> Dataset:
+    """Return an identifier that asks for every key of Table K.6-1; `wanted` gives some of them values."""
+    asked = _level(KEYS, wanted)
+    asked.SpecificCharacterSet = UTF_8
+    return asked
+
+
+def is_key(keyword: str) -> bool:
+    """Whether a worklist can be asked by this keyword."""
+    return keyword in KEYS or keyword in KEYS[SCHEDULED_STEPS].items
+
+
+def _level(keys: Mapping[str, Key], wanted: Mapping[str, str]) -> Dataset:
+    made = Dataset()
+    for keyword, key in keys.items():
+        if key.vr == "SQ":
+            below = wanted if keyword == SCHEDULED_STEPS else {}
+            made.add(DataElement(key.tag, key.vr, Items([_level(key.items, below)])))
+        else:
+            made.add(DataElement(key.tag, key.vr, wanted.get(keyword) or None))
+    return made
+
+
+def take_over(orders: Orders, sender: str, answers: Iterable[Dataset], *, whole: bool) -> TakenOver:
+    """Take over what an upstream worklist answered; where that is `whole`, what it tells of no more goes.
+
+    Several steps of one requested procedure are one order. Raises NotKept, DatabaseFault.
+    """
+    told: dict[str, NewOrder] = {}
+    bad: list[str] = []
+    items = 0
+    for items, dataset in enumerate(answers, start=1):
+        identity = _identity(dataset)
+        try:
+            order = order_of(dataset, Source.UPSTREAM, sender, identity)
+        except BadItem as error:
+            bad.append(f"item {items} {error}")
+            continue
+        known = told.get(identity)
+        told[identity] = replace(known, steps=[*known.steps, *order.steps]) if known else order
+    stamps = orders.identities(Source.UPSTREAM, sender)
+    changed = 0
+    for identity, order in told.items():
+        stamp = _stamp(order)
+        if stamps.get(identity) != stamp:
+            orders.add(replace(order, stamp=stamp))
+            changed += 1
+    gone = stamps.keys() - told.keys() if whole and not bad else set()
+    for identity in sorted(gone):
+        orders.withdraw(Source.UPSTREAM, sender, identity)
+    return TakenOver(items, changed, len(gone), tuple(bad))
+
+
+def _identity(dataset: Dataset) -> str:
+    """Return what makes two answers one order: its study, else its numbers and its patient."""
+    keywords = ("AccessionNumber", "RequestedProcedureID", "PatientID")
+    return str(dataset.get("StudyInstanceUID") or "") or "|".join(
+        str(dataset.get(one) or "") for one in keywords
+    )
+
+
+def _stamp(order: NewOrder) -> str:
+    said = [order.patient, order.attributes, list(order.steps), str(order.status)]
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()

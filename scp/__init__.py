@@ -1,0 +1,1 @@
+"""Speaks DIMSE and runs the daemon."""

@@ -1,0 +1,5 @@
+"""`python -m scp` is `imagingstudyd`."""
+
+from scp.cli import main
+
+main()

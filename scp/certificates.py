@@ -1,0 +1,62 @@
+"""From when until when a certificate is valid: the one thing of X.509 that Python's ssl does not tell."""
+
+import re
+import ssl
+from datetime import UTC, datetime
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+# ASN.1 tags in DER (X.690).
+_SEQUENCE = 0x30
+_VERSION = 0xA0  # [0] EXPLICIT
+_UTC_TIME = 0x17
+_LONG_FORM = 0x80
+
+# RFC 5280 Section 4.1.2.5.1: two-digit years from 50 on are of the last century; strptime has it from 69 on,
+# which differs for nothing that is valid in our time.
+_FORMATS = {_UTC_TIME: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
+
+
+def validity(pem: str) -> tuple[datetime, datetime]:
+    """Return from when until when the first certificate of `pem` is valid (RFC 5280 Section 4.1.2.5).
+
+    Raises ValueError.
+    """
+    match = _PEM.search(pem)
+    if not match:
+        raise ValueError("holds no certificate in PEM")
+    try:
+        der = ssl.PEM_cert_to_DER_cert(match[0])
+        certificate = _children(_content(der, _SEQUENCE))
+        fields = _children(certificate[0][1])
+        # tbsCertificate: version (may be missing), serial number, signature, issuer, validity.
+        at = 4 if fields[0][0] == _VERSION else 3
+        first, last = (
+            datetime.strptime(value.decode("ascii"), _FORMATS[tag]).replace(tzinfo=UTC)
+            for tag, value in _children(fields[at][1])
+        )
+    except (ValueError, IndexError, KeyError) as error:
+        raise ValueError("holds a certificate that is none of RFC 5280") from error
+    return first, last
+
+
+def _content(data: bytes, tag: int) -> bytes:
+    (found, content), *_ = _children(data)
+    if found != tag:
+        raise ValueError("not the type expected")
+    return content
+
+
+def _children(data: bytes) -> list[tuple[int, bytes]]:
+    """Return the tags and contents of the values that stand in `data` one after another."""
+    values, at = [], 0
+    while at < len(data):
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length >= _LONG_FORM:
+            size = length - _LONG_FORM
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
+        values.append((tag, data[at : at + length]))
+        at += length
+    return values

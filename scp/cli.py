@@ -1,0 +1,296 @@
+"""The command `imagingstudyd`. Data goes to stdout, everything else to stderr.
+
+Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from index import Completeness, DatabaseFault, Entry, Index, IndexFault, Report
+from scp import logs
+from scp.config import Configuration, ConfigurationError
+from scp.configfile import load
+
+FAILED = 1
+WRONG_USAGE = 2
+# How often --follow looks for more.
+FOLLOW_SECONDS = 0.5
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Receive DICOM instances, index them, and keep their FHIR ImagingStudy resources current.",
+)
+
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data directory.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Unmatched = Annotated[bool, typer.Option("--unmatched", help="Only those without an order, and why.")]
+Incomplete = Annotated[
+    bool, typer.Option("--incomplete", help="Only those with steps in progress or instances missing.")
+]
+
+
+class Fhir(StrEnum):
+    """The FHIR versions that `show` knows."""
+
+    DSTU2 = "dstu2"
+    R4 = "r4"
+    R5 = "r5"
+
+
+def main() -> None:
+    """Run the command line."""
+    # Each module registers its commands by being imported.
+    import scp.commands.mending
+    import scp.commands.service
+    import scp.commands.worklist  # noqa: F401
+
+    app()
+
+
+def say(text: str) -> None:
+    """Print a line for a person: to stderr."""
+    typer.echo(text, err=True)
+
+
+def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the flags that were given, as the sections of the configuration that they belong to."""
+    named = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
+    named = {section: keys for section, keys in named.items() if keys}
+    return named if data is None else {**named, "storage": {"path": data}}
+
+
+def configured(
+    config: Path | None, data: Path | None, *, check_files: bool = False, **flags: dict[str, Any]
+) -> Configuration:
+    """Load what is in force, and set up logging. Ends with status 2 where it is wrong."""
+    try:
+        configuration = load(config, given(data, **flags), check_files=check_files)
+    except ConfigurationError as error:
+        say(str(error))
+        raise typer.Exit(WRONG_USAGE) from None
+    logs.configure(configuration.log)
+    return configuration
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Say what went wrong in one line, and end with status 1."""
+    try:
+        yield
+    except (IndexFault, OSError) as error:
+        say(f"imagingstudyd: {error}")
+        raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def opened(configuration: Configuration, *, create: bool = False) -> Iterator[Index]:
+    """Open the index of a data directory that is there already, or make one."""
+    from scp.daemon import open_index
+
+    with faults():
+        if not create and not configuration.data.is_dir():
+            raise DatabaseFault(f"{configuration.data}: no such data directory")
+        index = open_index(configuration)
+        try:
+            yield index
+        finally:
+            index.close()
+
+
+def print_json(value: Any) -> None:
+    """Print a line of JSON to stdout."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=str))
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    data: Data = None,
+    aet: Annotated[str | None, typer.Option(help="Our AE title.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address for DICOM.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for DICOM; 0 takes a free one.")] = None,
+    http_host: Annotated[str | None, typer.Option(help="Address for HTTP.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port for HTTP; 0 takes a free one.")] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="No HTTP at all.")] = False,  # noqa: FBT002  typer's way
+) -> None:
+    """Receive instances until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    from scp.checks import data_fault
+    from scp.daemon import Daemon
+
+    flags = {
+        "dicom": {"aet": aet, "host": host, "port": port},
+        "http": {"host": http_host, "port": http_port, "enabled": False if no_http else None},
+    }
+    configuration = configured(config, data, check_files=True, **flags)
+    with faults():
+        if fault := data_fault(configuration.data):
+            raise DatabaseFault(fault)
+        raise typer.Exit(
+            Daemon(configuration, lambda: load(config, given(data, **flags), check_files=True)).run()
+        )
+
+
+@app.command()
+def studies(
+    config: Config = None,
+    data: Data = None,
+    unmatched: Unmatched = False,  # noqa: FBT002
+    incomplete: Incomplete = False,  # noqa: FBT002
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """List the studies, in the order of their arrival."""
+    with opened(configured(config, data)) as index:
+        doubts = {one.uid: one.doubt for one in index.orders.unmatched()} if unmatched else {}
+        rows = [row for row in index.studies() if not unmatched or row["uid"] in doubts]
+        if incomplete:
+            rows = _incomplete(rows, index.procedures.incomplete())
+    if unmatched:
+        rows = [{**row, "doubt": doubts[row["uid"]]} for row in rows]
+    if as_json:
+        print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    others = ["Patient ID", "Accession", "Modalities", "Series", "Instances", "Started"]
+    others += ["Steps in progress", "Missing"] if incomplete else []
+    others += ["Doubt"] if unmatched else []
+    table = Table(Column("Study Instance UID", overflow="fold", min_width=32), *others)
+    for row in rows:
+        values = [", ".join(value) if isinstance(value, tuple) else value for value in row.values()]
+        table.add_row(*("" if value is None else str(value) for value in values))
+    # A pipe has no width: room for everything.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _incomplete(rows: list[dict[str, Any]], said: list[Completeness]) -> list[dict[str, Any]]:
+    """Return the studies that are not complete, each with what it lacks."""
+    lacks = {one.uid: {"in_progress": one.in_progress, "missing": one.missing} for one in said}
+    return [{**row, **lacks[row["uid"]]} for row in rows if row["uid"] in lacks]
+
+
+@app.command()
+def show(
+    uid: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    fhir: Annotated[Fhir | None, typer.Option(help="FHIR version; default: the first configured.")] = None,
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Print a study's ImagingStudy; --json prints the very bytes of its file."""
+    with opened(configured(config, data)) as index:
+        content, disagreements = index.resource(uid, fhir)
+        steps = index.procedures.completeness(uid)
+    if not as_json:
+        content = orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    sys.stdout.buffer.write(content)
+    for one in disagreements:
+        values = ", ".join(f"{orjson.dumps(value).decode()} ({count})" for value, count in one.values)
+        say(f"instances disagree: {one.level} {one.uid} {one.keyword}: {values}")
+    if steps.in_progress:
+        say(f"procedure steps in progress: {steps.in_progress} of {steps.steps}")
+    for missing in steps.missing:
+        say(f"procedure steps tell of an instance that is not here: {missing}")
+
+
+@app.command()
+def changes(
+    config: Config = None,
+    data: Data = None,
+    since: Annotated[int, typer.Option(help="Sequence number behind which to begin.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until interrupted.")] = False,  # noqa: FBT002
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Print the change feed: which resource changed, to which version, when; with --json a line for each."""
+    with opened(configured(config, data)) as index, suppress(KeyboardInterrupt, BrokenPipeError):
+        while True:
+            for entry in index.changes(since):
+                since = entry.seq
+                _print_change(entry, as_json=as_json)
+            sys.stdout.flush()
+            if not follow:
+                return
+            time.sleep(FOLLOW_SECONDS)
+
+
+def _print_change(entry: Entry, *, as_json: bool) -> None:
+    at = datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="milliseconds")
+    if as_json:
+        print_json({**asdict(entry), "at": at})
+        sys.stdout.buffer.flush()
+    else:
+        typer.echo(
+            f"{entry.seq} {at} {entry.change} {entry.fhir} {entry.type}/{entry.id} version {entry.version}"
+        )
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders of any depth.")],
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Import DICOM files as if they had been sent; what is no DICOM is counted and named."""
+    from index import Locked
+
+    with opened(configured(config, data), create=True) as index:
+        missing = [path for path in paths if not path.exists()]
+        with progress("importing") as advance:
+            report = index.import_files(paths, lambda: advance(1))
+        try:
+            index.publish()
+        except Locked:
+            say("a running daemon publishes what was imported")
+    _report(report, as_json=as_json)
+    if report.failed or missing:
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many files are done; call what it gives with how many more are."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(doing, total=None)
+        yield lambda more: shown.advance(task, more)
+
+
+def _report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "outcomes": {str(outcome): count for outcome, count in report.outcomes.items()},
+                "bytes": report.bytes,
+                "passed_over": [{"path": str(path), "reason": reason} for path, reason in report.passed_over],
+                "failed": [{"path": str(path), "reason": reason} for path, reason in report.failed],
+            }
+        )
+        return
+    for path, reason in report.passed_over:
+        say(f"passed over {path}: {reason}")
+    for path, reason in report.failed:
+        say(f"failed {path}: {reason}")
+    counts = (
+        ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())) or "nothing"
+    )
+    typer.echo(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")

@@ -1,0 +1,133 @@
+"""Command sets (PS3.7 Section 6.3 and Annex E): read and written without a data set's machinery."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# PS3.7 Annex E.1: Command Field. Responses have the highest bit set.
+C_STORE_RQ = 0x0001
+C_ECHO_RQ = 0x0030
+C_CANCEL_RQ = 0x0FFF
+RESPONSE = 0x8000
+
+# C-STORE, C-GET, C-FIND, C-MOVE, C-ECHO; N-EVENT-REPORT, N-GET, N-SET, N-ACTION, N-CREATE, N-DELETE.
+REQUESTS = frozenset({0x01, 0x10, 0x20, 0x21, 0x30, 0x0100, 0x0110, 0x0120, 0x0130, 0x0140, 0x0150})
+
+# Elements of group 0000.
+_AFFECTED_SOP_CLASS_UID = 0x0002
+_REQUESTED_SOP_CLASS_UID = 0x0003
+_COMMAND_FIELD = 0x0100
+_MESSAGE_ID = 0x0110
+_MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_COMMAND_DATA_SET_TYPE = 0x0800
+_STATUS = 0x0900
+_ERROR_COMMENT = 0x0902
+_AFFECTED_SOP_INSTANCE_UID = 0x1000
+
+NO_DATA_SET = 0x0101
+
+# PS3.5 Table 6.2-1, UI.
+_UID_LENGTH = 64
+
+_ELEMENT = struct.Struct("<HHL")
+_US = struct.Struct("<H")
+_UL = struct.Struct("<L")
+
+
+class Malformed(ValueError):
+    """A command set that is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command set. UIDs are without padding, and empty where there is none."""
+
+    encoded: bytes
+    field: int
+    message_id: int
+    has_data_set: bool
+    sop_class_uid: str
+    sop_instance_uid: str
+
+    @property
+    def is_response(self) -> bool:
+        """Tell whether it answers an operation of ours."""
+        return bool(self.field & RESPONSE)
+
+
+def parse(encoded: bytes) -> Command:
+    """Read a command set. Raises Malformed."""
+    elements = dict(_elements(encoded))
+    field = _number(elements, _COMMAND_FIELD)
+    if field is None:
+        raise Malformed("the command set has no Command Field (0000,0100)")
+    data_set_type = _number(elements, _COMMAND_DATA_SET_TYPE)
+    if data_set_type is None:
+        raise Malformed("the command set has no Command Data Set Type (0000,0800)")
+    number = _MESSAGE_ID_BEING_RESPONDED_TO if field & RESPONSE or field == C_CANCEL_RQ else _MESSAGE_ID
+    message_id = _number(elements, number)
+    if message_id is None:
+        raise Malformed(f"the command set has no (0000,{number:04X}), which says what message it is about")
+    sop_class = elements.get(_AFFECTED_SOP_CLASS_UID) or elements.get(_REQUESTED_SOP_CLASS_UID, b"")
+    return Command(
+        encoded,
+        field,
+        message_id,
+        data_set_type != NO_DATA_SET,
+        _uid(sop_class),
+        _uid(elements.get(_AFFECTED_SOP_INSTANCE_UID, b"")),
+    )
+
+
+def response(command: Command, status: int, comment: str = "") -> bytes:
+    """Return the encoded response to a request (PS3.7 Section 9.3): its status, and what it is about."""
+    body = b"".join(
+        (
+            _encode_uid(_AFFECTED_SOP_CLASS_UID, command.sop_class_uid),
+            _encode(_COMMAND_FIELD, _US.pack(command.field | RESPONSE)),
+            _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(command.message_id)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
+            _encode(_STATUS, _US.pack(status)),
+            _encode(_ERROR_COMMENT, _even(comment.encode("ascii", "replace"), b" ")) if comment else b"",
+            _encode_uid(_AFFECTED_SOP_INSTANCE_UID, command.sop_instance_uid),
+        )
+    )
+    return _encode(0x0000, _UL.pack(len(body))) + body
+
+
+def _elements(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(encoded):
+        if position + _ELEMENT.size > len(encoded):
+            raise Malformed("the command set ends within an element")
+        group, number, length = _ELEMENT.unpack_from(encoded, position)
+        position += _ELEMENT.size
+        if group:
+            raise Malformed(f"the command set holds ({group:04X},{number:04X}), which is no command element")
+        if position + length > len(encoded):
+            raise Malformed(f"(0000,{number:04X}) is longer than the command set: {length} bytes")
+        yield number, encoded[position : position + length]
+        position += length
+
+
+def _number(elements: dict[int, bytes], number: int) -> int | None:
+    value = elements.get(number, b"")
+    return int(_US.unpack(value)[0]) if len(value) == _US.size else None
+
+
+def _uid(value: bytes) -> str:
+    return value.rstrip(b"\0 ").decode("latin-1")
+
+
+def _encode(number: int, value: bytes) -> bytes:
+    return _ELEMENT.pack(0, number, len(value)) + value
+
+
+def _encode_uid(number: int, uid: str) -> bytes:
+    if not uid or len(uid) > _UID_LENGTH:
+        return b""  # such a thing is not repeated
+    return _encode(number, _even(uid.encode("latin-1"), b"\0"))
+
+
+def _even(value: bytes, padding: bytes) -> bytes:
+    return value + padding * (len(value) % 2)

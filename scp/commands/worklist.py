@@ -1,0 +1,265 @@
+"""`worklist` and `match`: orders for who has no RIS, and matches by hand."""
+
+import re
+import sys
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from index import Index, Listed, Locked, NewOrder, Source
+from scp.cli import FAILED, AsJSON, Config, Data, app, configured, opened, print_json, say
+
+worklist = typer.Typer(no_args_is_help=True, help="Orders: add, list, import and remove them.")
+match = typer.Typer(
+    no_args_is_help=True, help="Which orders a study belongs to, where the rules do not tell."
+)
+app.add_typer(worklist, name="worklist")
+app.add_typer(match, name="match")
+
+_COLUMNS = (
+    "ID",
+    "Status",
+    "Patient ID",
+    "Patient",
+    "Accession",
+    "Procedure",
+    "Modality",
+    "Station",
+    "Start",
+    "Source",
+)
+
+
+class Sex(StrEnum):
+    """PatientSex (PS3.3 C.7.1.1)."""
+
+    M = "M"
+    F = "F"
+    O = "O"  # noqa: E741  the standard's own letter
+
+
+def _date(text: str) -> str:
+    """Check a date of 20260102 or 2026-01-02."""
+    return _moment(text, ("%Y%m%d", "%Y-%m-%d"), "%Y%m%d", "a date like 20260102 or 2026-01-02")
+
+
+def _time(text: str) -> str:
+    """Check a time of 1015, 101500, 10:15 or 10:15:00."""
+    forms = ("%H%M", "%H%M%S", "%H:%M", "%H:%M:%S")
+    return _moment(text, forms, "%H%M%S", "a time like 1015, 10:15 or 10:15:00")
+
+
+def _moment(text: str, forms: tuple[str, ...], form: str, allowed: str) -> str:
+    for one in forms:
+        try:
+            return datetime.strptime(text, one).strftime(form)  # noqa: DTZ007  the scanner's local time
+        except ValueError:
+            continue
+    raise typer.BadParameter(f"{text!r} is not {allowed}")
+
+
+def _uid(text: str) -> str:
+    if not re.fullmatch(r"[0-9.]{1,64}", text):
+        raise typer.BadParameter(f"{text!r} is not 1 to 64 characters of [0-9.]")
+    return text
+
+
+def _short(text: str) -> str:
+    """Check a value of VR SH, CS or AE (PS3.5 Table 6.2-1)."""
+    if not 1 <= len(text.strip()) <= 16 or "\\" in text:  # noqa: PLR2004
+        raise typer.BadParameter(f"{text!r} is not 1 to 16 characters without a backslash")
+    return text.strip()
+
+
+@worklist.command()
+def add(
+    patient_id: Annotated[str, typer.Option(help="PatientID.")],
+    patient_name: Annotated[str, typer.Option(help="PatientName as DICOM has it: Doe^Jane.")],
+    accession: Annotated[str | None, typer.Option(parser=_short, help="AccessionNumber.")] = None,
+    birth_date: Annotated[str | None, typer.Option(parser=_date, help="PatientBirthDate.")] = None,
+    sex: Annotated[Sex | None, typer.Option(help="PatientSex.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="IssuerOfPatientID.")] = None,
+    procedure: Annotated[str | None, typer.Option(help="RequestedProcedureDescription.")] = None,
+    procedure_id: Annotated[str | None, typer.Option(parser=_short, help="RequestedProcedureID.")] = None,
+    modality: Annotated[str | None, typer.Option(parser=_short, help="Modality: CT, MR, US …")] = None,
+    station: Annotated[str | None, typer.Option(parser=_short, help="ScheduledStationAETitle.")] = None,
+    date: Annotated[str | None, typer.Option(parser=_date, help="Start date; default: today.")] = None,
+    time: Annotated[str | None, typer.Option(parser=_time, help="Start time; default: now.")] = None,
+    step_id: Annotated[str | None, typer.Option(parser=_short, help="ScheduledProcedureStepID.")] = None,
+    study_uid: Annotated[
+        str | None, typer.Option(parser=_uid, help="StudyInstanceUID; default: a new one.")
+    ] = None,
+    referrer: Annotated[str | None, typer.Option(help="ReferringPhysicianName: Roe^Richard.")] = None,
+    reason: Annotated[str | None, typer.Option(help="ReasonForTheRequestedProcedure.")] = None,
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002  typer's way
+) -> None:
+    """Add an order of one step; the same accession number or procedure id changes the one that is there."""
+    now = datetime.now().astimezone()
+    patient = {"PatientID": patient_id, "PatientName": patient_name, "PatientBirthDate": birth_date}
+    patient |= {"PatientSex": str(sex or ""), "IssuerOfPatientID": issuer}
+    attributes = {
+        "AccessionNumber": accession,
+        "RequestedProcedureID": procedure_id or accession,
+        "RequestedProcedureDescription": procedure,
+        "ReferringPhysicianName": referrer,
+        "ReasonForTheRequestedProcedure": reason,
+        "StudyInstanceUID": study_uid,
+    }
+    step = {
+        "ScheduledProcedureStepID": step_id,
+        "ScheduledProcedureStepDescription": procedure,
+        "Modality": modality,
+        "ScheduledStationAETitle": station,
+        "ScheduledProcedureStepStartDate": date or now.strftime("%Y%m%d"),
+        "ScheduledProcedureStepStartTime": time or now.strftime("%H%M%S"),
+    }
+    identity = accession or procedure_id or study_uid or now.isoformat()
+    with opened(configured(config, data), create=True) as index:
+        row = index.orders.add(
+            NewOrder(Source.CLI, "", identity, patient, attributes, [step], charset="ISO_IR 192")
+        )
+        (listed,) = index.orders.listed(row)
+        _publish(index)
+    if as_json:
+        print_json(_as_json(listed))
+    else:
+        typer.echo(f"order {row}, study {listed.study_uid}")
+
+
+@worklist.command("list")
+def list_(config: Config = None, data: Data = None, as_json: AsJSON = False) -> None:  # noqa: FBT002
+    """List the orders, oldest first."""
+    with opened(configured(config, data)) as index:
+        rows = index.orders.listed()
+    if as_json:
+        print_json([_as_json(row) for row in rows])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*_COLUMNS)
+    for row in rows:
+        table.add_row(*_line(row))
+    # A pipe has no width: room for everything.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@worklist.command("import")
+def import_(
+    paths: Annotated[
+        list[Path], typer.Argument(help="DICOM .wl, HL7 or FHIR R4 files, and folders of them.")
+    ],
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Import orders from files: worklist items, HL7 v2 messages, ServiceRequests with their Patient."""
+    with opened(configured(config, data), create=True) as index:
+        report = index.orders.import_files(paths)
+        _publish(index)
+    if as_json:
+        failed = [{"path": str(path), "reason": reason} for path, reason in report.failed]
+        print_json({"taken": report.taken, "failed": failed})
+    else:
+        for path, reason in report.failed:
+            say(f"failed {path}: {reason}")
+        typer.echo(f"{report.taken} taken; {len(report.failed)} failed")
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+@worklist.command()
+def remove(
+    order: Annotated[int, typer.Argument(help="ID of the order, as `worklist list` has it.")],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Forget an order and every match to it."""
+    with opened(configured(config, data)) as index:
+        index.orders.remove(order)
+        _publish(index)
+
+
+@match.command("set")
+def set_(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    order: Annotated[int, typer.Argument(help="ID of the order, as `worklist list` has it.")],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Match a study to an order, whatever the rules say."""
+    with opened(configured(config, data)) as index:
+        index.orders.set_match(study, order)
+        _publish(index)
+
+
+@match.command()
+def undo(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Part a study from its orders; the rules leave it alone from now on."""
+    with opened(configured(config, data)) as index:
+        index.orders.undo_match(study)
+        _publish(index)
+
+
+@match.command()
+def auto(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Let the rules decide about a study again, after `set` or `undo`."""
+    with opened(configured(config, data)) as index:
+        index.orders.rematch(study)
+        _publish(index)
+
+
+def _publish(index: Index) -> None:
+    """Publish what changed, unless a running daemon does."""
+    try:
+        index.publish()
+    except Locked:
+        return
+
+
+def _as_json(row: Listed) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "key": row.key,
+        "source": row.source,
+        "sender": row.sender,
+        "status": row.status,
+        "study_uid": row.study_uid,
+        "studies": list(row.studies),
+        "attributes": row.attributes,
+    }
+
+
+def _line(row: Listed) -> list[str]:
+    said = row.attributes
+    steps = said["ScheduledProcedureStepSequence"]
+
+    def of_steps(*keywords: str) -> str:
+        values = (" ".join(str(step.get(k, "")) for k in keywords).strip() for step in steps)
+        return ", ".join(dict.fromkeys(value for value in values if value))
+
+    texts = (
+        said.get(k, "")
+        for k in ("PatientID", "PatientName", "AccessionNumber", "RequestedProcedureDescription")
+    )
+    start = of_steps("ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime")
+    own = (
+        of_steps("Modality"),
+        of_steps("ScheduledStationAETitle"),
+        start,
+        f"{row.source} {row.sender}".strip(),
+    )
+    return [str(row.id), row.status, *map(str, texts), *own]

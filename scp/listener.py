@@ -1,0 +1,285 @@
+"""The DICOM listener: accepts connections, counts them, and starts an association for each."""
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from threading import Event, Lock, Thread
+from time import monotonic, sleep
+
+import structlog
+
+from scp.admission import Admission
+from scp.association import Desk, Handler, ServedAssociation, application_entity
+from scp.config import DicomSettings, LimitsSettings, Peer
+from scp.overflow import Overflow
+from scp.peer import Link
+from scp.services.store import StoreService
+from scp.stock import StockAssociation
+from scp.tls import context
+from scp.upperlayer import BlockingAssociation
+
+# Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
+BACKLOG = 1024
+
+# A peer that is gone without a word is found out after 2 + 4 * 0.5 minutes; the system's default is 2 hours.
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 120),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+
+# When accept() fails for want of descriptors or memory, how long to wait for some, in seconds.
+BREATHER = 0.5
+
+# How often a stopping listener looks whether associations have finished, in seconds.
+STOP_INTERVAL = 0.02
+
+# After the drain: how long aborted associations may take to end, in seconds.
+ABORT_GRACE = 5.0
+
+
+class Listener:
+    """Listens for association requests. All its public methods may be called from any thread.
+
+    `handlers` are pynetdicom's (event, handler) pairs, and `services` the abstract syntaxes that they serve,
+    by the service's name. `sockets`, and `tls_sockets` where `dicom.tls` is there, are listening already;
+    without them it binds what `dicom` says. Raises ValueError where certificates or users cannot be used.
+    `on_association_end` is called in the association's thread when an accepted association is over.
+    """
+
+    def __init__(
+        self,
+        dicom: DicomSettings,
+        limits: LimitsSettings,
+        peers: Sequence[Peer],
+        store: StoreService,
+        *,
+        handlers: Sequence[Handler] = (),
+        services: Mapping[str, str] | None = None,
+        on_association_end: Callable[[Link], None] | None = None,
+        sockets: Sequence[socket.socket] = (),
+        tls_sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        self._limits = limits
+        self._services = dict(services or {})
+        admission = Admission(dicom, peers, self._services)
+        ae = application_entity(dicom)
+        ssl_context = context(dicom.tls) if dicom.tls else None
+        self._desk = Desk(dicom, admission, store, tuple(handlers), ae, on_association_end, ssl_context)
+        self._sockets = list(sockets)
+        self._tls_sockets = list(tls_sockets)
+        self._associations: dict[ServedAssociation, str] = {}
+        self._lock = Lock()
+        self._stopping = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._round = Event()
+        self._thread = Thread(target=self._run, name="dicom-listener", daemon=True)
+        self._log = structlog.get_logger("scp")
+
+    def start(self) -> tuple[str, int]:
+        """Listen and accept. Returns the address bound. Raises OSError if it cannot be bound."""
+        _silence_pynetdicom()
+        self._bind(self._desk.dicom)
+        for listening in self._listening():
+            listening.setblocking(False)
+        self._thread.start()
+        host, port = self._listening()[0].getsockname()[:2]
+        return host, port
+
+    def tls_address(self) -> tuple[str, int] | None:
+        """Return where it listens for TLS."""
+        return self._tls_sockets[0].getsockname()[:2] if self._tls_sockets else None
+
+    def active(self) -> int:
+        """Return the number of associations now, those that are still being negotiated included."""
+        with self._lock:
+            return len(self._associations)
+
+    def is_moving(self, seconds: float) -> bool:
+        """Tell whether the accept loop makes another round within that time, or has been told to stop."""
+        if self._stopping:
+            return True
+        self._round.clear()
+        self._look_up()
+        return self._round.wait(seconds) or self._stopping
+
+    def reload(
+        self, peers: Sequence[Peer], limits: LimitsSettings, dicom: DicomSettings | None = None
+    ) -> None:
+        """Take other rules and certificates for the associations to come; addresses stay as they are.
+
+        Raises ValueError; then everything stays as it is.
+        """
+        dicom = dicom or self._desk.dicom
+        admission = Admission(dicom, peers, self._services)
+        ssl_context = context(dicom.tls) if dicom.tls else None
+        if ssl_context is None and self._tls_sockets:
+            raise ValueError("dicom.tls: is missing; only a restart can take TLS away")
+        self._limits = limits
+        self._desk = replace(
+            self._desk,
+            dicom=dicom.model_copy(update={"upper_layer": self._desk.dicom.upper_layer}),
+            admission=admission,
+            ae=application_entity(dicom),
+            ssl_context=ssl_context,
+        )
+
+    def stop(self, drain: float) -> None:
+        """Accept no more; let running operations finish for `drain` seconds, then abort what is left."""
+        self._stopping = True
+        self._look_up()
+        if self._thread.ident is not None:
+            self._thread.join()
+        for listening in self._listening():
+            listening.close()
+        self._end_all(lambda association: association.wind_down(), drain)
+        self._end_all(lambda association: association.cut(), ABORT_GRACE)
+        with self._lock:
+            os.close(self._wake)
+            self._wake = -1
+
+    def _bind(self, dicom: DicomSettings) -> None:
+        """Bind what was not passed to us."""
+        tls = dicom.tls
+        if tls and not self._tls_sockets:
+            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port))
+        try:
+            if not self._sockets and (tls is None or tls.plain):
+                self._sockets.append(bind(dicom.host, dicom.port))
+        except OSError:
+            for listening in self._tls_sockets:
+                listening.close()
+            raise
+
+    def _listening(self) -> list[socket.socket]:
+        return [*self._sockets, *self._tls_sockets]
+
+    def _look_up(self) -> None:
+        """Make the accept loop look up."""
+        with self._lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def _end_all(self, how: Callable[[ServedAssociation], None], seconds: float) -> None:
+        deadline = monotonic() + seconds
+        while associations := self._snapshot():
+            for association in associations:
+                how(association)
+            if monotonic() >= deadline:
+                return
+            associations[0].join(STOP_INTERVAL)
+
+    def _snapshot(self) -> list[ServedAssociation]:
+        with self._lock:
+            return list(self._associations)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            overflow = Overflow(selector)
+            selector.register(self._wake, selectors.EVENT_READ)
+            for listening in self._listening():
+                selector.register(listening, selectors.EVENT_READ)
+            while not self._stopping:
+                for key, _ in selector.select(overflow.timeout()):
+                    if key.data is not None:
+                        overflow.serve(key.data)
+                    elif isinstance(key.fileobj, socket.socket):
+                        self._accept(key.fileobj, overflow)
+                    else:
+                        os.eventfd_read(self._wake)
+                overflow.expire()
+                self._round.set()
+            overflow.close()
+
+    def _accept(self, listening: socket.socket, overflow: Overflow) -> None:
+        try:
+            connection, _ = listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the caller has gone again
+        except OSError as error:
+            self._log.error("accept_failed", error=str(error))
+            sleep(BREATHER)
+            return
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for level, option, value in KEEP_ALIVE:
+                connection.setsockopt(level, option, value)
+            address = connection.getpeername()[0]
+            secure = listening in self._tls_sockets
+            if not self._is_full(address):
+                self._serve(connection, address, secure=secure)
+            elif secure:  # a rejection would need a handshake, and that a thread
+                self._log.warning("association_refused", address=address, why="limit of associations")
+                connection.close()
+            else:
+                overflow.take(connection, address)
+        except ConnectionError:
+            connection.close()  # the caller has gone again
+        except Exception as error:  # noqa: BLE001  one connection must not end the listener
+            self._log.error("connection_not_served", error=f"{type(error).__name__}: {error}")
+            connection.close()
+
+    def _is_full(self, address: str) -> bool:
+        with self._lock:
+            if len(self._associations) >= self._limits.associations:
+                return True
+            most = self._limits.associations_per_address
+            return bool(most) and list(self._associations.values()).count(address) >= most
+
+    def _serve(self, connection: socket.socket, address: str, *, secure: bool) -> None:
+        desk = self._desk if secure else replace(self._desk, ssl_context=None)
+        association = self._make(desk, connection)
+        with self._lock:
+            self._associations[association] = address
+        try:
+            association.start()
+        except RuntimeError as error:  # no more threads
+            self._log.error("association_not_started", error=str(error))
+            self._over(association)
+            association.hang_up()
+
+    def _make(self, desk: Desk, connection: socket.socket) -> ServedAssociation:
+        if desk.dicom.upper_layer == "stock":
+            return StockAssociation(desk, connection, self._over)
+        return BlockingAssociation(desk, connection, self._over)
+
+    def _over(self, association: ServedAssociation) -> None:
+        with self._lock:
+            self._associations.pop(association, None)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises OSError that names the place."""
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}", f"{host}:{port}") from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _silence_pynetdicom() -> None:
+    """What pynetdicom logs we say ourselves, by structlog and with the association's id."""
+    logger = logging.getLogger("pynetdicom")
+    logger.setLevel(logging.CRITICAL + 1)
+    logger.propagate = False
+    with contextlib.suppress(ValueError):
+        logger.addHandler(logging.NullHandler())

@@ -1,0 +1,83 @@
+"""Logging: structlog events on stderr, for a person on a terminal, as JSON lines elsewhere."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from scp.config import LogSettings
+
+# Without local variables: they hold patients' names.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+# pynetdicom says in many lines what our events say in one; what it cannot handle it says as errors.
+_QUIET = {"pynetdicom": logging.CRITICAL, "pydicom": logging.ERROR}
+
+
+# syslog(3)'s priorities.
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
+
+_renderer = structlog.processors.JSONRenderer()
+
+
+def _json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    return str(_renderer(logger, method, event))
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up structlog for the process, and let other libraries' logging come out the same way."""
+    in_journal = _is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM", ""))
+    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[Any] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [_TRACEBACKS, _in_journal if in_journal else _json]
+    )
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A reload may change the level, also of loggers that have been used.
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_drop_meta, *renderer])
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    # pydicom's warnings quote values of data sets, names and birth dates among them.
+    warnings.filterwarnings("ignore", module="pydicom")
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(least)
+
+
+def _is_journal(descriptor: int, stream: str) -> bool:
+    """Tell whether a descriptor is the journal's: $JOURNAL_STREAM is device:inode (systemd.exec(5))."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def _in_journal(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    """Render JSON behind its priority, which the journal takes off and keeps (sd-daemon(3))."""
+    priority = _PRIORITIES.get(str(event.get("level")), _PRIORITIES["info"])
+    return f"<{priority}>{_json(logger, method, event)}"
+
+
+def _drop_meta(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("_record", None)
+    event.pop("_from_structlog", None)
+    return event

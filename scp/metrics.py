@@ -1,0 +1,164 @@
+"""What is counted and measured, as Prometheus names it (prometheus.io/docs/practices/naming).
+
+Counters are written where things happen; what stands at a moment is read when somebody asks.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from index import IndexFault, Observer, State
+
+# Peers that have a label of their own, first come first served: each costs a series in the monitoring for
+# ever, and whoever can connect can make names up.
+PEERS = 200
+OTHER_PEERS = "other"
+# From a small instance in the page cache to a large one over a slow line, in seconds.
+STORE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+PUBLICATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+# A group is at most as large as there are associations.
+GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+# Name, meaning, and field of index.State.
+_STATE = (
+    ("imagingstudyd_commit_queue_instances", "Instances that wait for their commit.", "waiting"),
+    ("imagingstudyd_publication_queue_studies", "Studies that wait for publication.", "unpublished"),
+    ("imagingstudyd_publication_failing_studies", "Studies whose last publication failed.", "failing"),
+    ("imagingstudyd_publication_lag_seconds", "How long the longest is overdue.", "publication_lag"),
+    ("imagingstudyd_conflicts", "Data sets kept aside in conflicts/.", "conflicts"),
+    ("imagingstudyd_disk_free_bytes", "Free space where objects are kept.", "free"),
+    ("imagingstudyd_disk_watermark_bytes", "Free space below which stores are refused.", "watermark"),
+)
+
+
+class Metrics(Observer):
+    """One daemon's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._peers: set[str] = set()
+        self._peers_lock = threading.Lock()
+        own = self._registry
+        self._stores = Counter(
+            "imagingstudyd_stores", "C-STORE requests answered.", ["calling_aet", "outcome"], registry=own
+        )
+        self._bytes = Counter(
+            "imagingstudyd_stored_bytes", "Bytes of the objects kept.", ["calling_aet"], registry=own
+        )
+        self._store_seconds = Histogram(
+            "imagingstudyd_store_seconds", "From command set to answer.", buckets=STORE_SECONDS, registry=own
+        )
+        self._doubts = Counter(
+            "imagingstudyd_doubts",
+            "Instances with something odd in their header.",
+            ["calling_aet"],
+            registry=own,
+        )
+        self._operations = Counter(
+            "imagingstudyd_operations", "Operations of other services.", ["service", "status"], registry=own
+        )
+        self._associations = Counter(
+            "imagingstudyd_associations",
+            "Accepted associations that are over.",
+            ["calling_aet"],
+            registry=own,
+        )
+        self._group = Histogram(
+            "imagingstudyd_commit_instances", "Instances in one commit.", buckets=GROUP_SIZES, registry=own
+        )
+        self._commit_seconds = Histogram(
+            "imagingstudyd_commit_seconds", "Time of one commit.", buckets=COMMIT_SECONDS, registry=own
+        )
+        self._publication_seconds = Histogram(
+            "imagingstudyd_publication_seconds",
+            "Time of one study's publication.",
+            buckets=PUBLICATION_SECONDS,
+            registry=own,
+        )
+        self._publication_failures = Counter(
+            "imagingstudyd_publication_failures", "Publications that failed.", registry=own
+        )
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def watch(self, state: Callable[[], State], associations: Callable[[], int]) -> None:
+        """Read these whenever somebody asks."""
+        self._registry.register(_Now(state, associations))
+
+    def stored(self, calling_aet: str, outcome: str, size: int, seconds: float) -> None:
+        """An instance is kept; `size` in bytes, `outcome` of index.Outcome."""
+        peer = self._peer(calling_aet)
+        self._stores.labels(peer, outcome).inc()
+        self._bytes.labels(peer).inc(size)
+        self._store_seconds.observe(seconds)
+
+    def store_failed(self, calling_aet: str, status: str) -> None:
+        """A C-STORE has been answered with a failure: four hexadecimal digits."""
+        self._stores.labels(self._peer(calling_aet), status).inc()
+
+    def doubted(self, calling_aet: str) -> None:
+        """An instance with doubts has been kept."""
+        self._doubts.labels(self._peer(calling_aet)).inc()
+
+    def operated(self, service: str, status: str) -> None:
+        """Another service has answered; its name, and four hexadecimal digits."""
+        self._operations.labels(service, status).inc()
+
+    def association_over(self, calling_aet: str) -> None:
+        """An accepted association is over."""
+        self._associations.labels(self._peer(calling_aet)).inc()
+
+    def committed(self, instances: int, seconds: float) -> None:
+        """See index.Observer."""
+        self._group.observe(instances)
+        self._commit_seconds.observe(seconds)
+
+    def published(self, seconds: float) -> None:
+        """See index.Observer."""
+        self._publication_seconds.observe(seconds)
+
+    def publication_failed(self) -> None:
+        """See index.Observer."""
+        self._publication_failures.inc()
+
+    def _peer(self, calling_aet: str) -> str:
+        if calling_aet in self._peers:
+            return calling_aet
+        with self._peers_lock:
+            if len(self._peers) >= PEERS:
+                return OTHER_PEERS
+            self._peers.add(calling_aet)
+        return calling_aet
+
+
+class _Now:
+    """What stands at this moment, as a collector of prometheus_client."""
+
+    def __init__(self, state: Callable[[], State], associations: Callable[[], int]) -> None:
+        self._state = state
+        self._associations = associations
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: asking for names must not ask the index."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything; where the index cannot be asked, its part is absent."""
+        yield GaugeMetricFamily(
+            "imagingstudyd_associations_active", "Associations now.", value=self._associations()
+        )
+        try:
+            state = self._state()
+        except (IndexFault, OSError):
+            return
+        for name, meaning, field in _STATE:
+            yield GaugeMetricFamily(name, meaning, value=getattr(state, field))

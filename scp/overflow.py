@@ -1,0 +1,117 @@
+"""Callers beyond the limit: their request is read, then rejected as transient, local limit (PS3.8 9.3.4).
+
+All of them share the listener's thread and selector; none can make it wait.
+"""
+
+import contextlib
+import selectors
+import socket
+from time import monotonic
+
+import structlog
+
+from scp.admission import Rejection
+from scp.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, PDU_HEADER
+
+# More callers than this at one time are just cut off.
+PLACES = 64
+
+# The longest association request that is read before the rejection, in bytes, and how long that may take.
+REQUEST_LENGTH = 64 * 1024
+REQUEST_SECONDS = 5.0
+
+# How long the caller has to take note of the rejection and to close, in seconds.
+GOODBYE_SECONDS = 1.0
+
+_ANSWER = PDU_HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, *Rejection.LOCAL_LIMIT.value))
+
+
+class _Caller:
+    """A connection beyond the limit."""
+
+    def __init__(self, connection: socket.socket, address: str) -> None:
+        self.connection = connection
+        self.address = address
+        self.deadline = monotonic() + REQUEST_SECONDS
+        self.received = bytearray()
+        self.answered = False
+
+
+class Overflow:
+    """Rejects callers beyond the limit, in the listener's own selector. Used by one thread."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._callers: set[_Caller] = set()
+        self._log = structlog.get_logger("scp")
+
+    def take(self, connection: socket.socket, address: str) -> None:
+        """Take a connection to be rejected."""
+        if len(self._callers) >= PLACES:
+            self._log.warning("association_refused", address=address, why="too many callers beyond the limit")
+            connection.close()
+            return
+        connection.setblocking(False)
+        caller = _Caller(connection, address)
+        self._callers.add(caller)
+        self._selector.register(connection, selectors.EVENT_READ, caller)
+
+    def serve(self, caller: _Caller) -> None:
+        """Read what a caller sent; reject it when its request is whole."""
+        try:
+            data = caller.connection.recv(REQUEST_LENGTH)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(caller)
+        elif not caller.answered:  # after the rejection, what still comes is thrown away
+            caller.received += data
+            self._consider(caller)
+
+    def timeout(self) -> float | None:
+        """Return the seconds until the next deadline, or None."""
+        if not self._callers:
+            return None
+        return max(0.0, min(caller.deadline for caller in self._callers) - monotonic())
+
+    def expire(self) -> None:
+        """Drop the callers whose time is up."""
+        now = monotonic()
+        for caller in [caller for caller in self._callers if caller.deadline <= now]:
+            self._drop(caller)
+
+    def close(self) -> None:
+        """Drop all."""
+        for caller in list(self._callers):
+            self._drop(caller)
+
+    def _consider(self, caller: _Caller) -> None:
+        if len(caller.received) < PDU_HEADER.size:
+            return
+        kind, length = PDU_HEADER.unpack_from(caller.received)
+        if kind != A_ASSOCIATE_RQ or length > REQUEST_LENGTH:
+            self._drop(caller)
+        elif len(caller.received) >= PDU_HEADER.size + length:
+            self._reject(caller)
+
+    def _reject(self, caller: _Caller) -> None:
+        caller.received.clear()
+        caller.answered = True
+        caller.deadline = monotonic() + GOODBYE_SECONDS
+        self._log.warning(
+            "association_refused", address=caller.address, why="limit of associations", rejected="2/3/2"
+        )
+        try:
+            caller.connection.send(_ANSWER)
+            # Closing at once could take the answer back from a peer that is still sending.
+            caller.connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(caller)
+
+    def _drop(self, caller: _Caller) -> None:
+        self._callers.discard(caller)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(caller.connection)
+        caller.connection.close()

@@ -1,0 +1,208 @@
+"""The Storage Commitment Push Model SOP Class as SCP (PS3.4 Annex J).
+
+The answer to N-ACTION says only that we have understood; N-EVENT-REPORT says what we answer for: on the same
+association when the peer keeps it open, else on one of ours to the address in [[peers]].
+"""
+
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_ACTION
+from pynetdicom.events import Event
+
+from index import CommitmentReport, Index, IndexFault
+from scp.association import Handler, ServedAssociation, session_of
+from scp.client import Unreachable, associated
+from scp.config import DicomSettings, Peer
+from scp.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
+
+log = structlog.get_logger("scp")
+
+COMMITMENT = "1.2.840.10008.1.20.1"
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+# PS3.4 Tables J.3-1 and J.3-2: action type, event types.
+REQUEST = 1
+ALL_COMMITTED, SOME_FAILED = 1, 2
+
+# PS3.7 Annex C.
+NO_SUCH_INSTANCE = 0x0112
+INVALID_ARGUMENT = 0x0115
+MISSING_ATTRIBUTE = 0x0120
+NO_SUCH_ACTION = 0x0123
+
+# A peer that is going to release does so right after our answer; who is still there waits for the report.
+PATIENCE = 1.0
+# How often the reporter looks for reports that are due, in seconds.
+LOOK_INTERVAL = 1.0
+STOP_SECONDS = 5.0
+
+
+class BadRequest(IndexFault):
+    """A request without something that it needs; `status` says which."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class CommitmentService:
+    """Takes requests for commitment, and reports on them by a thread of its own."""
+
+    SERVICES = {COMMITMENT: "commitment"}  # noqa: RUF012  a constant
+
+    def __init__(self, index: Index, dicom: DicomSettings, find_peer: Callable[[str], Peer | None]) -> None:
+        self._commitments = index.commitments
+        self._dicom = dicom
+        self._find_peer = find_peer
+        self._open: dict[int, ServedAssociation] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="storage-commitment", daemon=True)
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """What the listener binds."""
+        return [(evt.EVT_N_ACTION, self._on_action)]
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Report no more; what is due stays so."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def _on_action(self, event: Event) -> tuple[Dataset, None]:
+        session = session_of(event)
+        session.did("commitments")
+        answer = Dataset()
+        try:
+            transaction, references = _asked(event)
+            peer = session.known_link.calling_aet
+            row = self._commitments.ask(peer, transaction, references, PATIENCE)
+        except Exception as error:  # noqa: BLE001  becomes a status
+            faults = {BadRequest: getattr(error, "status", 0), IndexFault: RESOURCE_LIMITATION}
+            answer.Status = next(
+                (s for kind, s in faults.items() if isinstance(error, kind)), PROCESSING_FAILURE
+            )
+            answer.ErrorComment = comment(str(error))
+            session.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
+            return answer, None
+        self._open[row] = cast("ServedAssociation", event.assoc)
+        session.log.info(
+            "commitment_asked", status="0000", transaction_uid=transaction, instances=len(references)
+        )
+        answer.Status = SUCCESS
+        return answer, None
+
+    def _run(self) -> None:
+        while not self._stopping.wait(LOOK_INTERVAL):
+            try:
+                for report in self._commitments.due():
+                    self._report(report)
+            except Exception:  # a full disk must not end the reporting; the next look comes
+                log.exception("commitment_failed")
+
+    def _report(self, report: CommitmentReport) -> None:
+        """Tell the peer, and note what came of it; before that, that it was tried."""
+        self._commitments.postpone(report)
+        same = self._open.pop(report.id, None)
+        if same is not None and same.is_established:
+            same.post(lambda association: self._deliver(report, association))
+            return
+        try:
+            peer = _known(self._find_peer(report.peer), report.peer)
+            roles = [build_role(COMMITMENT, scp_role=True)]
+            with associated(self._dicom, peer, COMMITMENT, roles) as association:
+                self._deliver(report, association)
+        except Unreachable as error:
+            self._say(report, "undelivered", str(error))
+
+    def _deliver(self, report: CommitmentReport, association: Association) -> None:
+        if not association.is_established:
+            return  # it comes on another one
+        kind = SOME_FAILED if report.failed else ALL_COMMITTED
+        try:
+            answer, _ = association.send_n_event_report(
+                _dataset(report, self._dicom.aet), kind, COMMITMENT, WELL_KNOWN_INSTANCE
+            )
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # no context in which we are the SCP; the association has gone
+            self._say(report, "undelivered", str(error))
+            return
+        status = answer.get("Status")
+        if status == SUCCESS:
+            self._commitments.delivered(report)
+            self._say(report, "delivered")
+        else:
+            self._say(report, "undelivered", "no answer" if status is None else f"status {status:04X}")
+
+    def _say(self, report: CommitmentReport, outcome: str, reason: str = "") -> None:
+        (log.warning if reason else log.info)(
+            "commitment_report",
+            peer=report.peer,
+            outcome=outcome,
+            transaction_uid=report.transaction_uid,
+            committed=len(report.committed),
+            failed=len(report.failed),
+            **({"reason": reason, "attempts": report.attempts + 1} if reason else {}),
+        )
+
+
+def _known(peer: Peer | None, aet: str) -> Peer:
+    if peer is None:
+        raise Unreachable(f"peer {aet}: not in [[peers]]")
+    return peer
+
+
+def _asked(event: Event) -> tuple[str, list[tuple[str, str]]]:
+    """Return transaction and references of a request. Raises BadRequest."""
+    request = cast("N_ACTION", event.request)
+    if str(request.RequestedSOPInstanceUID) != WELL_KNOWN_INSTANCE:
+        raise BadRequest(NO_SUCH_INSTANCE, f"the instance is {WELL_KNOWN_INSTANCE}")
+    if event.action_type != REQUEST:
+        raise BadRequest(NO_SUCH_ACTION, f"action type {event.action_type}: allowed is {REQUEST}")
+    try:
+        information = event.action_information
+        transaction = str(information.get("TransactionUID") or "")
+        items = information.get("ReferencedSOPSequence") or []
+        references = [
+            (str(item.get("ReferencedSOPClassUID") or ""), str(item.get("ReferencedSOPInstanceUID") or ""))
+            for item in items
+        ]
+    except Exception as error:  # pydicom raises whatever the bytes bring up
+        raise BadRequest(INVALID_ARGUMENT, f"cannot be read: {type(error).__name__}") from error
+    if not transaction or not references or not all(all(reference) for reference in references):
+        raise BadRequest(
+            MISSING_ATTRIBUTE, "TransactionUID and ReferencedSOPSequence with its UIDs are needed"
+        )
+    return transaction, references
+
+
+def _dataset(report: CommitmentReport, aet: str) -> Dataset:
+    """Return the event information (PS3.4 Table J.3-2)."""
+    made = Dataset()
+    made.TransactionUID = report.transaction_uid
+    made.RetrieveAETitle = aet
+    made.ReferencedSOPSequence = [_item(sop_class, uid) for sop_class, uid in report.committed]
+    if not report.committed:
+        del made.ReferencedSOPSequence
+    if report.failed:
+        made.FailedSOPSequence = [_item(sop_class, uid, why) for sop_class, uid, why in report.failed]
+    return made
+
+
+def _item(sop_class: str, uid: str, why: int | None = None) -> Dataset:
+    made = Dataset()
+    made.ReferencedSOPClassUID, made.ReferencedSOPInstanceUID = sop_class, uid
+    if why is not None:
+        made.FailureReason = why
+    return made

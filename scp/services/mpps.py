@@ -1,0 +1,147 @@
+"""The Modality Performed Procedure Step SOP Class as SCP (PS3.4 Annex F)."""
+
+from time import perf_counter
+from typing import cast
+from uuid import uuid4
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom.dimse_primitives import N_CREATE, N_SET
+from pynetdicom.events import Event
+
+from index import (
+    BadStepValue,
+    DuplicateStep,
+    Index,
+    IndexFault,
+    MissingAttribute,
+    MissingValue,
+    NoSuchStep,
+    NotKept,
+    Performed,
+    StepEnded,
+)
+from scp.association import Handler, session_of
+from scp.session import Session
+from scp.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
+
+MPPS = "1.2.840.10008.3.1.2.3.3"
+
+# The first type that fits decides (PS3.7 Annex C, PS3.4 Section F.7.2).
+STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (BadStepValue, 0x0106),
+    (DuplicateStep, 0x0111),
+    (NoSuchStep, 0x0112),
+    (MissingAttribute, 0x0120),
+    (MissingValue, 0x0121),
+    (StepEnded, PROCESSING_FAILURE),
+    (NotKept, RESOURCE_LIMITATION),
+    (Exception, PROCESSING_FAILURE),
+)
+INVALID_OBJECT_INSTANCE = 0x0117
+# "Performed Procedure Step Object may no longer be updated" (PS3.4 Table F.7.2-2).
+NO_LONGER_UPDATED = 0xA710
+
+Response = tuple[Dataset, Dataset | None]
+
+
+class StepService:
+    """Serves N-CREATE and N-SET of performed procedure steps."""
+
+    SERVICES = {MPPS: "mpps"}  # noqa: RUF012  a constant
+
+    def __init__(self, index: Index) -> None:
+        self._procedures = index.procedures
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """What the listener binds."""
+        return [(evt.EVT_N_CREATE, self._on_create), (evt.EVT_N_SET, self._on_set)]
+
+    def _on_create(self, event: Event) -> Response:
+        with_uid = cast("N_CREATE", event.request).AffectedSOPInstanceUID
+        # PS3.7 Section 10.1.5.1.4: without one the SCP gives it.
+        uid = str(with_uid or f"2.25.{uuid4().int}")
+        operation = _Operation(session_of(event), "created", uid)
+        try:
+            sender = operation.session.known_link.calling_aet
+            status = operation.done(self._procedures.create(_valid(uid), sender, event.attribute_list))
+        except Exception as error:  # noqa: BLE001  becomes a status
+            return operation.failed(error), None
+        given = Dataset()
+        given.AffectedSOPInstanceUID = uid
+        return status, None if with_uid else given
+
+    def _on_set(self, event: Event) -> Response:
+        uid = str(cast("N_SET", event.request).RequestedSOPInstanceUID or "")
+        operation = _Operation(session_of(event), "updated", uid)
+        try:
+            return operation.done(self._procedures.update(uid, event.modification_list)), None
+        except Exception as error:  # noqa: BLE001  becomes a status
+            return operation.failed(error), None
+
+
+class _InvalidUID(IndexFault):
+    """The SOP Instance UID is none."""
+
+
+def _valid(uid: str) -> str:
+    if not UID(uid).is_valid:
+        raise _InvalidUID(f"{uid!r} is no UID")
+    return uid
+
+
+class _Operation:
+    """One request, said once in the log: by whom, what it came to, how long it took. No patient data."""
+
+    def __init__(self, session: Session, what: str, uid: str) -> None:
+        self.session = session
+        self._started = perf_counter()
+        self._event = {"operation": what, "step_uid": uid}
+        session.did("steps")
+
+    def done(self, performed: Performed) -> Dataset:
+        """Return success."""
+        self.session.log.info(
+            "procedure_step",
+            status=f"{SUCCESS:04X}",
+            state=str(performed.state),
+            scheduled=performed.scheduled,
+            instances=performed.instances,
+            study_uids=performed.study_uids,
+            seconds=self._seconds,
+            **self._event,
+        )
+        return _status(SUCCESS)
+
+    def failed(self, error: Exception) -> Dataset:
+        """Return the status that says what went wrong."""
+        invalid = isinstance(error, _InvalidUID)
+        code = (
+            INVALID_OBJECT_INSTANCE if invalid else next(s for kind, s in STATUSES if isinstance(error, kind))
+        )
+        self.session.log.warning(
+            "procedure_step",
+            status=f"{code:04X}",
+            reason=str(error),
+            seconds=self._seconds,
+            # A fault of our own is for us to mend: with its traceback.
+            exc_info=None if isinstance(error, IndexFault) else error,
+            **self._event,
+        )
+        status = _status(code)
+        status.ErrorComment = comment(str(error))
+        if isinstance(error, StepEnded):
+            status.ErrorID = NO_LONGER_UPDATED
+        return status
+
+    @property
+    def _seconds(self) -> float:
+        return round(perf_counter() - self._started, 4)
+
+
+def _status(code: int) -> Dataset:
+    made = Dataset()
+    made.Status = code
+    return made

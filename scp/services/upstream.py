@@ -1,0 +1,107 @@
+"""An upstream worklist SCP asked by C-FIND on a schedule, for who has a RIS that speaks only that."""
+
+import datetime as dt
+import threading
+from collections.abc import Callable
+from time import perf_counter
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom.association import Association
+
+from index import Index, TakenOver, UpstreamSettings, everything, take_over
+from scp.client import Unreachable, associated
+from scp.config import DicomSettings, Peer
+from scp.services.worklist import PENDING, PENDING_WITHOUT_SOME_KEYS, WORKLIST
+from scp.status import SUCCESS
+
+log = structlog.get_logger("scp")
+
+# How long a stopping daemon waits for the answer that is being read, in seconds.
+STOP_SECONDS = 5.0
+# One answer holds no more than this: further items would make us hold all of a hospital in memory.
+MOST_ITEMS = 100_000
+_DATE = "ScheduledProcedureStepStartDate"
+
+
+class Upstream:
+    """Keeps our orders in line with an upstream worklist."""
+
+    def __init__(
+        self,
+        index: Index,
+        settings: UpstreamSettings,
+        dicom: DicomSettings,
+        find_peer: Callable[[str], Peer | None],
+    ) -> None:
+        self._index = index
+        self._settings = settings
+        self._dicom = dicom
+        self._find_peer = find_peer
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worklist-upstream", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.ask()
+            except Unreachable as error:
+                log.warning("upstream_failed", reason=str(error))
+            except Exception:  # a full disk or an odd answer must not end the asking; the next one comes
+                log.exception("upstream_failed")
+            self._stopping.wait(self._settings.interval)
+
+    def ask(self) -> TakenOver:
+        """Ask once, and take over what is answered. Raises Unreachable, NotKept, DatabaseFault."""
+        started = perf_counter()
+        peer = self._find_peer(self._settings.peer)
+        if peer is None:
+            raise Unreachable(f"peer {self._settings.peer}: not in [[peers]]")
+        with associated(self._dicom, peer, WORKLIST) as association:
+            answers, status = self._answers(association)
+        taken = take_over(self._index.orders, peer.aet.strip(), answers, whole=status == SUCCESS)
+        log.info(
+            "upstream_worklist",
+            peer=peer.aet,
+            status="none" if status is None else f"{status:04X}",
+            items=taken.items,
+            changed=taken.changed,
+            withdrawn=taken.withdrawn,
+            seconds=round(perf_counter() - started, 3),
+        )
+        for one in taken.bad:
+            log.warning("upstream_item_passed_over", peer=peer.aet, reason=one)
+        return taken
+
+    def _answers(self, association: Association) -> tuple[list[Dataset], int | None]:
+        """Return the items, and the status at the end; None: it broke off."""
+        answers: list[Dataset] = []
+        final = None
+        for status, identifier in association.send_c_find(self._identifier(), WORKLIST):
+            final = status.get("Status")
+            if final in (PENDING, PENDING_WITHOUT_SOME_KEYS) and identifier is not None:
+                answers.append(identifier)
+            if self._stopping.is_set() or len(answers) >= MOST_ITEMS:
+                association.abort()
+                return answers, None
+        return answers, final
+
+    def _identifier(self) -> Dataset:
+        settings = self._settings
+        wanted = dict(settings.query)
+        if _DATE not in wanted:
+            today = dt.datetime.now().astimezone().date()
+            first = today - dt.timedelta(days=settings.days_before)
+            last = today + dt.timedelta(days=settings.days_after)
+            wanted[_DATE] = f"{first:%Y%m%d}-{last:%Y%m%d}"
+        return everything(wanted)

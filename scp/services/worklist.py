@@ -1,0 +1,117 @@
+"""The Modality Worklist Information Model - FIND as SCP (PS3.4 Annex K)."""
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.events import Event
+
+from index import BadIdentifier, Index, WorklistQuery
+from scp.association import Handler, session_of
+from scp.config import Peer
+from scp.peer import Link
+from scp.status import IDENTIFIER_DOES_NOT_MATCH, OUT_OF_RESOURCES, SUCCESS, UNABLE_TO_PROCESS, comment
+
+WORKLIST = "1.2.840.10008.5.1.4.31"
+
+# PS3.4 Table K.4-1.
+CANCELLED = 0xFE00
+PENDING = 0xFF00
+PENDING_WITHOUT_SOME_KEYS = 0xFF01
+
+Response = tuple[Dataset | int, Dataset | None]
+
+
+class WorklistService:
+    """Answers worklist queries; `find_peer` returns what is configured of an AE title."""
+
+    SERVICES = {WORKLIST: "worklist"}  # noqa: RUF012  a constant
+
+    def __init__(self, index: Index, find_peer: Callable[[str], Peer | None]) -> None:
+        self._index = index
+        self._find_peer = find_peer
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """What the listener binds."""
+        return [(evt.EVT_C_FIND, self._on_find)]
+
+    def _on_find(self, event: Event) -> Iterator[Response]:
+        session = session_of(event)
+        session.did("queries")
+        tally = _Tally(session.known_link)
+        try:
+            yield from self._answers(event, tally)
+        finally:
+            tally.say()
+
+    def _answers(self, event: Event, tally: "_Tally") -> Iterator[Response]:
+        try:
+            query = self._query(event, tally.link)
+        except BadIdentifier as error:
+            yield tally.ends(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
+            return
+        except Exception as error:  # noqa: BLE001  pynetdicom raises whatever its decoder meets
+            yield tally.ends(UNABLE_TO_PROCESS, f"identifier: {type(error).__name__}"), None
+            return
+        pending = PENDING_WITHOUT_SOME_KEYS if query.unsupported else PENDING
+        tally.unsupported = query.unsupported
+        try:
+            for dataset in query:
+                if event.is_cancelled:
+                    yield tally.ends(CANCELLED), None
+                    return
+                tally.matches += 1
+                yield pending, dataset
+        except Exception as error:
+            tally.link.log.exception("worklist_failed")
+            yield tally.ends(OUT_OF_RESOURCES, str(error)), None
+            return
+        if query.is_cut_short:
+            # Table K.4-1 has no warning for a limit, as that of inventories has (B001); this is what it has.
+            yield tally.ends(OUT_OF_RESOURCES, f"more than {tally.matches} matches; ask for less"), None
+
+    def _query(self, event: Event, link: Link) -> WorklistQuery:
+        peer = self._find_peer(link.calling_aet)
+        return self._index.worklist(event.identifier, link.calling_aet, peer.charset if peer else None)
+
+
+class _Ending(NamedTuple):
+    status: int
+    reason: str = ""
+
+
+class _Tally:
+    """What one query came to, said once: who asked, how many matches, how long it took. No patient data."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.matches = 0
+        self.unsupported: tuple[str, ...] = ()
+        self._started = perf_counter()
+        self._ending = _Ending(SUCCESS)
+
+    def ends(self, status: int, reason: str = "") -> Dataset:
+        """Note how the query ends, and return the response's status."""
+        self._ending = _Ending(status, reason)
+        made = Dataset()
+        made.Status = status
+        if reason:
+            made.ErrorComment = comment(reason)
+        return made
+
+    def say(self) -> None:
+        """Log it."""
+        rest: dict[str, Any] = {"reason": self._ending.reason} if self._ending.reason else {}
+        if self.unsupported:
+            rest["unsupported_keys"] = self.unsupported
+        failed = self._ending.status not in (SUCCESS, CANCELLED)
+        (self.link.log.warning if failed else self.link.log.info)(
+            "worklist_query",
+            status=f"{self._ending.status:04X}",
+            matches=self.matches,
+            seconds=round(perf_counter() - self._started, 4),
+            **rest,
+        )

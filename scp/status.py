@@ -1,0 +1,42 @@
+"""From failure to DIMSE status, in one table (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+
+from index import Disagreement, IndexFault, InvalidUID, NotKept, Unreadable
+
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+NO_SUCH_SOP_CLASS = 0x0118
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+UNRECOGNIZED_OPERATION = 0x0211
+RESOURCE_LIMITATION = 0x0213
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+INVALID_UID = 0xC001
+# The same numbers in PS3.4 Table K.4-1 (worklist).
+IDENTIFIER_DOES_NOT_MATCH = 0xA900
+UNABLE_TO_PROCESS = 0xC000
+
+# ErrorComment (0000,0902) is LO (PS3.7 Section E.1): 64 characters.
+ERROR_COMMENT_LENGTH = 64
+
+# The first type that fits decides.
+STORE_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (NotKept, OUT_OF_RESOURCES),
+    (Disagreement, DOES_NOT_MATCH_SOP_CLASS),
+    (InvalidUID, INVALID_UID),
+    (Unreadable, CANNOT_UNDERSTAND),
+    (IndexFault, OUT_OF_RESOURCES),
+    (OSError, OUT_OF_RESOURCES),
+    (Exception, OUT_OF_RESOURCES),
+)
+
+
+def store_status(error: Exception) -> int:
+    """Return the C-STORE status that says `error`."""
+    return next(status for kind, status in STORE_STATUS if isinstance(error, kind))
+
+
+def comment(text: str) -> str:
+    """Return a text as ErrorComment holds it: ASCII, no backslash, no control characters, 64 at most."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
+    return plain[:ERROR_COMMENT_LENGTH]

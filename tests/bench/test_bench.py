@@ -1,0 +1,22 @@
+"""That the benchmarks run; what they measure is for a quiet machine."""
+
+import sys
+
+import pytest
+
+from support.daemon import run
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "lines"),
+    [
+        ("reception", ("--rows", "small 14 kB, 1 assoc. | storescp"), 3),
+        ("reception", ("--rows", "small 14 kB, 4 assoc. | pynetdicom"), 3),
+        ("growth", (), 6),
+        ("memory", (), 5),
+        ("currency", (), 4),
+    ],
+)
+def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:
+    done = run(sys.executable, "-m", f"tests.bench.{module}", "--quick", *options)
+    assert (0, lines) == (done.returncode, len(done.stdout.splitlines())), done.stderr

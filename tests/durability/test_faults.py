@@ -1,0 +1,162 @@
+"""Disks that fail or are full: A700, nothing partial, and a daemon that goes on, or stops where it must."""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon, cli, eventually
+from support.faults import associate, copied, injected, inside, small_disk
+from support.load import SUCCESS, Load, described, indexed, leftovers, lost
+from support.sender import CT_SIZE, Refused, Sender, send, template
+
+OUT_OF_RESOURCES = 0xA700
+MEGABYTE = 1024 * 1024
+
+
+def stored(daemon: Daemon, *numbers: int) -> list[int]:
+    """Send instances over an association of their own; return the answers."""
+    statuses: list[int] = []
+    send((daemon.host, daemon.port), template(), numbers, lambda _, status: statuses.append(status))
+    return statuses
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "openat:error=ENOSPC:when=1",
+        "openat:error=EMFILE:when=1",
+        "write:error=ENOSPC:when=1",
+        "write:error=EIO:when=1",
+        "fdatasync:error=EIO:when=1",
+        "rename:error=EIO:when=1",
+        "fsync:error=EIO:when=1",
+        "pwrite64:error=ENOSPC:when=1",
+        "pwrite64:error=ENOSPC:when=5",
+    ],
+)
+def test_an_object_that_cannot_be_kept(daemon: Daemon, tmp_path: Path, fault: str) -> None:
+    assert [SUCCESS] == stored(daemon, 1)
+    sender, threads = associate(daemon)
+    message = sender.message(template())
+    message.become(2)
+    with injected(threads, fault, tmp_path / "trace"):
+        assert OUT_OF_RESOURCES == sender.store(message)
+    assert [template().uid(1)] == list(indexed(daemon.data))
+    assert [] == leftovers(daemon.data)
+    message.become(3)
+    assert SUCCESS == sender.store(message)
+    sender.release()
+    assert [SUCCESS, SUCCESS] == stored(daemon, 2, 4)
+    assert [] == lost(daemon.data, {template().uid(number) for number in (1, 2, 3, 4)})
+    assert [] == leftovers(daemon.data)
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_a_failed_sync_is_not_tried_again(daemon: Daemon, tmp_path: Path, call: str) -> None:
+    """The kernel drops what it could not write, and says success the next time."""
+    assert [SUCCESS] == stored(daemon, 1)
+    sender, threads = associate(daemon)
+    with injected(threads, f"{call}:error=EIO:when=1", tmp_path / "trace"):
+        assert OUT_OF_RESOURCES == sender.store(sender.message(template()))
+    sender.close()
+    assert 1 == (tmp_path / "trace").read_text().count(f"{call}(")
+
+
+@pytest.mark.parametrize("fault", ["fdatasync:error=EIO:when=1", "pwrite64:error=EIO:when=1"])
+def test_a_failing_disk_below_the_database_stops_the_daemon(
+    start: Callable[..., Daemon], tmp_path: Path, fault: str
+) -> None:
+    daemon = start()
+    sender, threads = associate(daemon)
+    message = sender.message(template(study=9))
+    log = daemon.data / "index.sqlite-wal"
+    with injected(threads, fault, tmp_path / "trace", log):
+        load = Load((daemon.host, daemon.port))
+        load.wait_for(4)
+        with contextlib.suppress(Refused, OSError):
+            for number in range(1000):  # until it is this association that commits for all
+                message.become(number)
+                if SUCCESS != sender.store(message):
+                    break
+        load.end()
+    assert 1 == daemon.process.wait(30)
+    (event,) = daemon.named("database_fault")
+    assert "index.sqlite: disk I/O error" in event["error"]
+
+    daemon = start()
+    assert [] == lost(daemon.data, load.acknowledged)
+    assert [] == leftovers(daemon.data)
+    assert [SUCCESS] == stored(daemon, 500)
+
+
+def test_a_database_that_is_none(start: Callable[..., Daemon]) -> None:
+    daemon = start()
+    daemon.stop()
+    (daemon.data / "index.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+    served = cli("serve", "--data", str(daemon.data), "--port", "0", "--no-http")
+    assert 1 == served.returncode
+    assert "index.sqlite" in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+def test_a_database_that_is_busy_fails_the_whole_group(daemon: Daemon) -> None:
+    assert [SUCCESS] == stored(daemon, 1)
+    other = sqlite3.connect(daemon.data / "index.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    load = Load((daemon.host, daemon.port), first=10, count=1)
+    load.end()
+    assert [OUT_OF_RESOURCES] * 4 == list(load.answers.values())
+    assert [] == leftovers(daemon.data)
+    other.execute("ROLLBACK")
+    other.close()
+    assert [SUCCESS] == stored(daemon, 2)
+
+
+@pytest.mark.parametrize("watermark", [0, 6 * MEGABYTE])
+def test_a_full_disk(start: Callable[..., Daemon], tmp_path: Path, watermark: int) -> None:
+    disk = tmp_path / "disk"
+    daemon = start(
+        data=disk / "data",
+        prefix=small_disk(disk, 32 * MEGABYTE),
+        IMAGINGSTUDYD_STORAGE__WATERMARK=str(watermark),
+    )
+    ballast = inside(daemon, disk / "ballast")
+    ballast.write_bytes(bytes(16 * MEGABYTE))
+    data = inside(daemon, daemon.data)
+    answers: dict[str, int] = {}
+    source = template(CT_SIZE)
+    sender = Sender((daemon.host, daemon.port))
+    message = sender.message(source)
+
+    def store(number: int) -> int:
+        uid = message.become(number)
+        answers[uid] = sender.store(message)
+        return answers[uid]
+
+    number = 0
+    while store(number) == SUCCESS:
+        number += 1
+    assert OUT_OF_RESOURCES == answers[source.uid(number)]
+    assert shutil.disk_usage(ballast.parent).free < watermark + CT_SIZE
+    assert shutil.disk_usage(ballast.parent).free >= watermark - 2 * CT_SIZE
+    copy = copied(data, tmp_path / "copy")
+    assert {uid for uid, status in answers.items() if status == SUCCESS} == set(indexed(copy))
+    assert [] == leftovers(copy)
+    assert OUT_OF_RESOURCES == store(number)
+
+    ballast.unlink()
+    assert SUCCESS == store(number)
+    sender.release()
+    assert eventually(lambda: set(answers) == described(data), 15)
+    assert [] == leftovers(copied(data, tmp_path / "copy"))
+
+
+def test_the_watermark_is_told(start: Callable[..., Daemon]) -> None:
+    daemon = start(IMAGINGSTUDYD_STORAGE__WATERMARK=str(1 << 60))
+    assert [OUT_OF_RESOURCES] == stored(daemon, 1)
+    event = daemon.wait_for(lambda event: event.get("status") == "A700")
+    assert "below storage.watermark" in event["reason"]

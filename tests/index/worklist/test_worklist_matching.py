@@ -1,0 +1,227 @@
+"""Matching of worklist keys (PS3.4 Section C.2.2.2) and what answers are made of, without a network."""
+
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from index.orders.dicom import attributes_of
+from index.worklist.identifiers import answer, tree_of, unsupported
+from index.worklist.keys import KEYS, SCHEDULED_STEPS
+from index.worklist.matching import Wanted
+from index.worklist.query import hints
+from index.worklist.values import BadIdentifier
+from support.worklist import item, query
+
+
+def fits(wanted: dict[str, Any], **said: Any) -> bool:
+    return Wanted(tree_of(query(**wanted))).fits(attributes_of(item(1, **said)))
+
+
+DATE, TIME = "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said", "expected"),
+    [
+        # Person names: case, groups, padding.
+        ("DOE^JANE", "Doe^Jane", True),
+        ("doe^jane^^^", "Doe^Jane", True),
+        ("Doe", "Doe^Jane", False),
+        ("Doe*", "Doe^Jane", True),
+        ("DOE^J*", "Doe^Jane^Mary", True),
+        ("Doe^J?ne", "Doe^Jane", True),
+        ("*", "", True),
+        ("山田*", "Yamada^Tarou=山田^太郎=やまだ^たろう", True),
+        ("yamada*", "Yamada^Tarou=山田^太郎=やまだ^たろう", True),
+        ("=山田^太郎", "Yamada^Tarou=山田^太郎", True),
+        ("Yamada*=山本*", "Yamada^Tarou=山田^太郎", False),
+        ("MÜLLER*", "Müller^Hänsel", True),
+        ("Mu\u0308ller*", "Müller^Hänsel", True),
+        ("Nobody", "", False),
+    ],
+)
+def test_person_names(wanted: str, said: str, *, expected: bool) -> None:
+    assert expected is fits({"PatientName": wanted}, PatientName=said)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        ("", "", True),
+        ("20260102", "", True),
+        ("2026.01.02", "", True),
+        ("20260103", "", False),
+        ("20260101-20260102", "", True),
+        ("20260103-", "", False),
+        ("-20260102", "", True),
+        ("", "101500", True),
+        ("", "1015", True),
+        ("", "10", False),
+        ("", "10-11", True),
+        ("", "-1014", False),
+        ("", "-1015", True),
+        # One period, from the first day's time to the last day's.
+        ("20260101-20260103", "1200-0900", True),
+        ("20260102-20260103", "1200-0900", False),
+        ("20260101-20260102", "0900-1000", False),
+        ("20260101-20260102", "0900-1015", True),
+        ("20260102", "1000-1100", True),
+        ("20260102", "1100-1200", False),
+        ("20260102-", "1016-", False),
+        ("20260101-", "1016-", True),
+        ("-20260102", "-1014", False),
+        ("-20260103", "-1014", True),
+        # A single time on each of several days.
+        ("20260101-20260103", "1015", True),
+        ("20260101-20260103", "1200", False),
+    ],
+)
+def test_dates_and_times(date: str, time: str, *, expected: bool) -> None:
+    assert expected is fits({DATE: date, TIME: time})
+
+
+@pytest.mark.parametrize(
+    ("keyword", "wanted", "said", "expected"),
+    [
+        ("PatientID", "p1", "P1", False),
+        ("PatientID", "P?", "P1", True),
+        ("PatientID", "P?", "P", False),
+        ("PatientID", "*1", "P1", True),
+        ("PatientID", "P[12]", "P1", False),
+        ("PatientID", "P1", "", False),
+        ("Modality", "CT", ["CT", "MR"], True),
+        ("ScheduledStationAETitle", "CT2", ["CT1", "CT2"], True),
+        ("ScheduledStationAETitle", "CT3", ["CT1", "CT2"], False),
+        ("StudyInstanceUID", ["1.2", "1.3"], "1.3", True),
+        ("StudyInstanceUID", ["1.2", "1.3"], "1.4", False),
+        ("StudyInstanceUID", "1.*", "1.3", False),
+        ("PatientWeight", "70", "70.0", True),
+        ("PatientWeight", "71", "70.0", False),
+        ("PatientSex", "F", "M", False),
+    ],
+)
+def test_values(keyword: str, wanted: Any, said: Any, *, expected: bool) -> None:
+    assert expected is fits({keyword: wanted}, **{keyword: said})
+
+
+def test_many_wildcards_take_no_time() -> None:
+    assert not fits({"PatientID": "*a" * 30 + "b"}, PatientID="a" * 64)
+
+
+def code(value: str, scheme: str = "99X") -> Dataset:
+    made = Dataset()
+    made.CodeValue, made.CodingSchemeDesignator, made.CodeMeaning = value, scheme, f"meaning of {value}"
+    return made
+
+
+def test_one_item_of_a_sequence_has_to_have_it_all() -> None:
+    said = {"RequestedProcedureCodeSequence": [code("1", "A"), code("2", "B")]}
+    asked = code("1", "A")
+    del asked.CodeMeaning
+    assert fits({"RequestedProcedureCodeSequence": [asked]}, **said)
+    asked.CodingSchemeDesignator = "B"
+    assert not fits({"RequestedProcedureCodeSequence": [asked]}, **said)
+    assert not fits({"RequestedProcedureCodeSequence": [asked]})
+
+
+@pytest.mark.parametrize(
+    "wanted", [{DATE: "today"}, {DATE: "-"}, {DATE: "2026"}, {TIME: "25 o'clock"}, {DATE: "20260101-x"}]
+)
+def test_a_key_that_is_none_is_named(wanted: dict[str, str]) -> None:
+    with pytest.raises(BadIdentifier, match=next(iter(wanted))):
+        Wanted(tree_of(query(**wanted)))
+
+
+def test_two_items_are_no_key() -> None:
+    asked = query()
+    asked.ScheduledProcedureStepSequence.append(Dataset())
+    with pytest.raises(BadIdentifier, match="one item"):
+        Wanted(tree_of(asked))
+
+
+def test_only_what_is_asked_for_is_answered() -> None:
+    asked = Dataset()
+    asked.PatientName = "Doe*"
+    asked.PatientWeight = None
+    asked.RequestedProcedureCodeSequence = [code("")]
+    del asked.RequestedProcedureCodeSequence[0].CodingSchemeDesignator
+    found = answer(tree_of(asked), attributes_of(item(1, RequestedProcedureCodeSequence=[code("1")])), "")
+    assert ["PatientName", "PatientWeight", "RequestedProcedureCodeSequence"] == [
+        one.keyword for one in found
+    ]
+    assert ("Doe^Jane1", None) == (found.PatientName, found.PatientWeight)
+    assert {"CodeValue": "1", "CodeMeaning": "meaning of 1"} == {
+        one.keyword: one.value for one in found.RequestedProcedureCodeSequence[0]
+    }
+
+
+def test_a_sequence_without_keys_is_answered_whole() -> None:
+    asked = Dataset()
+    asked.ScheduledProcedureStepSequence = []
+    found = answer(tree_of(asked), attributes_of(item(1)), "")
+    said = item(1).ScheduledProcedureStepSequence[0]
+    assert {one.keyword: one.value for one in said} == {
+        one.keyword: one.value for one in found.ScheduledProcedureStepSequence[0]
+    }
+
+
+def test_keys_that_nobody_knows_are_passed_over() -> None:
+    asked = query(WindowCenter="40")
+    asked.add_new(0x00091010, "LO", "private")
+    asked.ScheduledProcedureStepSequence[0].SliceThickness = None
+    tree = tree_of(asked)
+    assert ["WindowCenter", f"{SCHEDULED_STEPS}.SliceThickness", "(0009,1010)"] == sorted(
+        unsupported(tree), key=lambda one: (one.startswith("("), not one.startswith("W"))
+    )
+    assert Wanted(tree).fits(attributes_of(item(1)))
+    assert "WindowCenter" not in answer(tree, attributes_of(item(1)), "")
+
+
+@pytest.mark.parametrize(
+    ("name", "charset", "expected"),
+    [
+        ("Doe^Jane", "ISO_IR 100", None),
+        ("Müller^Hänsel", "ISO_IR 100", "ISO_IR 100"),
+        ("Müller^Hänsel", "", "ISO_IR 192"),
+        ("Дядя", "ISO_IR 100", "ISO_IR 192"),
+        ("Дядя", "ISO_IR 144", "ISO_IR 144"),
+        ("Yamada^Tarou=山田^太郎", "\\ISO 2022 IR 87", ["", "ISO 2022 IR 87"]),
+    ],
+)
+def test_character_sets_of_answers(name: str, charset: str, expected: str | None) -> None:
+    said = {**attributes_of(item(1)), "PatientName": name}
+    assert expected == answer(tree_of(query()), said, charset).get("SpecificCharacterSet")
+
+
+def test_what_sql_chooses_by() -> None:
+    asked = query(
+        PatientName="doe-smith^Ann*",
+        PatientID="P1",
+        AccessionNumber="A*",
+        Modality="CT",
+        **{DATE: "20260101-"},
+    )
+    assert {
+        "patient_id": "P1",
+        "modality": "CT",
+        "dates": ("20260101", None),
+        "name": "smith",
+        "scheduled_only": True,
+    } == dict(hints(tree_of(asked)))
+
+
+def test_the_table_has_the_required_keys_and_forty_more() -> None:
+    step = KEYS[SCHEDULED_STEPS].items
+    required = {one.keyword for one in (*KEYS.values(), *step.values()) if one.matching == "R"}
+    assert {
+        SCHEDULED_STEPS,
+        "ScheduledStationAETitle",
+        DATE,
+        TIME,
+        "Modality",
+        "ScheduledPerformingPhysicianName",
+        "PatientName",
+        "PatientID",
+    } == required
+    assert len(KEYS) + len(step) > 47

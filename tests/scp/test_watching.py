@@ -1,0 +1,134 @@
+"""Health, metrics and their dashboard, asked from a running daemon."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from index import State
+from scp.health import health
+from scp.metrics import OTHER_PEERS, PEERS, Metrics
+from support.daemon import Daemon, eventually
+from support.dicom import instance, save
+
+DASHBOARD = Path(__file__).parents[2] / "systemd" / "grafana-dashboard.json"
+
+
+def get(daemon: Daemon, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{daemon.http[0]}:{daemon.http[1]}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def values(text: str) -> dict[str, float]:
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+def test_a_daemon_that_is_well(daemon: Daemon) -> None:
+    assert (200, "ok\n") == get(daemon, "/health/live")
+    status, said = get(daemon, "/health/ready")
+    assert (200, "ok") == (status, json.loads(said)["status"])
+    checks = {"accept loop", "commit lock", "disk", "publisher"}
+    assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
+    assert 404 == get(daemon, "/nonsense")[0]
+
+
+def test_no_http(start: Callable[..., Daemon]) -> None:
+    assert start("--no-http").http is None
+
+
+def test_below_the_watermark_it_is_not_ready(start: Callable[..., Daemon]) -> None:
+    daemon = start(IMAGINGSTUDYD_STORAGE__WATERMARK=str(1 << 60))
+    status, said = get(daemon, "/health/ready")
+    assert (503, "unavailable") == (status, json.loads(said)["status"])
+    assert "watermark" in json.loads(said)["checks"]["disk"]
+
+
+def test_a_publisher_that_cannot_write_degrades_readiness(daemon: Daemon, tmp_path: Path) -> None:
+    """A file stands where a folder of resources should be."""
+    (daemon.data / "fhir").mkdir(exist_ok=True)
+    (daemon.data / "fhir/r4").write_text("in the way")
+    daemon.send(save(instance(), tmp_path / "one.dcm"), tool="storescu")
+    assert eventually(lambda: "degraded" == json.loads(get(daemon, "/health/ready")[1])["status"])
+    assert 200 == get(daemon, "/health/ready")[0]
+    (daemon.data / "fhir/r4").unlink()
+    assert eventually(lambda: "ok" == json.loads(get(daemon, "/health/ready")[1])["status"], 15)
+
+
+def test_stores_are_counted(daemon: Daemon, tmp_path: Path) -> None:
+    sent = [save(instance(1, 1, number), tmp_path / "send" / f"{number}.dcm") for number in (1, 2)]
+    for _ in range(2):
+        assert 0 == daemon.send(tmp_path / "send", options=("-aet", "CT1")).returncode
+    found = values(get(daemon, "/metrics")[1])
+    assert 2 == found['imagingstudyd_stores_total{calling_aet="CT1",outcome="stored"}']
+    assert 2 == found['imagingstudyd_stores_total{calling_aet="CT1",outcome="duplicate"}']
+    assert 4 == found["imagingstudyd_store_seconds_count"]
+    assert found['imagingstudyd_stored_bytes_total{calling_aet="CT1"}'] > 2 * sent[0].stat().st_size * 0.8
+    assert eventually(
+        lambda: values(get(daemon, "/metrics")[1])["imagingstudyd_publication_seconds_count"] > 0
+    )
+    assert found["imagingstudyd_disk_free_bytes"] > 0
+    assert "Doe" not in get(daemon, "/metrics")[1]
+
+
+def test_names_are_as_prometheus_wants_them() -> None:
+    metrics = Metrics()
+    metrics.watch(lambda: State(0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
+    text = metrics.text().decode()
+    kinds = dict(re.findall(r"^# TYPE (imagingstudyd_\S+) (\S+)$", text, re.MULTILINE))
+    assert kinds
+    for name, kind in kinds.items():
+        assert (kind == "counter") == name.endswith("_total"), name
+        assert re.fullmatch(r"[a-z_]+", name)
+
+
+def test_made_up_peers_are_bounded() -> None:
+    metrics = Metrics()
+    for number in range(PEERS + 50):
+        metrics.association_over(f"AET{number}")
+    found = values(metrics.text().decode())
+    assert 50 == found[f'imagingstudyd_associations_total{{calling_aet="{OTHER_PEERS}"}}']
+    assert PEERS + 1 == sum(name.startswith("imagingstudyd_associations_total") for name in found)
+
+
+class Part:
+    """A listener and an index that move or do not."""
+
+    def __init__(self, *, moves: bool, state: State) -> None:
+        self.is_moving = self.commits_move = lambda _: moves
+        self.state = lambda: state
+
+
+@pytest.mark.parametrize(
+    ("moves", "state", "status"),
+    [
+        (True, State(0, 0, 0, 0, 0, 9, 9), "ok"),
+        (False, State(0, 0, 0, 0, 0, 9, 9), "unavailable"),
+        (True, State(0, 0, 0, 0, 0, 8, 9), "unavailable"),
+        (True, State(0, 1, 0, 61, 0, 9, 9), "degraded"),
+        (True, State(0, 1, 1, 0, 0, 9, 9), "degraded"),
+    ],
+)
+def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  # noqa: FBT001
+    part = Part(moves=moves, state=state)
+    assert status == health(part, part).status  # type: ignore[arg-type]
+
+
+def test_the_dashboard_shows_metrics_that_exist() -> None:
+    metrics = Metrics()
+    metrics.watch(lambda: State(0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
+    known = set(re.findall(r"^# TYPE (\S+)", metrics.text().decode(), re.MULTILINE))
+    known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
+    board = json.loads(DASHBOARD.read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    used = {name for expression in asked for name in re.findall(r"(?:imagingstudyd|process)_\w+", expression)}
+    assert used
+    assert set() == used - known
+    assert {name for name in known if name.startswith("imagingstudyd") and name.endswith("_total")} <= used

@@ -1,0 +1,130 @@
+"""A real daemon in a process of its own, and DCMTK's clients to talk to it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 20
+STOP_SECONDS = 30
+
+
+class Daemon:
+    """`imagingstudyd serve` on free ports; its log events as they come."""
+
+    def __init__(
+        self,
+        data: Path,
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "scp"),
+        **environment: str,
+    ) -> None:
+        self.data = data
+        command = [*prefix, sys.executable, *program, "serve", "--data", str(data), "--host", "127.0.0.1"]
+        command += ["--port", "0", "--http-port", "0", *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "IMAGINGSTUDYD_STORAGE__WATERMARK": "0", **environment},
+        )
+        self.events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        ready = self.wait_for(lambda event: event.get("event") == "ready", START_SECONDS)
+        self.host, self.port = ready["dicom"]
+        self.http = ready["http"]
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line.decode())
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.events.append({"event": "", "line": line.decode()})
+
+    def wait_for(self, fits: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
+        """Return the first event that fits; fail with the log when none comes."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for event in self.events[:]:
+                if fits(event):
+                    return event
+            if self.process.poll() is not None and not self._reader.is_alive():
+                break
+            time.sleep(0.01)
+        raise AssertionError("no such event in:\n" + "".join(self.lines))
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of this name so far."""
+        return [event for event in self.events[:] if event.get("event") == name]
+
+    def stop(self) -> int:
+        """End it as systemd does; return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(STOP_SECONDS)
+        self._reader.join(5)
+        return status
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+        self._reader.join(5)
+
+    def send(
+        self, *paths: Path | str, tool: str = "dcmsend", options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Send files or folders with DCMTK; TCP_NODELAY as its senders should have had it set."""
+        scan = ("+sd", "+r") if tool == "dcmsend" else ()
+        command = [tool, *options, *scan, "-aec", "ANY", self.host, str(self.port), *map(str, paths)]
+        return run(*command, TCP_NODELAY="1")
+
+    def resource(self, uid: str, version: str = "dstu2", kind: str = "ImagingStudy") -> Path:
+        """Return where a resource stands."""
+        return self.data / "fhir" / version / kind / f"{uid}.json"
+
+    def studies(self) -> list[dict[str, Any]]:
+        """Return what `studies --json` says."""
+        return json.loads(cli("studies", "--data", str(self.data), "--json").stdout)
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; return it with its output."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=100, env={**os.environ, **environment}, check=False
+    )
+
+
+def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `imagingstudyd` with these arguments."""
+    return run(sys.executable, "-m", "scp", *arguments, **environment)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 5) -> bool:
+    """Return whether a condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return holds()
+
+
+def serving(data: Path, *arguments: str, **environment: str) -> Iterator[Daemon]:
+    """Yield a daemon, and stop it."""
+    daemon = Daemon(data, *arguments, **environment)
+    try:
+        yield daemon
+    finally:
+        daemon.stop()

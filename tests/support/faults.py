@@ -1,0 +1,62 @@
+"""Faults of disks: injected into one association's system calls by strace, and a disk that is small."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.daemon import Daemon, eventually
+from support.sender import Sender
+
+
+def threads(daemon: Daemon) -> set[str]:
+    """Return the ids of the daemon's threads."""
+    return {path.name for path in Path(f"/proc/{daemon.process.pid}/task").iterdir()}
+
+
+def associate(daemon: Daemon) -> tuple[Sender, set[str]]:
+    """Open an association; return it and the threads that serve it."""
+    before = threads(daemon)
+    sender = Sender((daemon.host, daemon.port))
+    return sender, threads(daemon) - before
+
+
+@contextlib.contextmanager
+def injected(mine: set[str], fault: str, trace: Path, path: Path | None = None) -> Iterator[None]:
+    """Let system calls of these threads (on one path) fail as strace says; write them to `trace`."""
+    call = fault.partition(":")[0]
+    command = ["strace", "-y", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={fault}"]
+    command += ["-P", str(path)] if path else []
+    for thread in mine:
+        command += ["-p", thread]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as strace:
+        assert eventually(lambda: all(_is_traced(thread) for thread in mine)), "strace cannot attach"
+        try:
+            yield
+        finally:
+            strace.send_signal(signal.SIGINT)
+
+
+def _is_traced(thread: str) -> bool:
+    status = Path(f"/proc/{thread}/status").read_text()
+    return "TracerPid:\t0\n" not in status
+
+
+def small_disk(path: Path, size: int) -> tuple[str, ...]:
+    """Return a command that runs another with a disk of `size` bytes on `path`, which only it sees."""
+    path.mkdir(parents=True)
+    mount = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+    return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(path))
+
+
+def inside(daemon: Daemon, path: Path) -> Path:
+    """Return where a path of the daemon's own mounts is found from outside. SQLite cannot open it there."""
+    return Path(f"/proc/{daemon.process.pid}/root{path}")
+
+
+def copied(data: Path, target: Path) -> Path:
+    """Copy a data directory in which nothing happens; return the copy."""
+    shutil.rmtree(target, ignore_errors=True)
+    return Path(shutil.copytree(data, target))

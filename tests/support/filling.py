@@ -1,0 +1,43 @@
+"""An index filled without a network: what reception does, called directly."""
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from index import Index, Kept, Origin, StorageSettings
+from support.dicom import encoded
+
+ORIGIN = Origin("SCANNER", "IMAGINGSTUDYD", "127.0.0.1", "test")
+# Tests make small files on whatever disk there is.
+STORAGE = StorageSettings(watermark=0, durability="process-crash")
+
+
+def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
+    """Let the index receive one instance."""
+    incoming = index.receive(origin, dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
+    incoming.write(encoded(dataset))
+    return incoming.keep()
+
+
+def keep_by_threads(index: Index, datasets: list[Dataset], threads: int) -> None:
+    """Deal the instances out to associations that send at once."""
+
+    def send(mine: Iterable[Dataset], number: int) -> None:
+        for dataset in mine:
+            keep(index, dataset, Origin(f"SCANNER{number}", "ANY", f"10.0.0.{number}", f"a{number}"))
+
+    senders = [
+        threading.Thread(target=send, args=(datasets[number::threads], number)) for number in range(threads)
+    ]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,135 @@
+"""Load by several associations, and the check that nothing acknowledged is lost and nothing is half."""
+
+import json
+import sqlite3
+import threading
+from pathlib import Path
+
+from support.dicom import data_set_of
+from support.sender import SMALL_SIZE, Refused, Template, send, template
+
+ASSOCIATIONS = 4
+SUCCESS = 0x0000
+
+
+class Load:
+    """Associations that send new instances, each those of a study of its own, until they fail or are stopped.
+
+    `answers` is every status that came, by SOP Instance UID, in order of arrival.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        first: int = 0,
+        count: int = 1_000_000,
+        associations: int = ASSOCIATIONS,
+        size: int = SMALL_SIZE,
+    ) -> None:
+        self.templates = [template(size, study) for study in range(1, associations + 1)]
+        self.answers: dict[str, int] = {}
+        self._numbers = range(first, first + count)
+        self._stopping = threading.Event()
+        self._answered = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._send, args=(address, one), daemon=True) for one in self.templates
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, address: tuple[str, int], source: Template) -> None:
+        def answered(number: int, status: int) -> None:
+            with self._answered:
+                self.answers[source.uid(number)] = status
+                self._answered.notify_all()
+
+        numbers = (number for number in self._numbers if not self._stopping.is_set())
+        try:
+            send(address, source, numbers, answered)
+        except (OSError, Refused):
+            pass  # the daemon was killed, or stopped: what counts is what it had answered
+        finally:
+            with self._answered:
+                self._answered.notify_all()
+
+    def wait_for(self, answers: int, seconds: float = 60) -> None:
+        """Return when so many instances have been answered. Fails when that takes too long."""
+        with self._answered:
+            assert self._answered.wait_for(lambda: len(self.answers) >= answers, seconds), len(self.answers)
+
+    def end(self, seconds: float = 60) -> None:
+        """Return when every association has ended by itself."""
+        for thread in self._threads:
+            thread.join(seconds)
+            assert not thread.is_alive()
+
+    def stop(self) -> None:
+        """Let each association finish its instance and release."""
+        self._stopping.set()
+        self.end()
+
+    @property
+    def acknowledged(self) -> set[str]:
+        """What was answered 0x0000."""
+        return {uid for uid, status in self.answers.items() if status == SUCCESS}
+
+
+def data_set(uid: str) -> bytes:
+    """Return the small data set that a Load has sent as this SOP Instance UID."""
+    *_, study, _, number = uid.split(".")
+    return _template(int(study)).data_set(int(number) - 1_000_000_000)
+
+
+def _template(study: int, known: dict[int, Template] = {}) -> Template:  # noqa: B006  a cache
+    if study not in known:
+        known[study] = template(SMALL_SIZE, study)
+    return known[study]
+
+
+def lost(data: Path, acknowledged: set[str]) -> list[str]:
+    """Return what is missing of the acknowledged instances in the index, or as whole objects."""
+    paths = indexed(data)
+    return sorted(
+        f"{uid}: {'no row' if uid not in paths else 'object is not whole'}"
+        for uid in acknowledged
+        if uid not in paths or not whole(data / paths[uid], uid)
+    )
+
+
+def whole(path: Path, uid: str) -> bool:
+    """Return whether a file holds the data set that was sent as `uid`, byte for byte."""
+    try:
+        return data_set_of(path) == data_set(uid)
+    except (OSError, ValueError, AttributeError, EOFError):
+        return False
+
+
+def indexed(data: Path) -> dict[str, str]:
+    """Return the path of each instance that the index has, by SOP Instance UID, and find the index sound."""
+    database = sqlite3.connect(data / "index.sqlite")
+    try:
+        assert [("ok",)] == database.execute("PRAGMA integrity_check").fetchall()
+        assert [] == database.execute("PRAGMA foreign_key_check").fetchall()
+        return dict(database.execute("SELECT uid, path FROM instance").fetchall())
+    finally:
+        database.close()
+
+
+def described(data: Path) -> set[str]:
+    """Return the SOP Instance UIDs that the published ImagingStudy resources name."""
+    found = set()
+    for path in (data / "fhir" / "dstu2" / "ImagingStudy").glob("*.json"):
+        for series in json.loads(path.read_bytes()).get("series", []):
+            found |= {instance["uid"].removeprefix("urn:oid:") for instance in series["instance"]}
+    return found
+
+
+def leftovers(data: Path) -> list[str]:
+    """Return what lies about: files in `incoming/` and `conflicts/`, objects without a row."""
+    kept = set(indexed(data).values())
+    objects = {str(path.relative_to(data)) for path in (data / "objects").rglob("*") if path.is_file()}
+    others = [
+        path for name in ("incoming", "conflicts") for path in (data / name).rglob("*") if path.is_file()
+    ]
+    return sorted(objects - kept) + sorted(str(path.relative_to(data)) for path in others)

@@ -1,0 +1,40 @@
+"""A PostgreSQL server of the tests' own, in a temporary folder, stopped at the end."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+
+def _binaries() -> Path:
+    """Return where Debian keeps the newest server's commands."""
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Yield the URL of an empty database. The server listens on a socket in its folder only."""
+    binaries = _binaries()
+    # The server refuses to run as root; its socket's path may not be long.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with TemporaryDirectory(prefix="pg", dir="/tmp") as name:
+        folder = Path(name)
+        if as_user:
+            shutil.chown(folder, "postgres")
+        data = folder / "data"
+
+        def run(*command: str) -> None:
+            subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
+
+        run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        run(
+            str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"
+        )
+        try:
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            run(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
