@@ -179,7 +179,7 @@ def users(tmp_path):
     return file
 
 
-def associate(server, kind=None, name=b"", passcode=b"", *, response=False, on_pdu=lambda pdu: None):
+def associate(server, kind=None, name=b"", passcode=b"", *, response=False, on_pdu=lambda _pdu: None):
     """Return an association that pynetdicom as requestor negotiated; `on_pdu` is shown what it received."""
     ae = AE("SCU")
     ae.add_requested_context(ECHO)
