@@ -269,6 +269,7 @@ class Index:
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""
         self.orders.match(study, uid)
+        self.procedures.catch_up(uid)
         self._arrivals.follow(study, uid)
 
     def _on_kept(self, origin: Origin, studies: frozenset[int]) -> None:

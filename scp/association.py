@@ -18,9 +18,11 @@ from index import IMPLEMENTATION_CLASS_UID
 from scp.admission import Admission, Grant, Places, Rejection, plain_address
 from scp.config import DicomSettings
 from scp.contexts import is_storage, supported
+from scp.metrics import Metrics
 from scp.peer import Link
 from scp.services.store import StoreService
 from scp.session import Session
+from scp.status import SUCCESS
 
 # PS3.7 Annex D.3.3.2.
 IMPLEMENTATION_VERSION_NAME = "IMAGINGSTUDYD"
@@ -50,6 +52,7 @@ class Desk:
     on_association_end: Callable[[Link], None] | None
     ssl_context: ssl.SSLContext | None = None
     places: Places = field(default_factory=Places)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def application_entity(dicom: DicomSettings) -> ApplicationEntity:
@@ -231,6 +234,7 @@ def _admit(event: Event) -> None:
 def reject(assoc: ServedAssociation, rejection: Rejection) -> None:
     """Answer A-ASSOCIATE-RJ with the given reason."""
     assoc.session.ending("rejected", rejection.name.lower())
+    assoc.desk.metrics.association_refused(rejection.name.lower())
     assoc.acse.send_reject(*rejection.value)
 
 
@@ -257,4 +261,5 @@ def _echo(event: Event) -> int:
     session = session_of(event)
     session.did("echoes")
     session.log.info("echo")
-    return 0x0000
+    cast("ServedAssociation", event.assoc).desk.metrics.operated("echo", f"{SUCCESS:04X}")
+    return SUCCESS

@@ -86,7 +86,7 @@ class Daemon:
         index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
         try:
             index.serve()
-            commitment = CommitmentService(index, self._configuration.dicom, self._peer)
+            commitment = CommitmentService(index, self._configuration.dicom, self._peer, self._metrics)
             listener = self._listener(index, commitment)
             http = self._http(index, listener)
             address = listener.start()
@@ -168,7 +168,11 @@ class Daemon:
         if tls_sockets and configuration.dicom.tls is None:
             raise OSError(f"a socket named {TLS_SOCKET} was passed, but [dicom.tls] is not configured")
 
-        services = (WorklistService(index, self._peer), StepService(index), commitment)
+        services = (
+            WorklistService(index, self._peer, self._metrics),
+            StepService(index, self._metrics),
+            commitment,
+        )
 
         def ended(link: Link) -> None:
             index.association_ended(link.id)
@@ -184,6 +188,7 @@ class Daemon:
             on_association_end=ended,
             sockets=[listening for named in passed.values() for listening in named],
             tls_sockets=tls_sockets,
+            metrics=self._metrics,
         )
 
     def _upstream(self, index: Index) -> Upstream | None:

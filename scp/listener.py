@@ -15,6 +15,7 @@ import structlog
 from scp.admission import Admission
 from scp.association import Desk, Handler, ServedAssociation, application_entity
 from scp.config import DicomSettings, LimitsSettings, Peer
+from scp.metrics import Metrics
 from scp.overflow import Overflow
 from scp.peer import Link
 from scp.services.store import StoreService
@@ -64,13 +65,24 @@ class Listener:
         on_association_end: Callable[[Link], None] | None = None,
         sockets: Sequence[socket.socket] = (),
         tls_sockets: Sequence[socket.socket] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         self._limits = limits
         self._services = dict(services or {})
         admission = Admission(dicom, peers, self._services)
         ae = application_entity(dicom)
         ssl_context = context(dicom.tls) if dicom.tls else None
-        self._desk = Desk(dicom, admission, store, tuple(handlers), ae, on_association_end, ssl_context)
+        self._metrics = metrics or Metrics()
+        self._desk = Desk(
+            dicom,
+            admission,
+            store,
+            tuple(handlers),
+            ae,
+            on_association_end,
+            ssl_context,
+            metrics=self._metrics,
+        )
         self._sockets = list(sockets)
         self._tls_sockets = list(tls_sockets)
         self._associations: dict[ServedAssociation, str] = {}
@@ -180,7 +192,7 @@ class Listener:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            overflow = Overflow(selector)
+            overflow = Overflow(selector, self._metrics)
             selector.register(self._wake, selectors.EVENT_READ)
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
@@ -215,6 +227,7 @@ class Listener:
                 self._serve(connection, address, secure=secure)
             elif secure:  # a rejection would need a handshake, and that a thread
                 self._log.warning("association_refused", address=address, why="limit of associations")
+                self._metrics.association_refused("cut_off")
                 connection.close()
             else:
                 overflow.take(connection, address)

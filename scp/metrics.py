@@ -62,12 +62,21 @@ class Metrics(Observer):
             registry=own,
         )
         self._operations = Counter(
-            "imagingstudyd_operations", "Operations of other services.", ["service", "status"], registry=own
+            "imagingstudyd_operations",
+            "Requests of other services answered.",
+            ["service", "status"],
+            registry=own,
         )
         self._associations = Counter(
             "imagingstudyd_associations",
             "Accepted associations that are over.",
             ["calling_aet"],
+            registry=own,
+        )
+        self._refused = Counter(
+            "imagingstudyd_associations_refused",
+            "Association requests rejected, and callers cut off beyond the limit.",
+            ["reason"],
             registry=own,
         )
         self._group = Histogram(
@@ -116,6 +125,10 @@ class Metrics(Observer):
     def association_over(self, calling_aet: str) -> None:
         """An accepted association is over."""
         self._associations.labels(self._peer(calling_aet)).inc()
+
+    def association_refused(self, reason: str) -> None:
+        """An association has been rejected, or not even that; the reason in a word."""
+        self._refused.labels(reason).inc()
 
     def committed(self, instances: int, seconds: float) -> None:
         """See index.Observer."""

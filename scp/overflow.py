@@ -11,6 +11,7 @@ from time import monotonic
 import structlog
 
 from scp.admission import Rejection
+from scp.metrics import Metrics
 from scp.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, PDU_HEADER
 
 # More callers than this at one time are just cut off.
@@ -40,8 +41,9 @@ class _Caller:
 class Overflow:
     """Rejects callers beyond the limit, in the listener's own selector. Used by one thread."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
+    def __init__(self, selector: selectors.BaseSelector, metrics: Metrics) -> None:
         self._selector = selector
+        self._metrics = metrics
         self._callers: set[_Caller] = set()
         self._log = structlog.get_logger("scp")
 
@@ -49,6 +51,7 @@ class Overflow:
         """Take a connection to be rejected."""
         if len(self._callers) >= PLACES:
             self._log.warning("association_refused", address=address, why="too many callers beyond the limit")
+            self._metrics.association_refused("cut_off")
             connection.close()
             return
         connection.setblocking(False)
@@ -103,6 +106,7 @@ class Overflow:
         self._log.warning(
             "association_refused", address=caller.address, why="limit of associations", rejected="2/3/2"
         )
+        self._metrics.association_refused(Rejection.LOCAL_LIMIT.name.lower())
         try:
             caller.connection.send(_ANSWER)
             # Closing at once could take the answer back from a peer that is still sending.

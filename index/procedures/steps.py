@@ -102,6 +102,27 @@ class Procedures:
             done = self._followed(step, state, attributes)
         return self._told(done)
 
+    def catch_up(self, uid: str) -> None:
+        """Link the steps of a study whose order has come after them. Raises NotKept, DatabaseFault."""
+        with self._database.reading():
+            late = any(scheduled for *_, scheduled in self._late(uid))
+        if not late:
+            return
+        with self._database.writing():
+            for step, state, attributes, scheduled in self._late(uid):
+                if scheduled:
+                    self._add(PerformedFor, ({"step": step, "scheduled": one} for one in sorted(scheduled)))
+                    self._followed(step, State(state), attributes)
+
+    def _late(self, uid: str) -> list[tuple[int, str, Attributes, set[int]]]:
+        """Return the steps of a study that perform no scheduled one yet, with those that they name now."""
+        query = PerformedStep.select(PerformedStep.id, PerformedStep.state, PerformedStep.attributes)
+        mine = query.join(PerformedStepStudy).where(PerformedStepStudy.study_uid == uid)
+        rows = self._database.rows(
+            mine.where(PerformedStep.id.not_in(PerformedFor.select(PerformedFor.step)))
+        )
+        return [(*row, scheduled_for(self._database, row[2])) for row in rows]
+
     def _add(self, table: Any, rows: Iterable[dict[str, Any]]) -> None:
         several = list(rows)
         for start in range(0, len(several), BATCH):

@@ -4,6 +4,7 @@ A study that grows is written again after `interval` seconds, or `backoff` times
 if that is longer: the cost for each instance stays flat however large the study is. `flush` makes it due now.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 LOOK_INTERVAL = 0.5
 # After a failed publication (full disk), in seconds.
 RETRY_INTERVAL = 5.0
+# How long a stopping daemon goes on publishing: thousands of new orders take minutes, systemd waits 90 s.
+STOP_SECONDS = 20.0
 
 
 class Publisher:
@@ -44,7 +47,7 @@ class Publisher:
         self._failing: set[int] = set()
         self._took: dict[int, float] = {}
         self._changed = threading.Condition()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._unpublished = database.compile(
             lambda _: Study.select(Study.id).where(Study.revision != Study.published)
@@ -54,14 +57,17 @@ class Publisher:
         """Begin to publish: first what an earlier process left unpublished."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Publish what has changed, and end."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Publish what has changed, as far as that time goes, and end; the rest is the next start's."""
+        until = time.monotonic() + seconds
         with self._changed:
-            self._stopping = True
+            self._stopping.set()
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
-        self.publish_all()
+        self.publish_all(until)
+        if left := len(self._find()):
+            log.warning("left_unpublished", studies=left, why="the next start publishes them")
 
     def lag(self) -> float:
         """Return how long the study that waits longest has been overdue, in seconds."""
@@ -94,15 +100,18 @@ class Publisher:
             self._due |= dict.fromkeys(studies, now)
             self._changed.notify()
 
-    def publish_all(self) -> int:
+    def publish_all(self, until: float = math.inf) -> int:
         """Publish until no study is left that has changed; return how many publications that took.
 
-        A study that cannot be published is logged, stays unpublished, and does not stop the others.
+        A study that cannot be published is logged, stays unpublished, and does not stop the others. None is
+        begun after `until`, on the monotonic clock.
         """
         failed: set[int] = set()
         count = 0
         while studies := self._find() - failed:
             for study in sorted(studies):
+                if time.monotonic() >= until:
+                    return count
                 count += 1
                 if not self._publish(study):
                     failed.add(study)
@@ -120,7 +129,7 @@ class Publisher:
                 self._look()
                 looked = now
             with self._changed:
-                if self._stopping:
+                if self._stopping.is_set():
                     return
                 due = [study for study, at in self._due.items() if at <= now]
                 if not due:
@@ -131,6 +140,8 @@ class Publisher:
                 for study in due:
                     del self._due[study]
             for study in due:
+                if self._stopping.is_set():
+                    return
                 if not self._publish(study):
                     with self._changed:
                         self._due[study] = time.monotonic() + RETRY_INTERVAL

@@ -19,6 +19,7 @@ from index import CommitmentReport, Index, IndexFault
 from scp.association import Handler, ServedAssociation, session_of
 from scp.client import Unreachable, associated
 from scp.config import DicomSettings, Peer
+from scp.metrics import Metrics
 from scp.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
 
 log = structlog.get_logger("scp")
@@ -55,10 +56,13 @@ class CommitmentService:
 
     SERVICES = {COMMITMENT: "commitment"}  # noqa: RUF012  a constant
 
-    def __init__(self, index: Index, dicom: DicomSettings, find_peer: Callable[[str], Peer | None]) -> None:
+    def __init__(
+        self, index: Index, dicom: DicomSettings, find_peer: Callable[[str], Peer | None], metrics: Metrics
+    ) -> None:
         self._commitments = index.commitments
         self._dicom = dicom
         self._find_peer = find_peer
+        self._metrics = metrics
         self._open: dict[int, ServedAssociation] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="storage-commitment", daemon=True)
@@ -79,8 +83,13 @@ class CommitmentService:
             self._thread.join(STOP_SECONDS)
 
     def _on_action(self, event: Event) -> tuple[Dataset, None]:
+        session_of(event).did("commitments")
+        answer = self._taken(event)
+        self._metrics.operated("commitment", f"{answer.Status:04X}")
+        return answer, None
+
+    def _taken(self, event: Event) -> Dataset:
         session = session_of(event)
-        session.did("commitments")
         answer = Dataset()
         try:
             transaction, references = _asked(event)
@@ -93,13 +102,13 @@ class CommitmentService:
             )
             answer.ErrorComment = comment(str(error))
             session.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
-            return answer, None
+            return answer
         self._open[row] = cast("ServedAssociation", event.assoc)
         session.log.info(
             "commitment_asked", status="0000", transaction_uid=transaction, instances=len(references)
         )
         answer.Status = SUCCESS
-        return answer, None
+        return answer
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_INTERVAL):

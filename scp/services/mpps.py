@@ -23,6 +23,7 @@ from index import (
     StepEnded,
 )
 from scp.association import Handler, session_of
+from scp.metrics import Metrics
 from scp.session import Session
 from scp.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
 
@@ -51,8 +52,9 @@ class StepService:
 
     SERVICES = {MPPS: "mpps"}  # noqa: RUF012  a constant
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, metrics: Metrics) -> None:
         self._procedures = index.procedures
+        self._metrics = metrics
 
     @property
     def handlers(self) -> list[Handler]:
@@ -63,7 +65,7 @@ class StepService:
         with_uid = cast("N_CREATE", event.request).AffectedSOPInstanceUID
         # PS3.7 Section 10.1.5.1.4: without one the SCP gives it.
         uid = str(with_uid or f"2.25.{uuid4().int}")
-        operation = _Operation(session_of(event), "created", uid)
+        operation = _Operation(session_of(event), self._metrics, "created", uid)
         try:
             sender = operation.session.known_link.calling_aet
             status = operation.done(self._procedures.create(_valid(uid), sender, event.attribute_list))
@@ -75,7 +77,7 @@ class StepService:
 
     def _on_set(self, event: Event) -> Response:
         uid = str(cast("N_SET", event.request).RequestedSOPInstanceUID or "")
-        operation = _Operation(session_of(event), "updated", uid)
+        operation = _Operation(session_of(event), self._metrics, "updated", uid)
         try:
             return operation.done(self._procedures.update(uid, event.modification_list)), None
         except Exception as error:  # noqa: BLE001  becomes a status
@@ -95,8 +97,9 @@ def _valid(uid: str) -> str:
 class _Operation:
     """One request, said once in the log: by whom, what it came to, how long it took. No patient data."""
 
-    def __init__(self, session: Session, what: str, uid: str) -> None:
+    def __init__(self, session: Session, metrics: Metrics, what: str, uid: str) -> None:
         self.session = session
+        self._metrics = metrics
         self._started = perf_counter()
         self._event = {"operation": what, "step_uid": uid}
         session.did("steps")
@@ -113,7 +116,7 @@ class _Operation:
             seconds=self._seconds,
             **self._event,
         )
-        return _status(SUCCESS)
+        return self._answered(SUCCESS)
 
     def failed(self, error: Exception) -> Dataset:
         """Return the status that says what went wrong."""
@@ -130,18 +133,18 @@ class _Operation:
             exc_info=None if isinstance(error, IndexFault) else error,
             **self._event,
         )
-        status = _status(code)
+        status = self._answered(code)
         status.ErrorComment = comment(str(error))
         if isinstance(error, StepEnded):
             status.ErrorID = NO_LONGER_UPDATED
         return status
 
+    def _answered(self, code: int) -> Dataset:
+        self._metrics.operated("mpps", f"{code:04X}")
+        made = Dataset()
+        made.Status = code
+        return made
+
     @property
     def _seconds(self) -> float:
         return round(perf_counter() - self._started, 4)
-
-
-def _status(code: int) -> Dataset:
-    made = Dataset()
-    made.Status = code
-    return made

@@ -11,6 +11,7 @@ from pynetdicom.events import Event
 from index import BadIdentifier, Index, WorklistQuery
 from scp.association import Handler, session_of
 from scp.config import Peer
+from scp.metrics import Metrics
 from scp.peer import Link
 from scp.status import IDENTIFIER_DOES_NOT_MATCH, OUT_OF_RESOURCES, SUCCESS, UNABLE_TO_PROCESS, comment
 
@@ -29,9 +30,10 @@ class WorklistService:
 
     SERVICES = {WORKLIST: "worklist"}  # noqa: RUF012  a constant
 
-    def __init__(self, index: Index, find_peer: Callable[[str], Peer | None]) -> None:
+    def __init__(self, index: Index, find_peer: Callable[[str], Peer | None], metrics: Metrics) -> None:
         self._index = index
         self._find_peer = find_peer
+        self._metrics = metrics
 
     @property
     def handlers(self) -> list[Handler]:
@@ -46,6 +48,7 @@ class WorklistService:
             yield from self._answers(event, tally)
         finally:
             tally.say()
+            self._metrics.operated("worklist", f"{tally.status:04X}")
 
     def _answers(self, event: Event, tally: "_Tally") -> Iterator[Response]:
         try:
@@ -101,6 +104,11 @@ class _Tally:
         if reason:
             made.ErrorComment = comment(reason)
         return made
+
+    @property
+    def status(self) -> int:
+        """The status that it ended with."""
+        return self._ending.status
 
     def say(self) -> None:
         """Log it."""

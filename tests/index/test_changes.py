@@ -27,6 +27,17 @@ def feed(index: Index, since: int = 0) -> list[tuple[str, str, int]]:
     return [(entry.change, entry.type, entry.version) for entry in index.changes(since)]
 
 
+def test_a_stopping_publisher_leaves_the_rest_to_the_next_start(tmp_path: Path) -> None:
+    with Index(tmp_path, STORAGE) as index:
+        for number in (1, 2, 3):
+            keep(index, instance(number))
+        index._publisher.stop(0)
+        assert 0 == index.state().failing
+        assert [] == list(index.changes())
+    with Index(tmp_path, STORAGE) as index:
+        assert 3 == index.publish()
+
+
 def test_a_version_counts_changes_of_content(index: Index) -> None:
     keep(index, instance(number=1))
     index.publish()

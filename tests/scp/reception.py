@@ -72,7 +72,7 @@ class Running:
     def __init__(self, *, limits=None, peers=(), **changes):
         listener = {
             key: changes.pop(key)
-            for key in ("handlers", "services", "sockets", "on_association_end")
+            for key in ("handlers", "services", "sockets", "on_association_end", "metrics")
             if key in changes
         }
         self.store = FakeStore()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from index import Index
-from support.daemon import Daemon
+from support.daemon import Daemon, cli, eventually
 from support.filling import STORAGE
 from support.modality import begun, create, ended, reason, update
 from support.worklist import findscu, item, query, write
@@ -96,6 +96,16 @@ def test_the_wrong_worklist_entry_is_scheduled_again(daemon: Daemon) -> None:
     changes = ended("DISCONTINUED", PerformedProcedureStepDiscontinuationReasonCodeSequence=mistaken)
     assert 0x0000 == update(daemon.port, uid, changes).Status
     assert ["SCHEDULED", "SCHEDULED"] == states(daemon)["RP4"]
+
+
+def test_an_order_that_comes_after_its_step(daemon: Daemon, tmp_path: Path) -> None:
+    late, uid = item(6), next(_uids)
+    create(daemon.port, uid, begun(late))
+    update(daemon.port, uid, ended("COMPLETED"))
+    assert "RP6" not in states(daemon)
+    write(late, tmp_path / "late/6.wl")
+    assert 0 == cli("worklist", "import", "--data", str(daemon.data), str(tmp_path / "late")).returncode
+    assert eventually(lambda: ["COMPLETED", "COMPLETED"] == states(daemon)["RP6"])
 
 
 def test_an_unscheduled_step(daemon: Daemon) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reception import Parrot, Running
 
 from index import State
 from scp.health import health
 from scp.metrics import OTHER_PEERS, PEERS, Metrics
-from support.daemon import Daemon, eventually
+from support.daemon import Daemon, eventually, run
 from support.dicom import instance, save
+from support.modality import begun, create
+from support.worklist import findscu, query
 
 DASHBOARD = Path(__file__).parents[2] / "systemd" / "grafana-dashboard.json"
 
@@ -76,6 +79,37 @@ def test_stores_are_counted(daemon: Daemon, tmp_path: Path) -> None:
     )
     assert found["imagingstudyd_disk_free_bytes"] > 0
     assert "Doe" not in get(daemon, "/metrics")[1]
+
+
+def test_other_services_and_refusals_are_counted(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    titles = '["IMAGINGSTUDYD", "WL"]'
+    daemon = start(IMAGINGSTUDYD_DICOM__UNKNOWN_CALLERS="all", IMAGINGSTUDYD_DICOM__CALLED_AETS=titles)
+    address = ("127.0.0.1", str(daemon.port))
+    assert 0 == run("echoscu", "-aec", "WL", *address).returncode
+    assert 0 != run("echoscu", "-aec", "THEM", *address).returncode
+    findscu(daemon.port, query(), tmp_path)
+    findscu(daemon.port, query(PatientID="P1"), tmp_path)
+    assert 0x0000 == create(daemon.port, "1.2.3", begun(study_uid="1.2.3.4")).Status
+    assert 0x0111 == create(daemon.port, "1.2.3", begun(study_uid="1.2.3.4")).Status
+    found = values(get(daemon, "/metrics")[1])
+    name = "imagingstudyd_operations_total"
+    assert {
+        f'{name}{{service="echo",status="0000"}}': 1,
+        f'{name}{{service="worklist",status="0000"}}': 2,
+        f'{name}{{service="mpps",status="0000"}}': 1,
+        f'{name}{{service="mpps",status="0111"}}': 1,
+    } == {key: value for key, value in found.items() if key.startswith(name)}
+    assert 1 == found['imagingstudyd_associations_refused_total{reason="called_aet"}']
+
+
+def test_callers_beyond_the_limit_are_counted() -> None:
+    metrics = Metrics()
+    with Running(limits={"associations": 1}, metrics=metrics) as server, Parrot(server.port) as held:
+        held.associate()
+        with Parrot(server.port) as other:
+            assert 0x03 == other.associate()[0]
+    found = values(metrics.text().decode())
+    assert 1 == found['imagingstudyd_associations_refused_total{reason="local_limit"}']
 
 
 def test_names_are_as_prometheus_wants_them() -> None:

@@ -63,6 +63,17 @@ def save(dataset: Dataset, path: Path, transfer_syntax: str = ExplicitVRLittleEn
     return path
 
 
+def part10(content: bytes, uid: str, sop_class: str = CT_IMAGE_STORAGE) -> bytes:
+    """Return a Part 10 file of an encoded data set (explicit VR little endian)."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(uid)
+    buffer = pydicom.filebase.DicomBytesIO(bytes(128) + b"DICM")
+    buffer.seek(132)
+    pydicom.filewriter.write_file_meta_info(buffer, meta)
+    return bytes(buffer.getvalue()) + content
+
+
 @cache
 def sample(name: str = "CT_small.dcm") -> Path:
     """Return one of pydicom's own test files."""

@@ -1,0 +1,149 @@
+"""A soak: everything that a day brings, all at once, for as long as one likes to wait."""
+
+import itertools
+import random
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon, cli
+from support.load import SUCCESS, described, indexed, leftovers, lost
+from support.sender import SMALL_SIZE, Refused, Sender, template
+from support.worklist import findscu, item, query, write
+
+SENDERS = 3
+INSTANCES_OF_A_STUDY = 60
+# Between two instances of one sender, in seconds: what is looked for is what time brings, not load.
+PAUSE = 0.02
+# What a daemon may grow by after its first moments: caches and allocator; in bytes.
+GROWTH = 40_000_000
+
+
+class Day:
+    """Senders, a modality that asks for its worklist, and a monitoring system, until the day is over."""
+
+    def __init__(self, port: int, http: int, folder: Path) -> None:
+        self.acknowledged: set[str] = set()
+        self.refused: list[str] = []
+        self.answers = self.looks = self.failures = 0
+        self._port, self._http, self._folder = port, http, folder
+        self._over = threading.Event()
+        self._studies = itertools.count(1)
+        work = [self._send] * SENDERS + [self._ask, self._look]
+        self._threads = [threading.Thread(target=one, daemon=True) for one in work]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Let everybody finish."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def _send(self) -> None:
+        while not self._over.is_set():
+            with suppress(OSError, Refused):  # the daemon restarts: what counts is what it had answered
+                self._send_study(next(self._studies))
+
+    def _send_study(self, study: int) -> None:
+        source = template(SMALL_SIZE, study)
+        sender = Sender(("127.0.0.1", self._port), timeout=30)
+        try:
+            message = sender.message(source)
+            for number in range(random.randint(1, INSTANCES_OF_A_STUDY)):
+                uid = message.become(number)
+                status = sender.store(message)
+                (self.acknowledged.add if status == SUCCESS else self.refused.append)(uid)
+                time.sleep(PAUSE)
+            sender.release()
+        finally:
+            sender.close()
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.5):
+            found, ended = findscu(self._port, query(Modality="CT"), self._folder)
+            self.answers += len(found)
+            self.failures += ended.returncode != 0
+
+    def _look(self) -> None:
+        while not self._over.wait(0.5):
+            for path in ("health/live", "health/ready", "metrics"):
+                try:
+                    with urllib.request.urlopen(
+                        f"http://127.0.0.1:{self._http}/{path}", timeout=10
+                    ) as answer:
+                        assert answer.read()
+                    self.looks += 1
+                except OSError:
+                    self.failures += 1
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _resident(daemon: Daemon) -> int:
+    """Return the daemon's resident memory in bytes."""
+    pages = Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4096
+
+
+def soak(
+    start: Callable[..., Daemon], folder: Path, *, seconds: float, reload: float, restart: float
+) -> None:
+    """Run a day of so many seconds, with a reload and a restart every so many."""
+    config = folder / "config.toml"
+    config.write_text('[[peers]]\naet = "CT1"\n')
+    for number in range(1, 41):
+        write(item(number), folder / "wl" / f"{number}.wl")
+    assert 0 == cli("worklist", "import", "--data", str(folder / "data"), str(folder / "wl")).returncode
+    ports = _free_port(), _free_port()
+    options = ("--config", str(config), "--port", str(ports[0]), "--http-port", str(ports[1]))
+    daemon = start(*options)
+    day = Day(*ports, folder / "queries")
+    restarts, grown = 0, []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ends = min(time.monotonic() + restart, until)
+        first = 0
+        while time.monotonic() < ends:
+            time.sleep(min(reload, max(0.0, ends - time.monotonic())))
+            daemon.process.send_signal(signal.SIGHUP)
+            first = first or _resident(daemon)
+        daemon.wait_for(lambda event: event.get("event") == "reloaded")
+        grown.append(_resident(daemon) - first)
+        assert 0 == daemon.stop()
+        daemon = start(*options)
+        restarts += 1
+    day.end()
+    assert 0 == daemon.stop()
+
+    assert [] == day.refused
+    assert [] == lost(daemon.data, day.acknowledged)
+    assert [] == leftovers(daemon.data)
+    assert set(indexed(daemon.data)) == described(daemon.data)
+    assert max(grown) < GROWTH, grown
+    # What fails while nobody listens is no fault; all else is.
+    assert day.failures <= 20 * restarts
+    assert day.answers >= 40
+    assert day.looks >= seconds
+    print(f"{len(day.acknowledged)} instances, {day.answers} answers, {day.looks} looks, grown {grown}")
+
+
+def test_a_short_day(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    soak(start, tmp_path, seconds=12, reload=2, restart=6)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_ten_minutes(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    soak(start, tmp_path, seconds=600, reload=60, restart=180)
