@@ -129,10 +129,15 @@ class GroupCommit:
             self._objects.sync_folders(entry.filed.path for entry in group)
         except OSError as error:
             raise NotKept(f"objects: {error.strerror}") from error
-        with self._database.writing():
-            for entry in group:
-                entry.after.clear()
-                self._write(entry)
+        try:
+            with self._database.writing():
+                for entry in group:
+                    entry.after.clear()
+                    self._write(entry)
+        except BaseException:
+            self._rows.rolled_back()
+            raise
+        self._rows.committed()
         self._observer.committed(len(group), time.perf_counter() - began)
         for entry in group:
             entry.error = None

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ FOLDER_SIZE = 4096
 _FOLDER = re.compile(r"[0-9a-f]{6,}")
 # Enough for the header of nearly every instance, and a whole small instance: then one write does.
 HEAD_SIZE = 64 * 1024
+# How long a look at the free space holds: some 100 MB of what may come, far less than a watermark leaves.
+LOOK_SECONDS = 0.1
 
 
 class ObjectStore:
@@ -45,15 +48,18 @@ class ObjectStore:
         self._below = f"{data}/"
         self._folder = ""
         self._filled = FOLDER_SIZE
+        self._free, self._look_again = 0, 0.0
         for folder in (self._objects, self._incoming, self._conflicts):
             make_folder(folder, sync=sync)
 
     def create(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> "IncomingObject":
         """Begin an object. Raises NotKept below the watermark or where no file can be made."""
         try:
-            free = self.free()
-            if free < self.watermark:
-                raise NotKept(f"free space is {free} bytes, below storage.watermark = {self.watermark}")
+            now = time.monotonic()
+            if now >= self._look_again:
+                self._free, self._look_again = self.free(), now + LOOK_SECONDS
+            if self._free < self.watermark:
+                raise NotKept(f"free space is {self._free} bytes, below storage.watermark = {self.watermark}")
             path = f"{self._incoming}/{self._process}-{next(self._names)}"
             return IncomingObject(self, path, encode_meta(sop_class_uid, sop_instance_uid, transfer_syntax))
         except OSError as error:

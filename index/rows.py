@@ -4,6 +4,7 @@ All of it runs inside the write transaction of commits.py.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,9 @@ from index.records import Attributes, Header, Origin
 
 # Hexadecimal digits of a digest that tells attribute sets and patients apart: 128 bits.
 DIGEST_LENGTH = 32
+
+# Series that are remembered while they arrive; a place is some kB.
+PLACES = 1000
 
 _ONE = SQL("1")
 _ZERO = SQL("0")
@@ -81,6 +85,24 @@ class Filed:
 
 
 @dataclass(slots=True)
+class _Place:
+    """Where the last instance of a series from one source went: its attributes, and the rows' ids."""
+
+    patient: Attributes
+    study: Attributes
+    series: Attributes
+    study_id: int
+    series_id: int
+    study_variant_id: int
+    series_variant_id: int
+    source_id: int
+
+    def fits(self, header: Header) -> bool:
+        """Whether another instance says the same of patient, study and series."""
+        return self.series == header.series and self.study == header.study and self.patient == header.patient
+
+
+@dataclass(slots=True)
 class Known:
     """What the index already holds under a SOP Instance UID."""
 
@@ -90,11 +112,38 @@ class Known:
     study_id: int = field(default=0)
 
 
+def _counted(table: type[StudyVariant | SeriesVariant | Series], p: Callable[[str], SQL]) -> Any:
+    """Return the update of a row's count of instances by a number."""
+    return table.update(instance_count=table.instance_count + p("number")).where(table.id == p("id"))
+
+
+def _study_counted(received: SQL) -> dict[Any, Any]:
+    """Return what an instance more changes of its study."""
+    return {
+        Study.instance_count: Study.instance_count + _ONE,
+        Study.last_received: received,
+        Study.revision: Study.revision + _ONE,
+        Study.withdrawn: _ZERO,
+    }
+
+
 class Rows:
-    """Compiled statements over one database."""
+    """Compiled statements over one database.
+
+    The rows of the series that arrive now are remembered, so that an instance that says nothing new costs
+    five statements instead of eight. What a transaction has made is remembered when `committed` is called.
+    """
 
     def __init__(self, database: Database) -> None:
         compiled = database.compile
+        self._places: dict[tuple[str, ...], _Place] = {}
+        self._fresh: dict[tuple[str, ...], _Place] = {}
+        self._study_variant_count = compiled(lambda p: _counted(StudyVariant, p))
+        self._series_variant_count = compiled(lambda p: _counted(SeriesVariant, p))
+        self._series_count = compiled(lambda p: _counted(Series, p))
+        self._study_count = compiled(
+            lambda p: Study.update(_study_counted(p("received"))).where(Study.id == p("id"))
+        )
         self._find = compiled(
             lambda p: (
                 Instance.select(Instance.id, Instance.path, Instance.sha1, Series.study)
@@ -134,12 +183,7 @@ class Rows:
                 )
                 .on_conflict(
                     conflict_target=[Study.uid],
-                    update={
-                        Study.instance_count: Study.instance_count + _ONE,
-                        Study.last_received: p("received"),
-                        Study.revision: Study.revision + _ONE,
-                        Study.withdrawn: _ZERO,
-                    },
+                    update=_study_counted(p("received")),
                 )
                 .returning(Study.id)
             )
@@ -214,6 +258,54 @@ class Rows:
 
     def add(self, filed: Filed) -> int:
         """Insert an instance that is not there, and count it; return the study's row id."""
+        header, origin = filed.header, filed.origin
+        key = (header.study_uid, header.series_uid, origin.calling_aet, origin.called_aet, origin.address)
+        place = self._places.get(key)
+        if place is None or not place.fits(header) or not self._count(place, filed.received):
+            place = self._fresh[key] = self._find_place(filed)
+        self._instance.run(
+            uid=header.sop_instance_uid,
+            series=place.series_id,
+            study_variant=place.study_variant_id,
+            series_variant=place.series_variant_id,
+            sop_class_uid=header.sop_class_uid,
+            transfer_syntax=filed.transfer_syntax,
+            attributes=canonical(header.instance),
+            doubts=canonical(header.doubts),
+            path=filed.path,
+            size=filed.size,
+            sha1=filed.sha1,
+            source=place.source_id,
+            received=filed.received,
+        )
+        return place.study_id
+
+    def committed(self) -> None:
+        """What was added since the last call is committed."""
+        if self._fresh:
+            if len(self._places) > PLACES:
+                self._places.clear()
+            self._places |= self._fresh
+            self._fresh.clear()
+
+    def rolled_back(self) -> None:
+        """What was added since the last call of `committed` is no more: its ids may come again."""
+        self._fresh.clear()
+
+    def _count(self, place: _Place, received: int) -> bool:
+        """Count an instance in; False, and nothing done, where another has removed one of the rows."""
+        if self._study_variant_count.run(id=place.study_variant_id, number=1).rowcount != 1:
+            return False
+        if self._series_variant_count.run(id=place.series_variant_id, number=1).rowcount != 1:
+            self._study_variant_count.run(id=place.study_variant_id, number=-1)
+            return False
+        # Where the variants are, series and study are: variants refer to them.
+        self._series_count.run(id=place.series_id, number=1)
+        self._study_count.run(id=place.study_id, received=received)
+        return True
+
+    def _find_place(self, filed: Filed) -> _Place:
+        """Find or make the rows that an instance belongs to, and count it in."""
         header, received = filed.header, filed.received
         (study,) = self._study.one(uid=header.study_uid, received=received)
         series, count = self._series.one(study=study, uid=header.series_uid)
@@ -233,22 +325,16 @@ class Rows:
         (series_variant,) = self._series_variant.one(
             series=series, digest=digest(series_attributes), attributes=series_attributes
         )
-        self._instance.run(
-            uid=header.sop_instance_uid,
-            series=series,
-            study_variant=study_variant,
-            series_variant=series_variant,
-            sop_class_uid=header.sop_class_uid,
-            transfer_syntax=filed.transfer_syntax,
-            attributes=canonical(header.instance),
-            doubts=canonical(header.doubts),
-            path=filed.path,
-            size=filed.size,
-            sha1=filed.sha1,
-            source=self._source_id(filed.origin),
-            received=received,
+        return _Place(
+            header.patient,
+            header.study,
+            header.series,
+            int(study),
+            int(series),
+            int(study_variant),
+            int(series_variant),
+            self._source_id(filed.origin),
         )
-        return int(study)
 
     def remove(self, instance: int) -> None:
         """Delete an instance's row and count it out; what it was the last of goes with it.

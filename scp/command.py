@@ -1,8 +1,7 @@
 """Command sets (PS3.7 Section 6.3 and Annex E): read and written without a data set's machinery."""
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # PS3.7 Annex E.1: Command Field. Responses have the highest bit set.
 C_STORE_RQ = 0x0001
@@ -38,8 +37,7 @@ class Malformed(ValueError):
     """A command set that is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command set. UIDs are without padding, and empty where there is none."""
 
     encoded: bytes
@@ -57,7 +55,7 @@ class Command:
 
 def parse(encoded: bytes) -> Command:
     """Read a command set. Raises Malformed."""
-    elements = dict(_elements(encoded))
+    elements = _elements(encoded)
     field = _number(elements, _COMMAND_FIELD)
     if field is None:
         raise Malformed("the command set has no Command Field (0000,0100)")
@@ -95,19 +93,22 @@ def response(command: Command, status: int, comment: str = "") -> bytes:
     return _encode(0x0000, _UL.pack(len(body))) + body
 
 
-def _elements(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position < len(encoded):
-        if position + _ELEMENT.size > len(encoded):
+def _elements(encoded: bytes) -> dict[int, bytes]:
+    found = {}
+    position, size = 0, len(encoded)
+    while position < size:
+        if position + _ELEMENT.size > size:
             raise Malformed("the command set ends within an element")
         group, number, length = _ELEMENT.unpack_from(encoded, position)
         position += _ELEMENT.size
+        end = position + length
         if group:
             raise Malformed(f"the command set holds ({group:04X},{number:04X}), which is no command element")
-        if position + length > len(encoded):
+        if end > size:
             raise Malformed(f"(0000,{number:04X}) is longer than the command set: {length} bytes")
-        yield number, encoded[position : position + length]
-        position += length
+        found[number] = encoded[position:end]
+        position = end
+    return found
 
 
 def _number(elements: dict[int, bytes], number: int) -> int | None:

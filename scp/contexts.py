@@ -1,6 +1,7 @@
 """Which presentation contexts are accepted (PS3.8 Section 9.3.2.2): our own rule, failing closed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from pynetdicom.presentation import PresentationContext
 
@@ -35,6 +36,7 @@ _STORAGE_ELSEWHERE = frozenset(
 )
 
 
+@lru_cache(maxsize=1024)  # asked for each message; what a peer makes up must not fill memory
 def is_storage(sop_class_uid: str) -> bool:
     """Tell whether a SOP Class is one of storage: known, retired, newer than this code, or private."""
     if not UID.fullmatch(sop_class_uid):

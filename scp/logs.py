@@ -1,5 +1,6 @@
 """Logging: structlog events on stderr, for a person on a terminal, as JSON lines elsewhere."""
 
+import json
 import logging
 import os
 import sys
@@ -22,11 +23,12 @@ _QUIET = {"pynetdicom": logging.CRITICAL, "pydicom": logging.ERROR}
 # syslog(3)'s priorities.
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
 
-_renderer = structlog.processors.JSONRenderer()
+# One encoder for all events: json.dumps would make one for each.
+_encode = json.JSONEncoder(default=repr).encode
 
 
-def _json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    return str(_renderer(logger, method, event))
+def _json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _encode(event)
 
 
 def configure(settings: LogSettings) -> None:
@@ -47,7 +49,8 @@ def configure(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line is one write: two processes may share the journal's stream.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         # A reload may change the level, also of loggers that have been used.
         cache_logger_on_first_use=False,
     )

@@ -50,6 +50,8 @@ class Wire:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = Lock()
         self._cut = False
+        # Whether the peer may be waiting for our acknowledgement; what we send carries it.
+        self._owes = False
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -113,6 +115,7 @@ class Wire:
         while rest:
             try:
                 rest = rest[self._socket.send(rest) :]
+                self._owes = False
             except _LATER:
                 self._await_room(deadline)
             except OSError as error:
@@ -173,18 +176,21 @@ class Wire:
         if not count:
             raise Closed("closed by the peer")
         self._end += count
-        self._acknowledge()
+        self._owes = True
         return count
 
     def _acknowledge(self) -> None:
         # A sender with Nagle's algorithm on holds back its last segment until it has our acknowledgement,
-        # which Linux would delay by 40 ms. The option wears off, so it is set after every read.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        # which Linux would delay by 40 ms. The option wears off, so it is set whenever we are to wait.
+        if self._owes:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            self._owes = False
 
     def _sleep(self, deadline: float) -> bool:
         """Sleep until there is something to read. Returns False when woken instead."""
         if self._cut:
             raise Cut
+        self._acknowledge()
         left = deadline - monotonic()
         ready = self._poll.poll(max(0, ceil(min(left, RELEASE_AFTER) * 1000)))
         if not ready and left > RELEASE_AFTER:

@@ -1,7 +1,8 @@
 """The publisher: one thread that publishes studies that changed.
 
-A study that grows is written again after `interval` seconds, or `backoff` times what its last rewrite took
-if that is longer: the cost for each instance stays flat however large the study is. `flush` makes it due now.
+A study that grows is written again after `interval` seconds, or `backoff` times what the last rewrites of all
+that wait took if that is longer: the cost for each instance stays flat however large a study is, and however
+many grow at once. `flush` makes a study due now.
 """
 
 import math
@@ -19,6 +20,8 @@ from index.settings import PublishSettings
 
 log = structlog.get_logger(__name__)
 
+# Studies of which is kept what their last rewrite took.
+GROWING = 1000
 # How soon a change by another process (import, delete) is seen, in seconds; one query of a partial index.
 LOOK_INTERVAL = 0.5
 # After a failed publication (full disk), in seconds.
@@ -89,8 +92,8 @@ class Publisher:
         with self._changed:
             for study in studies:
                 if study not in self._due:
-                    pause = max(self._pace.interval, self._pace.backoff * self._took.get(study, 0.0))
-                    self._due[study] = now + pause
+                    took = sum(self._took.get(one, 0.0) for one in (*self._due, study))
+                    self._due[study] = now + max(self._pace.interval, self._pace.backoff * took)
                     self._changed.notify()
 
     def flush(self, studies: Iterable[int]) -> None:
@@ -179,8 +182,8 @@ class Publisher:
         return True
 
     def _remember(self, study: int, took: float) -> None:
-        """Keep what a rewrite took where that will slow down the next one."""
-        if took * self._pace.backoff > self._pace.interval:
-            self._took[study] = took
-        else:
-            self._took.pop(study, None)
+        """Keep what the last rewrites took, of as many studies as may well grow at once."""
+        self._took.pop(study, None)
+        self._took[study] = took
+        if len(self._took) > GROWING:
+            del self._took[next(iter(self._took))]
