@@ -13,9 +13,6 @@ from time import monotonic
 from typing import Any, cast
 
 from pynetdicom import evt
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import C_CANCEL
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import P_DATA
@@ -23,7 +20,8 @@ from pynetdicom.transport import AssociationSocket
 
 from scp.association import Desk, ServedAssociation
 from scp.command import Command
-from scp.inbox import COMMAND, LAST, Disorder, Inbox, Operation
+from scp.inbox import Disorder, Inbox, Operation
+from scp.messages import WAITING, Messages
 from scp.operations import Clerk
 from scp.pdus import (
     A_ASSOCIATE_RQ,
@@ -44,9 +42,6 @@ from scp.wire import Closed, Cut, Late, Wire
 GOODBYE = 2.0
 # The same while the daemon stops.
 HASTY_GOODBYE = 0.5
-
-# Requests that wait in memory while a service runs; further ones wait in the socket.
-_WAITING = 16
 
 Work = Callable[["BlockingAssociation"], None]
 
@@ -137,7 +132,7 @@ class _UpperLayer(DULServiceProvider):
         """Read the PDUs that have begun to arrive, without waiting for others: C-CANCEL may be among them."""
         try:
             waiting = self.assoc.dimse.msg_queue
-            while self.is_alive() and waiting.qsize() < _WAITING and self._wire.is_readable():
+            while self.is_alive() and waiting.qsize() < WAITING and self._wire.is_readable():
                 self._read(monotonic() + self._timeouts.pdu)
         except Closed as error:
             self._lost(str(error))
@@ -262,48 +257,6 @@ class _UpperLayer(DULServiceProvider):
         super()._send(pdu)
 
 
-class _Messages(DIMSEServiceProvider):
-    """The DIMSE service provider: waits by reading, takes no request for a response, starts no threads."""
-
-    def get_msg(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002
-        """Return the next request, or when blocking the next response (context id, primitive)."""
-        if not block:
-            return super().get_msg(block=False)
-        layer = cast("_UpperLayer", self.dul)
-        deadline = monotonic() + self.assoc.desk.dicom.timeouts.pdu  # type: ignore[attr-defined]
-        while True:
-            for item in list(self.msg_queue.queue):
-                if item[1] is None or item[1].MessageIDBeingRespondedTo is not None:
-                    self.msg_queue.queue.remove(item)
-                    return item
-            if not layer.is_alive() or not layer.pump(deadline):
-                return None, None
-
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message, and take in what has arrived meanwhile."""
-        super().send_msg(primitive, context_id)
-        cast("_UpperLayer", self.dul).pump_what_is_there()
-
-    def deliver(self, context_id: int, command: bytes, data: bytes) -> None:
-        """Take a whole message for pynetdicom's services. Raises Disorder when pynetdicom cannot read it."""
-        fragments = P_DATA()
-        fragments.presentation_data_value_list.append((context_id, bytes([COMMAND | LAST]) + command))
-        if data:
-            fragments.presentation_data_value_list.append((context_id, bytes([LAST]) + data))
-        message = DIMSEMessage()
-        try:
-            message.decode_msg(fragments, self.assoc)
-            primitive: Any = message.message_to_primitive()
-        except Exception as error:
-            # pynetdicom raises whatever its decoders happen to meet.
-            raise Disorder("a message that cannot be read") from error
-        if isinstance(primitive, C_CANCEL):
-            if len(self.cancel_req) < _WAITING:
-                self.cancel_req[cast("int", primitive.MessageIDBeingRespondedTo)] = primitive
-        else:
-            self.msg_queue.put((context_id, primitive))
-
-
 class BlockingAssociation(ServedAssociation):
     """An association served by one thread that sleeps until its peer, or somebody here, wants something."""
 
@@ -317,7 +270,7 @@ class BlockingAssociation(ServedAssociation):
     def _provide(self) -> None:
         self.wire = Wire(self.connection)
         self.dul: _UpperLayer = _UpperLayer(self)
-        self.dimse: _Messages = _Messages(self)
+        self.dimse: Messages = Messages(self, self.dul.pump, self.dul.pump_what_is_there)
         self.set_socket(_Socket(self, client_socket=self.connection))
 
     def post(self, work: Work) -> None:
