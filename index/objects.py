@@ -26,7 +26,7 @@ _FOLDER = re.compile(r"[0-9a-f]{6,}")
 HEAD_SIZE = 64 * 1024
 # The disk is told to begin with every so many bytes of an object that is still arriving.
 WRITE_BACK = 128 * 1024
-# How long a look at the free space holds: some 100 MB of what may come, far less than a watermark leaves.
+# How long a look at the free space holds, in seconds; what is filed meanwhile is taken off.
 LOOK_SECONDS = 0.1
 
 
@@ -57,11 +57,9 @@ class ObjectStore:
     def create(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> "IncomingObject":
         """Begin an object. Raises NotKept below the watermark or where no file can be made."""
         try:
-            now = time.monotonic()
-            if now >= self._look_again:
-                self._free, self._look_again = self.free(), now + LOOK_SECONDS
-            if self._free < self.watermark:
-                raise NotKept(f"free space is {self._free} bytes, below storage.watermark = {self.watermark}")
+            free = self._free_about()
+            if free < self.watermark:
+                raise NotKept(f"free space is {free} bytes, below storage.watermark = {self.watermark}")
             path = f"{self._incoming}/{self._process}-{next(self._names)}"
             return IncomingObject(self, path, encode_meta(sop_class_uid, sop_instance_uid, transfer_syntax))
         except OSError as error:
@@ -72,7 +70,14 @@ class ObjectStore:
         statistics = os.statvfs(self._incoming)
         return statistics.f_bavail * statistics.f_frsize
 
-    def place(self, incoming: str) -> str:
+    def _free_about(self) -> int:
+        """Return the free space at the last look less what was filed since; below the watermark, look."""
+        now = time.monotonic()
+        if now >= self._look_again or self._free < self.watermark:
+            self._free, self._look_again = self.free(), now + LOOK_SECONDS
+        return self._free
+
+    def place(self, incoming: str, size: int) -> str:
         """Rename a synced file into the current folder; return its path below the data directory.
 
         The name is durable once `sync_folders` has been called with that path.
@@ -82,6 +87,7 @@ class ObjectStore:
                 self._folder, self._filled = f"objects/{self._claim_folder().name}", 0
             path = f"{self._folder}/{self._filled:03x}.dcm"
             self._filled += 1
+            self._free -= size
         os.rename(incoming, self._below + path)  # noqa: PTH104
         return path
 
@@ -265,7 +271,7 @@ class IncomingObject:
             if self._store.sync:
                 os.fdatasync(self._descriptor)
             self._close()
-            return self._store.place(self._path)
+            return self._store.place(self._path, self.size)
         except OSError as error:
             self.discard()
             raise NotKept(f"{self._path}: {error.strerror}") from error

@@ -63,7 +63,7 @@ def adopt(objects: ObjectStore, commits: GroupCommit, path: str) -> Outcome:
         content.seek(0)
         sha1 = hashlib.file_digest(content, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
     if not path.startswith("objects/"):
-        path = objects.place(str(file))
+        path = objects.place(str(file), file.stat().st_size)
         file = objects.data / path
     size, received = file.stat().st_size, time.time_ns() // 1_000_000
     filed = Filed(header, ORIGIN, meta.transfer_syntax, path, size, sha1, received)
