@@ -4,35 +4,29 @@ All of it runs inside the write transaction of commits.py.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import SQL, fn
+from peewee import SQL
 
 from index.database import Database
 from index.models import (
     Conflict,
     Instance,
-    Patient,
     Series,
     SeriesVariant,
-    Source,
     Study,
     StudyVariant,
     canonical,
 )
 from index.records import Attributes, Header, Origin
+from index.statements import Statements
 
 # Hexadecimal digits of a digest that tells attribute sets and patients apart: 128 bits.
 DIGEST_LENGTH = 32
 
 # Series that are remembered while they arrive; a place is some kB.
 PLACES = 1000
-
-_ONE = SQL("1")
-_ZERO = SQL("0")
-_NOTHING = SQL("'{}'")
 
 
 def digest(*parts: Any) -> str:
@@ -112,21 +106,6 @@ class Known:
     study_id: int = field(default=0)
 
 
-def _counted(table: type[StudyVariant | SeriesVariant | Series], p: Callable[[str], SQL]) -> Any:
-    """Return the update of a row's count of instances by a number."""
-    return table.update(instance_count=table.instance_count + p("number")).where(table.id == p("id"))
-
-
-def _study_counted(received: SQL) -> dict[Any, Any]:
-    """Return what an instance more changes of its study."""
-    return {
-        Study.instance_count: Study.instance_count + _ONE,
-        Study.last_received: received,
-        Study.revision: Study.revision + _ONE,
-        Study.withdrawn: _ZERO,
-    }
-
-
 class Rows:
     """Compiled statements over one database.
 
@@ -135,125 +114,14 @@ class Rows:
     """
 
     def __init__(self, database: Database) -> None:
-        compiled = database.compile
+        self._database = database
+        self._sql = Statements(database)
         self._places: dict[tuple[str, ...], _Place] = {}
         self._fresh: dict[tuple[str, ...], _Place] = {}
-        self._study_variant_count = compiled(lambda p: _counted(StudyVariant, p))
-        self._series_variant_count = compiled(lambda p: _counted(SeriesVariant, p))
-        self._series_count = compiled(lambda p: _counted(Series, p))
-        self._study_count = compiled(
-            lambda p: Study.update(_study_counted(p("received"))).where(Study.id == p("id"))
-        )
-        self._find = compiled(
-            lambda p: (
-                Instance.select(Instance.id, Instance.path, Instance.sha1, Series.study)
-                .join(Series)
-                .where(Instance.uid == p("uid"))
-            )
-        )
-        self._source = compiled(
-            lambda p: (
-                Source.insert(calling_aet=p("calling_aet"), called_aet=p("called_aet"), address=p("address"))
-                .on_conflict(
-                    conflict_target=[Source.calling_aet, Source.called_aet, Source.address],
-                    update={Source.address: p("address")},
-                )
-                .returning(Source.id)
-            )
-        )
-        self._patient = compiled(
-            lambda p: (
-                Patient.insert(key=p("key"), attributes=_NOTHING)
-                .on_conflict(conflict_target=[Patient.key], update={Patient.key: p("key")})
-                .returning(fn.COALESCE(Patient.survivor, Patient.id))
-            )
-        )
-        self._study = compiled(
-            lambda p: (
-                Study.insert(
-                    uid=p("uid"),
-                    attributes=_NOTHING,
-                    series_count=_ZERO,
-                    instance_count=_ONE,
-                    first_received=p("received"),
-                    last_received=p("received"),
-                    revision=_ONE,
-                    published=_ZERO,
-                    withdrawn=_ZERO,
-                )
-                .on_conflict(
-                    conflict_target=[Study.uid],
-                    update=_study_counted(p("received")),
-                )
-                .returning(Study.id)
-            )
-        )
-        self._series = compiled(
-            lambda p: (
-                Series.insert(study=p("study"), uid=p("uid"), attributes=_NOTHING, instance_count=_ONE)
-                .on_conflict(
-                    conflict_target=[Series.study, Series.uid],
-                    update={Series.instance_count: Series.instance_count + _ONE},
-                )
-                .returning(Series.id, Series.instance_count)
-            )
-        )
-        self._study_variant = compiled(
-            lambda p: (
-                StudyVariant.insert(
-                    study=p("study"),
-                    digest=p("digest"),
-                    patient=p("patient"),
-                    patient_attributes=p("patient_attributes"),
-                    attributes=p("attributes"),
-                    instance_count=_ONE,
-                )
-                .on_conflict(
-                    conflict_target=[StudyVariant.study, StudyVariant.digest],
-                    update={StudyVariant.instance_count: StudyVariant.instance_count + _ONE},
-                )
-                .returning(StudyVariant.id)
-            )
-        )
-        self._series_variant = compiled(
-            lambda p: (
-                SeriesVariant.insert(
-                    series=p("series"), digest=p("digest"), attributes=p("attributes"), instance_count=_ONE
-                )
-                .on_conflict(
-                    conflict_target=[SeriesVariant.series, SeriesVariant.digest],
-                    update={SeriesVariant.instance_count: SeriesVariant.instance_count + _ONE},
-                )
-                .returning(SeriesVariant.id)
-            )
-        )
-        self._count_series = compiled(
-            lambda p: Study.update(series_count=Study.series_count + p("number")).where(
-                Study.id == p("study")
-            )
-        )
-        self._instance = compiled(
-            lambda p: Instance.insert(
-                uid=p("uid"),
-                series=p("series"),
-                study_variant=p("study_variant"),
-                series_variant=p("series_variant"),
-                sop_class_uid=p("sop_class_uid"),
-                transfer_syntax=p("transfer_syntax"),
-                attributes=p("attributes"),
-                doubts=p("doubts"),
-                path=p("path"),
-                size=p("size"),
-                sha1=p("sha1"),
-                source=p("source"),
-                received=p("received"),
-            )
-        )
-        self._database = database
 
     def find(self, uid: str) -> Known | None:
         """Return what the index holds under this SOP Instance UID."""
-        row = self._find.one(uid=uid)
+        row = self._sql.find.one(uid=uid)
         return Known(*row) if row else None
 
     def add(self, filed: Filed) -> int:
@@ -263,7 +131,7 @@ class Rows:
         place = self._places.get(key)
         if place is None or not place.fits(header) or not self._count(place, filed.received):
             place = self._fresh[key] = self._find_place(filed)
-        self._instance.run(
+        self._sql.instance.run(
             uid=header.sop_instance_uid,
             series=place.series_id,
             study_variant=place.study_variant_id,
@@ -294,27 +162,27 @@ class Rows:
 
     def _count(self, place: _Place, received: int) -> bool:
         """Count an instance in; False, and nothing done, where another has removed one of the rows."""
-        if self._study_variant_count.run(id=place.study_variant_id, number=1).rowcount != 1:
+        if self._sql.count_study_variant.run(id=place.study_variant_id, number=1).rowcount != 1:
             return False
-        if self._series_variant_count.run(id=place.series_variant_id, number=1).rowcount != 1:
-            self._study_variant_count.run(id=place.study_variant_id, number=-1)
+        if self._sql.count_series_variant.run(id=place.series_variant_id, number=1).rowcount != 1:
+            self._sql.count_study_variant.run(id=place.study_variant_id, number=-1)
             return False
         # Where the variants are, series and study are: variants refer to them.
-        self._series_count.run(id=place.series_id, number=1)
-        self._study_count.run(id=place.study_id, received=received)
+        self._sql.count_series.run(id=place.series_id, number=1)
+        self._sql.count_study.run(id=place.study_id, received=received)
         return True
 
     def _find_place(self, filed: Filed) -> _Place:
         """Find or make the rows that an instance belongs to, and count it in."""
         header, received = filed.header, filed.received
-        (study,) = self._study.one(uid=header.study_uid, received=received)
-        series, count = self._series.one(study=study, uid=header.series_uid)
+        (study,) = self._sql.study.one(uid=header.study_uid, received=received)
+        series, count = self._sql.series.one(study=study, uid=header.series_uid)
         if count == 1:
-            self._count_series.run(study=study, number=1)
+            self._sql.count_new_series.run(study=study)
         key = patient_key(header)
         patient_attributes, attributes = canonical(header.patient), canonical(header.study)
-        (patient,) = self._patient.one(key=key)
-        (study_variant,) = self._study_variant.one(
+        (patient,) = self._sql.patient.one(key=key)
+        (study_variant,) = self._sql.study_variant.one(
             study=study,
             digest=study_digest(key, patient_attributes, attributes),
             patient=patient,
@@ -322,7 +190,7 @@ class Rows:
             attributes=attributes,
         )
         series_attributes = canonical(header.series)
-        (series_variant,) = self._series_variant.one(
+        (series_variant,) = self._sql.series_variant.one(
             series=series, digest=digest(series_attributes), attributes=series_attributes
         )
         return _Place(
@@ -415,7 +283,7 @@ class Rows:
         return int(self._database.rows(Conflict.select(SQL("count(*)")))[0][0])
 
     def _source_id(self, origin: Origin) -> int:
-        row = self._source.one(
+        row = self._sql.source.one(
             calling_aet=origin.calling_aet, called_aet=origin.called_aet, address=origin.address
         )
         return int(row[0])

@@ -12,7 +12,7 @@ import pytest
 from index import DatabaseFault, Index, IndexFault, NotKept, Outcome
 from index.commits import GroupCommit
 from index.rows import Filed
-from support.dicom import instance
+from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
 
@@ -137,3 +137,35 @@ def test_a_failed_rollback_does_not_hide_the_fault(index: Index) -> None:
     rollback = peewee.OperationalError("cannot rollback - no transaction is active")
     rollback.__context__ = damage
     assert "disk I/O error (SQLITE_IOERR_FSYNC)" in str(index._database.fault(rollback))
+
+
+def test_rows_that_another_process_removed_are_made_again(index: Index) -> None:
+    """The rows of a series that arrives are remembered; an operator's `delete` may take some or all away."""
+    uids = {1: f"{ROOT}.1.1", 2: f"{ROOT}.1"}  # the series alone, then its study
+    for series in (1, 2):
+        keep(index, instance(1, series, 1))
+        keep(index, instance(1, series, 2))
+    for number, uid in uids.items():
+        with Index(index.data, STORAGE) as other:
+            other.delete(uid)
+        keep(index, instance(1, 1, 10 + number))
+        keep(index, instance(1, 1, 20 + number))
+        ((series, instances),) = [(one["series"], one["instances"]) for one in index.studies()]
+        assert {1: (2, 4), 2: (1, 2)}[number] == (series, instances)
+    index.publish()
+    assert [] == list(index.verify(grace=0))
+
+
+def test_ids_of_a_failed_commit_are_forgotten(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite gives the ids of a transaction that was rolled back to the next one."""
+    rows = index._commits._rows
+    with monkeypatch.context() as patched:
+        patched.setattr(rows._sql.instance, "run", damaged(peewee.OperationalError("no")))
+        with pytest.raises(NotKept):
+            keep(index, instance(1))
+    keep(index, instance(2))
+    keep(index, instance(1))
+    keep(index, instance(1, number=2))
+    assert [2, 1] == [study["instances"] for study in sorted(index.studies(), key=lambda one: one["uid"])]
+    index.publish()
+    assert [] == list(index.verify(grace=0))
