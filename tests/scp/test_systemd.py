@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -293,6 +294,18 @@ def test_the_stop_timeout_is_longer_than_the_drain() -> None:
         if "TimeoutStopSec=" in line
     ]
     assert int(line.partition("=")[2]) > 2 * Timeouts().drain
+
+
+def test_signals_reach_the_thread_that_waits_for_them(daemon: Daemon) -> None:
+    """The kernel may give a signal to any thread that does not block it."""
+    masks = [
+        int(re.search(r"^SigBlk:\s*(\w+)", status.read_text(), re.MULTILINE)[1], 16)
+        for status in Path(f"/proc/{daemon.process.pid}/task").glob("*/status")
+        if status.parent.name != str(daemon.process.pid)  # the one that waits
+    ]
+    wanted = sum(1 << (number - 1) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    assert len(masks) >= 3
+    assert {wanted} == {mask & wanted for mask in masks}
 
 
 def test_the_daemon_makes_no_system_call_that_its_unit_forbids(tmp_path: Path) -> None:
