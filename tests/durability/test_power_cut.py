@@ -21,6 +21,7 @@ def record(
     start: Callable[..., Daemon], folder: Path, count: int, *options: str, **environment: str
 ) -> list[Call]:
     """Store instances over four associations; return the system calls of that."""
+    folder.mkdir(parents=True, exist_ok=True)
     trace = folder / "trace"
     daemon = start(
         data=folder / "disk" / "data",
