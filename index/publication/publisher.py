@@ -1,8 +1,8 @@
 """The publisher: one thread that publishes studies that changed.
 
-A study that grows is written again after `interval` seconds, or `backoff` times what the last rewrites of all
-that wait took if that is longer: the cost for each instance stays flat however large a study is, and however
-many grow at once. `flush` makes a study due now.
+A study that grows is written again after `interval` seconds, or `backoff` times what its last rewrite took
+if that is longer: the cost for each instance stays flat however large the study is. Where many grow at once,
+all that wait are counted together, up to a limit. `flush` makes a study due now.
 """
 
 import math
@@ -26,6 +26,8 @@ GROWING = 1000
 LOOK_INTERVAL = 0.5
 # After a failed publication (full disk), in seconds.
 RETRY_INTERVAL = 5.0
+# The longest pause for the sake of other studies, in seconds: a patient that is merged may change hundreds.
+SHARED_PAUSE = 5.0
 # How long a stopping daemon goes on publishing: thousands of new orders take minutes, systemd waits 90 s.
 STOP_SECONDS = 20.0
 
@@ -90,11 +92,15 @@ class Publisher:
         """These studies have changed and may change more."""
         now = time.monotonic()
         with self._changed:
-            for study in studies:
-                if study not in self._due:
-                    took = sum(self._took.get(one, 0.0) for one in (*self._due, study))
-                    self._due[study] = now + max(self._pace.interval, self._pace.backoff * took)
-                    self._changed.notify()
+            new = [study for study in studies if study not in self._due]
+            if not new:
+                return
+            all_took = sum(self._took.get(study, 0.0) for study in (*self._due, *new))
+            shared = min(SHARED_PAUSE, self._pace.backoff * all_took)
+            for study in new:
+                own = self._pace.backoff * self._took.get(study, 0.0)
+                self._due[study] = now + max(self._pace.interval, own, shared)
+            self._changed.notify()
 
     def flush(self, studies: Iterable[int]) -> None:
         """Publish these studies at once, where they have changed."""

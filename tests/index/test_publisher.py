@@ -1,0 +1,62 @@
+"""When the publisher writes a study that grows: after what its last rewrite took, and that of others."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from index import PublishSettings
+from index.database import open_database
+from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
+
+INTERVAL = 0.5
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    monkeypatch.setattr("index.publication.publisher.time.monotonic", lambda: 0.0)
+    database = open_database(None, tmp_path)
+    yield Publisher(database, cast("Any", None), PublishSettings(interval=INTERVAL, backoff=20))
+    database.close()
+
+
+def test_a_small_study_waits_for_the_interval(publisher: Publisher) -> None:
+    publisher._remember(1, 0.01)
+    publisher.touch([1])
+    assert {1: INTERVAL} == publisher._due
+
+
+def test_a_large_study_waits_longer(publisher: Publisher) -> None:
+    publisher._remember(1, 1.0)
+    publisher.touch([1])
+    publisher.touch([1])
+    assert {1: 20.0} == publisher._due
+
+
+def test_studies_that_grow_at_once_share_the_time(publisher: Publisher) -> None:
+    for study in (1, 2, 3, 4):
+        publisher._remember(study, 0.05)
+        publisher.touch([study])
+    assert [1.0, 2.0, 3.0, 4.0] == [pytest.approx(at) for at in publisher._due.values()]
+
+
+def test_a_patient_that_changes_does_not_wait_for_all_studies(publisher: Publisher) -> None:
+    studies = range(500)
+    for study in studies:
+        publisher._remember(study, 0.02)
+    publisher.touch(studies)
+    assert {SHARED_PAUSE} == set(publisher._due.values())
+
+
+def test_what_was_flushed_is_due_at_once(publisher: Publisher) -> None:
+    publisher._remember(1, 1.0)
+    publisher.touch([1, 2])
+    publisher.flush([1])
+    assert 0.0 == publisher._due[1]
+
+
+def test_of_many_studies_the_latest_are_remembered(publisher: Publisher) -> None:
+    for study in range(GROWING + 5):
+        publisher._remember(study, 1.0)
+    assert set(range(5, GROWING + 5)) == set(publisher._took)
