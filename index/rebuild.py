@@ -195,6 +195,7 @@ class Rebuild:
                 else:
                     rows.add(one)
             new.peewee.execute_sql("UPDATE rebuild SET done = ?", (done,))
+        rows.committed()
 
     def _not_indexed(self, path: str, reason: str) -> None:
         if (self._objects.data / path).exists():

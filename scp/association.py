@@ -50,9 +50,9 @@ class Desk:
     handlers: Sequence[Handler]
     ae: ApplicationEntity
     on_association_end: Callable[[Link], None] | None
+    metrics: Metrics
     ssl_context: ssl.SSLContext | None = None
     places: Places = field(default_factory=Places)
-    metrics: Metrics = field(default_factory=Metrics)
 
 
 def application_entity(dicom: DicomSettings) -> ApplicationEntity:

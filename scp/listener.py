@@ -16,7 +16,7 @@ from scp.admission import Admission
 from scp.association import Desk, Handler, ServedAssociation, application_entity
 from scp.config import DicomSettings, LimitsSettings, Peer
 from scp.metrics import Metrics
-from scp.overflow import Overflow
+from scp.overflow import CUT_OFF, Overflow
 from scp.peer import Link
 from scp.services.store import StoreService
 from scp.stock import StockAssociation
@@ -80,8 +80,8 @@ class Listener:
             tuple(handlers),
             ae,
             on_association_end,
+            self._metrics,
             ssl_context,
-            metrics=self._metrics,
         )
         self._sockets = list(sockets)
         self._tls_sockets = list(tls_sockets)
@@ -227,7 +227,7 @@ class Listener:
                 self._serve(connection, address, secure=secure)
             elif secure:  # a rejection would need a handshake, and that a thread
                 self._log.warning("association_refused", address=address, why="limit of associations")
-                self._metrics.association_refused("cut_off")
+                self._metrics.association_refused(CUT_OFF)
                 connection.close()
             else:
                 overflow.take(connection, address)

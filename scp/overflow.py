@@ -24,6 +24,9 @@ REQUEST_SECONDS = 5.0
 # How long the caller has to take note of the rejection and to close, in seconds.
 GOODBYE_SECONDS = 1.0
 
+# Why a caller is not even rejected, as the metrics have it.
+CUT_OFF = "cut_off"
+
 _ANSWER = PDU_HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, *Rejection.LOCAL_LIMIT.value))
 
 
@@ -51,7 +54,7 @@ class Overflow:
         """Take a connection to be rejected."""
         if len(self._callers) >= PLACES:
             self._log.warning("association_refused", address=address, why="too many callers beyond the limit")
-            self._metrics.association_refused("cut_off")
+            self._metrics.association_refused(CUT_OFF)
             connection.close()
             return
         connection.setblocking(False)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, Origin, Rebuilt, reindex
+from index.database import Database
 from index.models import Conflict, Instance, Source, Study
+from index.rows import Rows
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
@@ -65,6 +67,26 @@ def test_resources_are_the_same_and_nothing_is_forgotten(tmp_path: Path) -> None
         assert [f"{ROOT}.2", f"{ROOT}.1"] == [study["uid"] for study in index.studies()]
         assert 1 == len(index._database.rows(Conflict.select(Conflict.id)))
     assert {"index.sqlite"} == {path.name for path in tmp_path.glob("index.sqlite*")}
+
+
+def test_what_is_remembered_of_rows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many batches: the rows of a series are found once, and kept no longer than the rest."""
+    before, made, begin = fill(tmp_path), [], Rows.__init__
+
+    def noted(self: Rows, database: Database) -> None:
+        made.append(self)
+        begin(self, database)
+
+    monkeypatch.setattr(Rows, "__init__", noted)
+    monkeypatch.setattr("index.rows.PLACES", 1)
+    monkeypatch.setattr("index.rebuild.BATCH", 2)
+    again(tmp_path)
+    assert before == files(tmp_path / "fhir")
+    assert {0} == {len(rows._fresh) for rows in made}
+    # There are four series; a batch may bring two more than the limit.
+    assert 3 >= max(len(rows._places) for rows in made) > 0
+    with Index(tmp_path, STORAGE) as index:
+        assert [] == list(index.verify(grace=0))
 
 
 def lose(data: Path) -> None:

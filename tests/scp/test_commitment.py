@@ -1,7 +1,9 @@
 """Storage commitment by pynetdicom as SCU: reports on the same association, on one of ours, and again."""
 
 import queue
+import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,3 +139,6 @@ def test_requests_that_are_none(daemon: Daemon, modality: Modality) -> None:
     assert 0x0112 == modality.ask(daemon.port, STORED, instance_uid="1.2.3").Status
     assert 0x0120 == modality.ask(daemon.port, []).Status
     assert 3 == len(daemon.named("commitment_asked"))
+    with urllib.request.urlopen(f"http://{daemon.http[0]}:{daemon.http[1]}/metrics") as answer:
+        counted = re.findall(r'service="commitment",status="(\w+)"} 1.0', answer.read().decode())
+    assert ["0112", "0120", "0123"] == sorted(counted)

@@ -63,6 +63,36 @@ def test_some_is_what_is_there(ends):
     assert not wire.has_data
 
 
+class Asking(socket.socket):
+    """A socket that notes when an acknowledgement is asked for."""
+
+    def __init__(self, connection):
+        super().__init__(fileno=connection.detach())
+        self.asked = 0
+
+    def setsockopt(self, *arguments):
+        self.asked += arguments == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        super().setsockopt(*arguments)
+
+
+def test_who_is_waited_for_is_acknowledged_at_once():
+    """A sender with Nagle's algorithm on holds its last segment back until it is (RFC 896)."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        other = socket.create_connection(listening.getsockname())
+        connection = Asking(listening.accept()[0])
+    wire = Wire(connection)
+    other.sendall(b"half")
+    later(lambda: other.sendall(b"rest"))
+    assert b"halfrest" == wire.take(8, soon())
+    assert 1 == connection.asked
+    wire.send(b"answer", soon())
+    later(lambda: other.sendall(b"more"))
+    assert b"more" == wire.take(4, soon())
+    assert 1 == connection.asked  # the answer carried it
+    wire.close()
+    other.close()
+
+
 def test_a_deadline_passes(ends):
     wire, _ = ends
     started = time.monotonic()
