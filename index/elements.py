@@ -5,6 +5,7 @@ What it collects is `Raw`: tag -> bytes, or for a sequence the list of its items
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from index.attributes import (
     Kind,
     Table,
 )
+from index.trails import Step, Trails
 from index.window import ELEMENT_LIMIT, Window
 
 Raw = dict[int, Any]
@@ -136,14 +138,24 @@ def identified(raw: Raw) -> bool:
 
 
 def scan(
-    window: Window, encoding: Encoding, wanted: Table, raw: Raw, doubts: Doubts, *, nested: bool = False
+    window: Window,
+    encoding: Encoding,
+    wanted: Table,
+    raw: Raw,
+    doubts: Doubts,
+    *,
+    nested: bool = False,
+    trails: Trails | None = None,
 ) -> int:
     """Collect the wanted elements into `raw`; returns the offset behind the last one looked at.
 
-    `nested`: this is an item, which ends at its delimiter. Raises Garbled where the encoding is broken.
+    `nested`: this is an item, which ends at its delimiter. `trails` are those of explicit data sets that were
+    read with the same encoding and table. Raises Garbled where the encoding is broken.
     """
     end = End(raw, doubts)
     hop = _hop_explicit if encoding.explicit else _hop_implicit
+    if trails is not None:
+        hop = partial(_follow, trails)
     place, previous, left = 0, -1, ELEMENT_LIMIT
     while True:
         last = _NO_LAST if nested else end.last
@@ -200,6 +212,29 @@ def _hop_explicit(
             return place, previous, left
         place, previous = end, tag
     return place, previous, 0
+
+
+def _follow(
+    trails: Trails,
+    data: bytes,
+    place: int,
+    previous: int,
+    last: int,
+    encoding: Encoding,
+    wanted: Table,
+    raw: Raw,
+    left: int,
+) -> tuple[int, int, int]:
+    """Do what `_hop_explicit` does along trails."""
+
+    def step(place: int, previous: int, last: int) -> Step | None:
+        after, tag, special = _hop_explicit(data, place, previous, last, encoding, wanted, raw, 1)
+        if special:
+            return None
+        code = encoding.element.unpack_from(data, place)[2]
+        return Step(place, tag, 8 if code in encoding.short else 12, after - place, tag in wanted)
+
+    return trails.follow(data, place, previous, last, left, raw, step)
 
 
 def _hop_implicit(

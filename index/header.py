@@ -4,6 +4,8 @@ The plain scan of `elements.py` reads what it knows; pydicom takes over where it
 collect the same raw values, which `values.py` describes, so both give the same Header.
 """
 
+import threading
+
 from index.attributes import WANTED
 from index.elements import (
     EXPLICIT_BIG,
@@ -21,7 +23,8 @@ from index.elements import (
 )
 from index.errors import Unreadable
 from index.records import Header
-from index.values import describe
+from index.trails import Trails
+from index.values import Descriptions, describe
 from index.window import Inflater, More, Window
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -34,6 +37,17 @@ _ENCODINGS = {
     "1.2.840.10008.1.20": IMPLICIT_LITTLE,  # Papyrus 3, retired
     "1.2.840.113619.5.2": IMPLICIT_LITTLE,  # GE private: implicit, with big endian pixels
 }
+
+
+class _Memory(threading.local):
+    """What a thread remembers of the data sets that it has read: an association sends many that are alike."""
+
+    def __init__(self) -> None:
+        self.trails = Trails()
+        self.descriptions = Descriptions()
+
+
+_memory = _Memory()
 
 
 def read_header(
@@ -94,7 +108,7 @@ class _Source:
             if not identified(raw):
                 raise Unreadable(f"The data set cannot be read as far as its UIDs: {fault}") from fault
             self.doubts[f"The data set cannot be read to its end: {fault}"] = None
-        return describe(raw, self.doubts, little=self.encoding.little)
+        return describe(raw, self.doubts, little=self.encoding.little, before=_memory.descriptions)
 
 
 def _declared(syntax: str) -> Encoding | None:
@@ -117,7 +131,8 @@ def _read(source: _Source, *, by_pydicom: bool) -> Header:
     fault: Garbled | None = None
     try:
         if not by_pydicom:
-            scan(source.window, source.encoding, WANTED, raw, source.doubts)
+            trails = _memory.trails if source.encoding is EXPLICIT_LITTLE else None
+            scan(source.window, source.encoding, WANTED, raw, source.doubts, trails=trails)
     except NotUnderstood as odd:
         fault, by_pydicom = odd, True
     except Garbled as broken:

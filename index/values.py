@@ -32,12 +32,25 @@ _LINE_END = re.compile("\r\n?|\x0c")
 _SINGLE = (Kind.CODE, Kind.NAME)  # where a second value can be told from a stray backslash
 
 
+# What differs between the instances of a series.
+_OF_INSTANCE = frozenset(tag for tag, one in WANTED.items() if one.levels == ("instance",)) | {
+    SOP_CLASS_UID.tag,
+    SOP_INSTANCE_UID.tag,
+}
+
+Levels = dict[str, dict[str, Any]]
+
+
 class _Describer:
     """Turns raw values into attributes, in the byte order of one data set, and collects doubts."""
 
     def __init__(self, *, little: bool, doubts: Doubts) -> None:
         self._order: Any = "little" if little else "big"
         self._doubts = doubts
+
+    def doubt(self, doubts: Doubts) -> None:
+        """Add doubts."""
+        self._doubts.update(doubts)
 
     def repertoire(self, raw: Raw, inherited: Repertoire) -> Repertoire:
         """Tell the character set of a data set or item (PS3.5 Section 7.5.3)."""
@@ -133,11 +146,28 @@ def _add_frame_anatomy(raw: Raw, series: dict[str, Any], describer: _Describer, 
                     series[keyword] = value
 
 
-def describe(raw: Raw, doubts: Doubts, *, little: bool) -> Header:
-    """Make the Header of what was collected from a data set in this byte order. `doubts` come first in it."""
-    describer = _Describer(little=little, doubts=doubts)
-    charset = describer.repertoire(raw, DEFAULT)
-    levels: dict[str, dict[str, Any]] = {level: {} for level in LEVELS}
+class Descriptions:
+    """What the last data set said of its patient, study and series: the next of a series says the same."""
+
+    def __init__(self) -> None:
+        self._raw: Raw | None = None
+        self._little = True
+        self._levels: dict[str, dict[str, Any]] = {}
+
+    def levels(self, raw: Raw, describer: _Describer, charset: Repertoire, little: bool) -> Levels:  # noqa: FBT001
+        """Return the attributes of each level but the instance's; equal ones are the same mappings."""
+        shared = {tag: value for tag, value in raw.items() if tag not in _OF_INSTANCE}
+        if shared == self._raw and little is self._little:
+            return self._levels
+        doubts: Doubts = {}
+        levels = _levels(shared, _Describer(little=little, doubts=doubts), charset)
+        describer.doubt(doubts)
+        self._raw, self._little, self._levels = None if doubts else shared, little, levels
+        return levels
+
+
+def _levels(raw: Raw, describer: _Describer, charset: Repertoire) -> Levels:
+    levels: Levels = {level: {} for level in LEVELS}
     for tag, value in raw.items():
         attribute = WANTED[tag]
         if attribute.levels and (text := describer.value(attribute, value, charset)):
@@ -145,6 +175,18 @@ def describe(raw: Raw, doubts: Doubts, *, little: bool) -> Header:
                 levels[level][attribute.keyword] = text
     if SHARED_GROUPS.tag in raw:
         _add_frame_anatomy(raw, levels["series"], describer, charset)
+    return levels
+
+
+def describe(raw: Raw, doubts: Doubts, *, little: bool, before: Descriptions | None = None) -> Header:
+    """Make the Header of what was collected from a data set in this byte order. `doubts` come first in it.
+
+    `before` remembers what was described before.
+    """
+    describer = _Describer(little=little, doubts=doubts)
+    charset = describer.repertoire(raw, DEFAULT)
+    levels = (before or Descriptions()).levels(raw, describer, charset, little)
+    own = {tag: value for tag, value in raw.items() if tag in _OF_INSTANCE}
     sop_class, instance, study, series = (
         raw.get(uid.tag, b"").strip(_PADDING).decode("latin_1")
         for uid in (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID)
@@ -157,6 +199,6 @@ def describe(raw: Raw, doubts: Doubts, *, little: bool) -> Header:
         levels["patient"],
         levels["study"],
         levels["series"],
-        levels["instance"],
+        _levels(own, describer, charset)["instance"],
         tuple(doubts),
     )
