@@ -122,6 +122,8 @@ class Backup:
                 recount(snapshot, study)
         for folder in folders:
             sync_folder(self._target / folder)
+        if self._link:
+            os.sync()  # what is linked may have been written a moment ago
         return kept
 
     def _rows(self, snapshot: Database) -> Iterator[tuple[type[Instance | Conflict], int, str, int | None]]:

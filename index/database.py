@@ -7,7 +7,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,13 @@ class Database:
         database: peewee.Database,
         types: Mapping[str, str],
         on_fatal: OnFatal = lambda _: None,
+        *,
+        sync: bool = False,
     ) -> None:
         self.peewee = database
+        # Whether commits are synced one by one as asked for: SQLite with durability = power-loss.
+        self._sync = sync
+        self._synchronous: dict[int, str] = {}
         self._types = types
         self.is_sqlite = isinstance(database, peewee.SqliteDatabase)
         self._prepared: dict[Callable[[Callable[[str], peewee.SQL]], peewee.Query], Statement] = {}
@@ -98,16 +103,29 @@ class Database:
             raise self.fault(error) from error
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, *, durable: bool = True, at_once: bool = False) -> Iterator[None]:
         """One write transaction: committed as a whole, or rolled back. Raises NotKept or DatabaseFault.
 
-        After a fault of the database none is begun: what its file holds only the next start can tell.
+        `at_once`: it will be a single statement, which is a transaction by itself. One that is not `durable`
+        survives a crash of the process, and a power cut once a later one that is durable has been committed;
+        either all of it does or nothing. After a fault of the database none is begun: what its file holds
+        only the next start can tell.
         """
         with self._write_lock:
             if self._fatal:
                 raise self._fatal
-            with self.connection(), self.peewee.atomic(*self._immediate):
-                yield
+            with self.connection():
+                if self._sync:
+                    self._synchronize(_SYNCHRONOUS[durable])
+                with nullcontext() if at_once else self.peewee.atomic(*self._immediate):
+                    yield
+
+    def _synchronize(self, how: str) -> None:
+        """Set what this connection's next commits sync; new connections sync all."""
+        connection = id(self.peewee.connection())
+        if self._synchronous.get(connection, _SYNCHRONOUS[True]) != how:
+            self.peewee.execute_sql(f"PRAGMA synchronous = {how}")
+            self._synchronous[connection] = how
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -156,7 +174,7 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema forward. Raises DatabaseFault where it is of a newer version than this code."""
-        scripts = _scripts()
+        scripts = _scripts(self.is_sqlite)
         newest = max(scripts)
         with self.writing():
             self.peewee.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
@@ -169,9 +187,8 @@ class Database:
                     f"{newest}; install the version that wrote it, or a later one"
                 )
             for number in sorted(set(scripts) - applied):
-                for statement in _COMMENT.sub("", scripts[number]).format(**self._types).split(";"):
-                    if statement.strip():
-                        self.peewee.execute_sql(statement)
+                for statement in statements(scripts[number].format(**self._types)):
+                    self.peewee.execute_sql(statement)
                 self.peewee.execute_sql(f"INSERT INTO schema_version (version) VALUES ({number})")  # noqa: S608
 
     def checkpoint(self) -> None:
@@ -205,11 +222,25 @@ def _cause(error: BaseException) -> BaseException:
     return next(iter(fatal or telling), getattr(error, "orig", error))
 
 
-def _scripts() -> dict[int, str]:
-    """Return the migrations by their number: 0001_first.sql is 1."""
+def _scripts(is_sqlite: bool) -> dict[int, str]:  # noqa: FBT001
+    """Return the migrations by their number: 0001_first.sql is 1. SQLite has some of its own: .sqlite.sql."""
     folder = resources.files("index") / "migrations"
     files = [file for file in folder.iterdir() if file.name.endswith(".sql")]
-    return {int(file.name.split("_")[0]): file.read_text(encoding="utf-8") for file in files}
+    return {
+        int(file.name.split("_")[0]): file.read_text(encoding="utf-8")
+        for file in files
+        if is_sqlite or not file.name.endswith(".sqlite.sql")
+    }
+
+
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script; a trigger has semicolons of its own."""
+    statement = ""
+    for line in _COMMENT.sub("", script).splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip()
+            statement = ""
 
 
 def open_database(
@@ -260,7 +291,7 @@ def open_sqlite(
         max_connections=MAX_CONNECTIONS,
         check_same_thread=False,
     )
-    return Database(pool, _SQLITE_TYPES, on_fatal)
+    return Database(pool, _SQLITE_TYPES, on_fatal, sync=sync)
 
 
 def _by_url(url: str, on_fatal: OnFatal) -> Database:

@@ -15,7 +15,7 @@ from index.commits import GroupCommit
 from index.database import open_database, sqlite_path
 from index.deletion import Deleted, Deletion
 from index.durable import make_folder
-from index.errors import DatabaseFault, IndexFault
+from index.errors import DatabaseFault, IndexFault, Locked
 from index.imagingstudy import Rules
 from index.importing import Report, import_files
 from index.lock import DirectoryLock, UseLock, is_served
@@ -33,7 +33,7 @@ from index.publication.study import StudyPublication
 from index.receiving import Incoming
 from index.reconcile import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
 from index.records import Disagreed, Origin
-from index.recovery import adopt, recover
+from index.recovery import adopt, recover, recover_spooled
 from index.retention import Expired, Housekeeper, Retention
 from index.settings import (
     FhirSettings,
@@ -43,6 +43,7 @@ from index.settings import (
     StorageSettings,
     WorklistSettings,
 )
+from index.spool import Spool
 from index.state import State
 from index.studies import load, summaries
 from index.worklist.query import Query
@@ -85,9 +86,11 @@ class Index:
         self._fhir = fhir or FhirSettings()
         self._objects = ObjectStore(data, sync=sync, watermark=storage.watermark, size_limit=object_size)
         self._database = open_database(url, data, sync=sync, on_fatal=on_fatal)
+        self._spool = Spool(self._database, self._objects)
         self._commits = GroupCommit(
             self._database,
             self._objects,
+            self._spool,
             replace=storage.duplicates == "replace",
             conflicts_kept=storage.conflicts,
             observer=observer,
@@ -117,6 +120,7 @@ class Index:
         self._touched: dict[str, set[int]] = {}
         self._touched_lock = threading.Lock()
         self._lock: DirectoryLock | None = None
+        self._recover_spooled()
 
     def serve(self) -> None:
         """Become the one daemon of this data directory: recover, begin to publish, and take orders in.
@@ -125,6 +129,7 @@ class Index:
         """
         self._lock = DirectoryLock(self.data)
         self._recover()
+        self._spool.start()
         self._publisher.start()
         self._housekeeper.start()
         self.orders.serve(self._on_fatal)
@@ -134,12 +139,14 @@ class Index:
         return self._commits.is_moving(seconds)
 
     def close(self) -> None:
-        """Publish what has changed where this is the daemon, and close the database."""
+        """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
             self._housekeeper.stop()
             self.orders.stop()
             self._publisher.stop()
+            self._spool.stop()
             self._lock.release()
+            self._lock = None
         self._database.close()
         self._use.release()
 
@@ -237,6 +244,7 @@ class Index:
         """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
         return State(
             self._commits.waiting(),
+            self._spool.waiting(),
             self._publisher.waiting(),
             self._publisher.failing(),
             self._publisher.lag(),
@@ -277,10 +285,24 @@ class Index:
             self._touched.setdefault(origin.association, set()).update(studies)
         self._publisher.touch(studies)
 
+    def _recover_spooled(self) -> None:
+        """After a power cut, make whole what this process is about to look at, where no daemon does so."""
+        if not self._spool.is_left():
+            return
+        try:
+            lock = DirectoryLock(self.data)
+        except (Locked, OSError):
+            return
+        try:
+            self._database.checkpoint()
+            recover_spooled(self._objects, self._spool, self._commits)
+        finally:
+            lock.release()
+
     def _recover(self) -> None:
         """Finish what an earlier process did not come to."""
         self._deletion.finish()
-        swept, indexed = recover(self._database, self._objects, self._commits)
+        swept, indexed = recover(self._database, self._objects, self._spool, self._commits)
         unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
         log.info("recovered", swept=swept, indexed=indexed, unpublished=len(unpublished))
 

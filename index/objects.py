@@ -1,4 +1,4 @@
-"""Objects on disk: bytes come into `incoming/`, are synced, and are renamed into `objects/`.
+"""The folders of a data directory: objects come into `incoming/` and are renamed into `objects/`.
 
 Names are ours, never from the wire. A folder of `objects/` belongs to the process that made it (mkdir
 claims it), so that an import can file beside a running daemon; it takes FOLDER_SIZE objects. One folder
@@ -6,26 +6,21 @@ for many objects costs one directory sync for a whole group of them, where a has
 """
 
 import contextlib
-import hashlib
 import itertools
 import os
 import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from index.durable import make_folder, sync_folder
-from index.errors import NotKept, TooLarge
-from index.part10 import encode_meta
+from index.errors import NotKept
 
 FOLDER_SIZE = 4096
 _FOLDER = re.compile(r"[0-9a-f]{6,}")
-# Enough for the header of nearly every instance, and a whole small instance: then one write does.
-HEAD_SIZE = 64 * 1024
-# The disk is told to begin with every so many bytes of an object that is still arriving.
-WRITE_BACK = 128 * 1024
 # How long a look at the free space holds, in seconds; what is filed meanwhile is taken off.
 LOOK_SECONDS = 0.1
 
@@ -54,16 +49,15 @@ class ObjectStore:
         for folder in (self._objects, self._incoming, self._conflicts):
             make_folder(folder, sync=sync)
 
-    def create(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> "IncomingObject":
-        """Begin an object. Raises NotKept below the watermark or where no file can be made."""
+    def incoming_path(self) -> str:
+        """Return a path in `incoming/` for a new object. Raises NotKept below the watermark."""
         try:
             free = self._free_about()
-            if free < self.watermark:
-                raise NotKept(f"free space is {free} bytes, below storage.watermark = {self.watermark}")
-            path = f"{self._incoming}/{self._process}-{next(self._names)}"
-            return IncomingObject(self, path, encode_meta(sop_class_uid, sop_instance_uid, transfer_syntax))
         except OSError as error:
             raise NotKept(f"{self._incoming}: {error.strerror}") from error
+        if free < self.watermark:
+            raise NotKept(f"free space is {free} bytes, below storage.watermark = {self.watermark}")
+        return f"{self._incoming}/{self._process}-{next(self._names)}"
 
     def free(self) -> int:
         """Return the free space of the disk, in bytes. Raises OSError."""
@@ -77,10 +71,10 @@ class ObjectStore:
             self._free, self._look_again = self.free(), now + LOOK_SECONDS
         return self._free
 
-    def place(self, incoming: str, size: int) -> str:
-        """Rename a synced file into the current folder; return its path below the data directory.
+    def reserve(self, size: int) -> str:
+        """Return a path below the data directory for an object of so many bytes, in the current folder.
 
-        The name is durable once `sync_folders` has been called with that path.
+        Raises OSError where no folder can be made.
         """
         with self._lock:
             if self._filled == FOLDER_SIZE:
@@ -88,8 +82,14 @@ class ObjectStore:
             path = f"{self._folder}/{self._filled:03x}.dcm"
             self._filled += 1
             self._free -= size
-        os.rename(incoming, self._below + path)  # noqa: PTH104
         return path
+
+    def rename(self, incoming: str, path: str) -> None:
+        """Give an object of `incoming/` its place. Raises OSError.
+
+        The name is durable once `sync_folders` has been called with that path.
+        """
+        os.rename(incoming, self._below + path)  # noqa: PTH104
 
     def sync_folders(self, paths: Iterable[str]) -> None:
         """Make the names of these objects durable: one sync for each folder that they are in."""
@@ -124,16 +124,35 @@ class ObjectStore:
 
     def put_back(self, source: str, path: str) -> None:
         """Copy one of our files to the place of an object, durably and whole. Raises OSError."""
+        with (self.data / source).open("rb") as file:
+            self._put(path, lambda temporary: shutil.copyfileobj(file, temporary))
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write an object to its place, durably and whole. Raises OSError."""
+        self._put(path, lambda temporary: temporary.write(content))
+
+    def _put(self, path: str, fill: Callable[[BinaryIO], object]) -> None:
         temporary = self._incoming / f"{self._process}-{next(self._names)}"
         try:
-            shutil.copyfile(self.data / source, temporary)
-            with temporary.open("rb") as file:
+            with temporary.open("xb") as file:
+                fill(file)
+                file.flush()
                 os.fsync(file.fileno())
             make_folder((self.data / path).parent, sync=self.sync)
             temporary.replace(self.data / path)
         finally:
             temporary.unlink(missing_ok=True)
         self.sync_folders([path])
+
+    def sync_object(self, path: str) -> None:
+        """Make an object durable that stands in its place, with its name. Raises OSError."""
+        if self.sync:
+            descriptor = os.open(self._below + path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+            self.sync_folders([path])
 
     def left_behind(self) -> list[Path]:
         """Return what processes that have ended left in `incoming/`."""
@@ -204,117 +223,3 @@ def _started(process: int) -> str:
 def is_alive(process: str) -> bool:
     """Whether a process of this id runs that is not ours."""
     return process.isdigit() and int(process) != os.getpid() and bool(_started(int(process)))
-
-
-class IncomingObject:
-    """An object on its way in: Part 10 header first, then the data set as it comes, hashed as it passes.
-
-    What fits into HEAD_SIZE stays in memory until `sync`; the file is written once.
-    """
-
-    def __init__(self, store: ObjectStore, path: str, meta: bytes) -> None:
-        self._store = store
-        self._path = path
-        self._meta_size = len(meta)
-        self._head = bytearray(meta)
-        self._sha1 = hashlib.sha1(meta, usedforsecurity=False)
-        self._descriptor = -1
-        # Bytes in the file, and how many of them the disk has been told to write.
-        self._written = self._started = 0
-        self.size = len(meta)
-
-    def write(self, fragment: bytes | memoryview) -> None:
-        """Append to the data set. Raises NotKept (no space, I/O error), TooLarge."""
-        self.size += len(fragment)
-        if self.size > self._store.size_limit:
-            raise TooLarge(f"object is larger than limits.object_size = {self._store.size_limit} bytes")
-        self._sha1.update(fragment)
-        if self._descriptor < 0:
-            if self.size <= HEAD_SIZE:
-                self._head += fragment
-                return
-            self._open()
-        self._write_all(fragment)
-
-    @property
-    def head(self) -> memoryview:
-        """The data set's first bytes; all of it where it is small."""
-        return memoryview(self._head)[self._meta_size :]
-
-    @property
-    def data_set_size(self) -> int:
-        """Bytes of the data set so far."""
-        return self.size - self._meta_size
-
-    @property
-    def sha1(self) -> str:
-        """SHA-1 of the whole Part 10 file, in hexadecimal (FHIR Attachment.hash is SHA-1)."""
-        return self._sha1.hexdigest()
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the data set from `offset`; fewer at its end. Raises NotKept."""
-        if self._descriptor < 0:
-            return bytes(self.head[offset : offset + size])
-        try:
-            return os.pread(self._descriptor, size, self._meta_size + offset)
-        except OSError as error:
-            raise NotKept(f"{self._path}: {error.strerror}") from error
-
-    def file(self) -> str:
-        """Sync the bytes, rename the file into `objects/`, return its path. Raises NotKept; then it is gone.
-
-        A failing sync is never tried again: the kernel may have dropped the pages that it could not write.
-        """
-        try:
-            if self._descriptor < 0:
-                self._open()
-            if self._store.sync:
-                os.fdatasync(self._descriptor)
-            self._close()
-            return self._store.place(self._path, self.size)
-        except OSError as error:
-            self.discard()
-            raise NotKept(f"{self._path}: {error.strerror}") from error
-        except NotKept:
-            self.discard()
-            raise
-
-    def discard(self) -> None:
-        """Leave nothing behind. Does no harm when called again."""
-        self._close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)  # noqa: PTH108
-
-    def _open(self) -> None:
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise NotKept(f"{self._path}: {error.strerror}") from error
-        self._write_all(self._head)
-
-    def _write_all(self, content: bytes | bytearray | memoryview) -> None:
-        view = memoryview(content)
-        try:
-            while view:
-                written = os.write(self._descriptor, view)
-                self._written += written
-                view = view[written:]
-            if self._store.sync and self._written - self._started >= WRITE_BACK:
-                self._start_writing()
-        except OSError as error:
-            raise NotKept(f"{self._path}: {error.strerror}") from error
-
-    def _start_writing(self) -> None:
-        """Let the disk begin with what is there, while the rest comes: the sync at the end waits less.
-
-        On Linux this advice starts the writing of dirty pages, and drops clean ones, of which there are none.
-        """
-        length = self._written - self._started
-        os.posix_fadvise(self._descriptor, self._started, length, os.POSIX_FADV_DONTNEED)
-        self._started = self._written
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            with contextlib.suppress(OSError):
-                os.close(descriptor)

@@ -1,5 +1,6 @@
 """The DICOM File Meta Information (PS3.10 Section 7.1): ours written, any read."""
 
+import functools
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -45,20 +46,21 @@ def _ui(element: int, uid: str) -> bytes:
     return struct.pack("<HH2sH", 2, element, b"UI", len(value)) + value
 
 
-def encode_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
-    """Return preamble, prefix and File Meta Information (PS3.10 Table 7.1-1)."""
+# A site's instances are of few SOP Classes and transfer syntaxes.
+@functools.lru_cache(maxsize=256)
+def _around(sop_class_uid: str, transfer_syntax: str) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the SOP Instance UID."""
     version = IMPLEMENTATION_VERSION_NAME.encode("ascii")
     version += b" " * (len(version) % 2)
-    group = b"".join(
-        (
-            struct.pack("<HH2s2xI2s", 2, 1, b"OB", 2, b"\0\1"),
-            _ui(0x0002, sop_class_uid),
-            _ui(0x0003, sop_instance_uid),
-            _ui(0x0010, transfer_syntax),
-            _ui(0x0012, IMPLEMENTATION_CLASS_UID),
-            struct.pack("<HH2sH", 2, 0x0013, b"SH", len(version)) + version,
-        )
-    )
+    before = struct.pack("<HH2s2xI2s", 2, 1, b"OB", 2, b"\0\1") + _ui(0x0002, sop_class_uid)
+    behind = _ui(0x0010, transfer_syntax) + _ui(0x0012, IMPLEMENTATION_CLASS_UID)
+    return before, behind + struct.pack("<HH2sH", 2, 0x0013, b"SH", len(version)) + version
+
+
+def encode_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
+    """Return preamble, prefix and File Meta Information (PS3.10 Table 7.1-1)."""
+    before, behind = _around(sop_class_uid, transfer_syntax)
+    group = b"".join((before, _ui(0x0003, sop_instance_uid), behind))
     return PREAMBLE + PREFIX + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
 
 

@@ -6,7 +6,7 @@ import os
 from typing import BinaryIO
 
 from index.header import read_header
-from index.objects import HEAD_SIZE
+from index.incoming import HEAD_SIZE
 from index.part10 import FileMeta, NotPart10, read_meta
 from index.receiving import check_header
 from index.records import Header

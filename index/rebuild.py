@@ -35,6 +35,7 @@ from index.reading import read_object
 from index.reconcile.objects import KnownPaths
 from index.records import Origin
 from index.rows import Filed, Rows
+from index.spool import Spool, restore_all
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,8 @@ class Rebuild:
     def run(self) -> Rebuilt:
         """Rebuild and exchange. Raises NewerSchema, OSError, NotKept; then the old index is as it was."""
         old = self._open_old()
+        if old is None:
+            restore_all(self._objects)
         new = None
         try:
             new = self._begin(old)
@@ -108,6 +111,7 @@ class Rebuild:
                 said = old.peewee.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if said != "ok":
                 raise DatabaseFault(said)
+            Spool(old, self._objects).recover(lambda *_: None)
             for (path,) in old.rows(RemovedObject.select(RemovedObject.path)):
                 self._objects.remove(path)
             with old.writing():

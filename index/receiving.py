@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from index.commits import GroupCommit, Outcome
 from index.errors import Disagreement, InvalidUID
 from index.header import read_header
-from index.objects import IncomingObject, ObjectStore
+from index.incoming import IncomingObject
+from index.objects import ObjectStore
 from index.records import Header, Origin
 from index.rows import Filed
 
@@ -48,7 +49,7 @@ class Incoming:
         )
         self._transfer_syntax = transfer_syntax
         self._on_kept = on_kept
-        self._object: IncomingObject = objects.create(*self._command, transfer_syntax)
+        self._object = IncomingObject(objects, *self._command, transfer_syntax)
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Take the data set's next bytes. Raises NotKept, TooLarge."""
@@ -61,20 +62,23 @@ class Incoming:
         """
         try:
             header = self._header()
+            is_spooled = self._object.is_small and self._commits.takes_unsynced()
+            unsynced = self._object.unsynced() if is_spooled else None
+            filed = Filed(
+                header,
+                self._origin,
+                self._transfer_syntax,
+                unsynced.path if unsynced else self._object.file(),
+                self._object.size,
+                self._object.sha1.hex(),
+                time.time_ns() // 1_000_000,
+            )
+            if unsynced:
+                unsynced.describe(header.sop_instance_uid, self._origin, filed.received)
         except BaseException:
             self.discard()
             raise
-        path = self._object.file()
-        filed = Filed(
-            header,
-            self._origin,
-            self._transfer_syntax,
-            path,
-            self._object.size,
-            self._object.sha1,
-            time.time_ns() // 1_000_000,
-        )
-        entry = self._commits.submit(filed)
+        entry = self._commits.submit(filed, unsynced=unsynced)
         if entry.studies:
             self._on_kept(self._origin, entry.studies)
         return Kept(entry.outcome, header, filed.size, entry.studies)

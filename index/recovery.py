@@ -15,16 +15,18 @@ from index.part10 import NotPart10
 from index.reading import read_object
 from index.records import Origin
 from index.rows import Filed
+from index.spool import Spool
 
 log = structlog.get_logger(__name__)
 
 ORIGIN = Origin(association="recovery")
 
 
-def recover(database: Database, objects: ObjectStore, commits: GroupCommit) -> tuple[int, int]:
+def recover(database: Database, objects: ObjectStore, spool: Spool, commits: GroupCommit) -> tuple[int, int]:
     """Sweep `incoming/`, index what was filed and not committed; return how many files that were of each."""
     database.checkpoint()
     objects.settle()
+    recover_spooled(objects, spool, commits)
     swept = objects.sweep()
     last = database.rows(Instance.select(Instance.path).order_by(Instance.id.desc()).limit(1))
     filed = list(objects.filed_since(last[0][0] if last else None))
@@ -35,6 +37,11 @@ def recover(database: Database, objects: ObjectStore, commits: GroupCommit) -> t
         except (NotPart10, IndexFault, OSError):
             log.exception("object_not_recovered", path=path)
     return swept, adopted
+
+
+def recover_spooled(objects: ObjectStore, spool: Spool, commits: GroupCommit) -> int:
+    """Make whole what was acknowledged and not synced; return how many objects that were."""
+    return spool.recover(lambda path, origin, received: adopt(objects, commits, path, origin, received))
 
 
 def _without_recent_row(database: Database, paths: Sequence[str]) -> list[str]:
@@ -50,11 +57,18 @@ def _without_recent_row(database: Database, paths: Sequence[str]) -> list[str]:
     return [path for path in paths if path not in recent]
 
 
-def adopt(objects: ObjectStore, commits: GroupCommit, path: str) -> Outcome:
+def adopt(
+    objects: ObjectStore,
+    commits: GroupCommit,
+    path: str,
+    origin: Origin = ORIGIN,
+    received: int | None = None,
+) -> Outcome:
     """Index an object where it stands; one that has its row already, and is in its place, stays.
 
-    One that stands outside `objects/` is filed first. It replaces no other instance, whatever
-    `storage.duplicates` says, since it was never acknowledged after that one.
+    `received` is in milliseconds since 1970; now, where that is not known. One that stands outside
+    `objects/` is filed first. It replaces no other instance, whatever `storage.duplicates` says, since it was
+    never acknowledged after that one.
     Raises NotPart10, Unreadable, InvalidUID, NotKept, DatabaseFault or OSError; then the object stays.
     """
     file = objects.data / path
@@ -63,8 +77,9 @@ def adopt(objects: ObjectStore, commits: GroupCommit, path: str) -> Outcome:
         content.seek(0)
         sha1 = hashlib.file_digest(content, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
     if not path.startswith("objects/"):
-        path = objects.place(str(file), file.stat().st_size)
+        path = objects.reserve(file.stat().st_size)
+        objects.rename(str(file), path)
         file = objects.data / path
-    size, received = file.stat().st_size, time.time_ns() // 1_000_000
-    filed = Filed(header, ORIGIN, meta.transfer_syntax, path, size, sha1, received)
+    received = time.time_ns() // 1_000_000 if received is None else received
+    filed = Filed(header, origin, meta.transfer_syntax, path, file.stat().st_size, sha1, received)
     return commits.submit(filed, adopted=True).outcome

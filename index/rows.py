@@ -4,10 +4,11 @@ All of it runs inside the write transaction of commits.py.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import SQL
+from peewee import SQL, IntegrityError
 
 from index.database import Database
 from index.models import (
@@ -20,10 +21,13 @@ from index.models import (
     canonical,
 )
 from index.records import Attributes, Header, Origin
-from index.statements import Statements
+from index.statements import Statements, arrivals
 
 # Hexadecimal digits of a digest that tells attribute sets and patients apart: 128 bits.
 DIGEST_LENGTH = 32
+
+# Instances that one statement inserts; some thirty associations end an object in the same moment.
+AT_ONCE = 32
 
 # Series that are remembered while they arrive; a place is some kB.
 PLACES = 1000
@@ -76,6 +80,22 @@ class Filed:
     size: int
     sha1: str
     received: int
+    # The values of its row; made before its commit, which others wait for.
+    row: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        row = {
+            "uid": self.header.sop_instance_uid,
+            "sop_class_uid": self.header.sop_class_uid,
+            "transfer_syntax": self.transfer_syntax,
+            "attributes": canonical(self.header.instance),
+            "doubts": canonical(self.header.doubts),
+            "path": self.path,
+            "size": self.size,
+            "sha1": self.sha1,
+            "received": self.received,
+        }
+        object.__setattr__(self, "row", row)
 
 
 @dataclass(slots=True)
@@ -86,14 +106,18 @@ class _Place:
     study: Attributes
     series: Attributes
     study_id: int
-    series_id: int
-    study_variant_id: int
-    series_variant_id: int
-    source_id: int
+    ids: Mapping[str, int]  # series, study_variant, series_variant, source
 
     def fits(self, header: Header) -> bool:
         """Whether another instance says the same of patient, study and series."""
-        return self.series == header.series and self.study == header.study and self.patient == header.patient
+        # Tuples, since equal members are most often the same: see values.py.
+        theirs = header.series, header.study, header.patient
+        return (self.series, self.study, self.patient) == theirs
+
+
+def _key(filed: Filed) -> tuple[str, ...]:
+    header, origin = filed.header, filed.origin
+    return header.study_uid, header.series_uid, origin.calling_aet, origin.called_aet, origin.address
 
 
 @dataclass(slots=True)
@@ -110,7 +134,8 @@ class Rows:
     """Compiled statements over one database.
 
     The rows of the series that arrive now are remembered, so that an instance that says nothing new costs
-    five statements instead of eight. What a transaction has made is remembered when `committed` is called.
+    five statements instead of eight, and on SQLite one. What a transaction has made is remembered when
+    `committed` is called.
     """
 
     def __init__(self, database: Database) -> None:
@@ -126,27 +151,33 @@ class Rows:
 
     def add(self, filed: Filed) -> int:
         """Insert an instance that is not there, and count it; return the study's row id."""
-        header, origin = filed.header, filed.origin
-        key = (header.study_uid, header.series_uid, origin.calling_aet, origin.called_aet, origin.address)
+        key = _key(filed)
         place = self._places.get(key)
-        if place is None or not place.fits(header) or not self._count(place, filed.received):
+        if place is None or not place.fits(filed.header) or not self._count(place, filed.received):
             place = self._fresh[key] = self._find_place(filed)
-        self._sql.instance.run(
-            uid=header.sop_instance_uid,
-            series=place.series_id,
-            study_variant=place.study_variant_id,
-            series_variant=place.series_variant_id,
-            sop_class_uid=header.sop_class_uid,
-            transfer_syntax=filed.transfer_syntax,
-            attributes=canonical(header.instance),
-            doubts=canonical(header.doubts),
-            path=filed.path,
-            size=filed.size,
-            sha1=filed.sha1,
-            source=place.source_id,
-            received=filed.received,
-        )
+        self._sql.instance.run(**filed.row, **place.ids)
         return place.study_id
+
+    def arrive(self, group: Sequence[tuple[Filed, int | None]]) -> list[int] | None:
+        """Insert and count instances that say nothing new, by one statement; return their studies' row ids.
+
+        Each comes with the number of its record in the journal. None, and nothing done, where it has to be
+        done at length: something is new in one of them, or it is there already.
+        """
+        if not self._database.is_sqlite or len(group) > AT_ONCE:
+            return None
+        studies, values = [], []
+        for filed, number in group:
+            place = self._places.get(_key(filed))
+            if place is None or not place.fits(filed.header):
+                return None
+            studies.append(place.study_id)
+            values += [*filed.row.values(), *place.ids.values(), place.study_id, number]
+        try:
+            self._database.peewee.execute_sql(arrivals(len(group)), values)
+        except IntegrityError:
+            return None
+        return studies
 
     def committed(self) -> None:
         """What was added since the last call is committed."""
@@ -162,13 +193,13 @@ class Rows:
 
     def _count(self, place: _Place, received: int) -> bool:
         """Count an instance in; False, and nothing done, where another has removed one of the rows."""
-        if self._sql.count_study_variant.run(id=place.study_variant_id, number=1).rowcount != 1:
+        if self._sql.count_study_variant.run(id=place.ids["study_variant"], number=1).rowcount != 1:
             return False
-        if self._sql.count_series_variant.run(id=place.series_variant_id, number=1).rowcount != 1:
-            self._sql.count_study_variant.run(id=place.study_variant_id, number=-1)
+        if self._sql.count_series_variant.run(id=place.ids["series_variant"], number=1).rowcount != 1:
+            self._sql.count_study_variant.run(id=place.ids["study_variant"], number=-1)
             return False
         # Where the variants are, series and study are: variants refer to them.
-        self._sql.count_series.run(id=place.series_id, number=1)
+        self._sql.count_series.run(id=place.ids["series"], number=1)
         self._sql.count_study.run(id=place.study_id, received=received)
         return True
 
@@ -198,10 +229,12 @@ class Rows:
             header.study,
             header.series,
             int(study),
-            int(series),
-            int(study_variant),
-            int(series_variant),
-            self._source_id(filed.origin),
+            {
+                "series": int(series),
+                "study_variant": int(study_variant),
+                "series_variant": int(series_variant),
+                "source": self._source_id(filed.origin),
+            },
         )
 
     def remove(self, instance: int) -> None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 class State:
     """`publication_lag`: seconds that the study which waits longest for its publication is overdue.
 
-    `waiting` are instances that wait for their commit, `unpublished` studies that wait for publication,
-    `failing` those of them whose last try failed. `free` and `watermark` are in bytes.
+    `waiting` are instances that wait for their commit, `spooled` small objects whose files are not synced yet
+    (the index holds their bytes), `unpublished` studies that wait for publication, `failing` those of them
+    whose last try failed. `free` and `watermark` are in bytes.
     """
 
     waiting: int
+    spooled: int
     unpublished: int
     failing: int
     publication_lag: float

@@ -3,6 +3,7 @@
 What finds or makes a row (`study`, `series`, …) counts an instance in and returns the row's id.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,20 @@ from peewee import SQL, Query, fn
 
 from index.database import Database
 from index.models import Instance, Patient, Series, SeriesVariant, Source, Study, StudyVariant
+
+# The columns of an instance: what it says, and the rows that it refers to.
+ROW = (
+    "uid",
+    "sop_class_uid",
+    "transfer_syntax",
+    "attributes",
+    "doubts",
+    "path",
+    "size",
+    "sha1",
+    "received",
+)
+PLACE = ("series", "study_variant", "series_variant", "source")
 
 Placeholder = Callable[[str], SQL]
 
@@ -102,22 +117,18 @@ def _series_variant(p: Placeholder) -> Query:
 
 
 def _instance(p: Placeholder) -> Query:
-    columns = (
-        "uid",
-        "series",
-        "study_variant",
-        "series_variant",
-        "sop_class_uid",
-        "transfer_syntax",
-        "attributes",
-        "doubts",
-        "path",
-        "size",
-        "sha1",
-        "source",
-        "received",
-    )
-    return Instance.insert(**{name: p(name) for name in columns})
+    return Instance.insert(**{name: p(name) for name in (*ROW, *PLACE)})
+
+
+@functools.cache
+def arrivals(count: int) -> str:
+    """Return the statement that inserts so many instances and counts them in: migrations/0007.
+
+    Its values are, for each, those of ROW and PLACE, the study's row id and the number in the journal.
+    """
+    columns = [*ROW, *(f"{name}_id" for name in PLACE), "study_id", "number"]
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO arrival ({', '.join(columns)}) VALUES {', '.join([row] * count)}"  # noqa: S608
 
 
 def _count_new_series(p: Placeholder) -> Query:

@@ -36,7 +36,6 @@ def configure(settings: LogSettings) -> None:
     in_journal = _is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM", ""))
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -27,6 +27,7 @@ GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # Name, meaning, and field of index.State.
 _STATE = (
     ("imagingstudyd_commit_queue_instances", "Instances that wait for their commit.", "waiting"),
+    ("imagingstudyd_spooled_objects", "Small objects whose files are not synced yet.", "spooled"),
     ("imagingstudyd_publication_queue_studies", "Studies that wait for publication.", "unpublished"),
     ("imagingstudyd_publication_failing_studies", "Studies whose last publication failed.", "failing"),
     ("imagingstudyd_publication_lag_seconds", "How long the longest is overdue.", "publication_lag"),
@@ -44,6 +45,7 @@ class Metrics(Observer):
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._peers: set[str] = set()
+        self._found: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._peers_lock = threading.Lock()
         own = self._registry
         self._stores = Counter(
@@ -105,10 +107,20 @@ class Metrics(Observer):
 
     def stored(self, calling_aet: str, outcome: str, size: int, seconds: float) -> None:
         """An instance is kept; `size` in bytes, `outcome` of index.Outcome."""
-        peer = self._peer(calling_aet)
-        self._stores.labels(peer, outcome).inc()
-        self._bytes.labels(peer).inc(size)
+        stores, stored_bytes = self._of_peer(calling_aet, outcome)
+        stores.inc()
+        stored_bytes.inc(size)
         self._store_seconds.observe(seconds)
+
+    def _of_peer(self, calling_aet: str, outcome: str) -> tuple[Counter, Counter]:
+        """Return the counters of a peer's stores and bytes; prometheus_client takes its time to find them."""
+        found = self._found.get((calling_aet, outcome))
+        if found is None:
+            peer = self._peer(calling_aet)
+            found = self._stores.labels(peer, outcome), self._bytes.labels(peer)
+            if peer == calling_aet:
+                self._found[calling_aet, outcome] = found
+        return found
 
     def store_failed(self, calling_aet: str, status: str) -> None:
         """A C-STORE has been answered with a failure: four hexadecimal digits."""

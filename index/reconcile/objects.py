@@ -1,5 +1,6 @@
 """Objects: that each row's file is there and whole, and that each file has a row."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,17 +108,19 @@ def check_objects(work: Work) -> Iterator[Finding]:
     """Read every row's object: that it is there, is whole, and says what the row says."""
     last = 0
     query = (
-        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, *SAID)
+        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, Instance.received, *SAID)
         .join(Series, JOIN.LEFT_OUTER)
         .join(Study, JOIN.LEFT_OUTER)
         .join_from(Instance, StudyVariant, JOIN.LEFT_OUTER)
         .join_from(Instance, SeriesVariant, JOIN.LEFT_OUTER)
     )
     while rows := work.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
-        for row, path, size, sha1, uid, *others in rows:
+        for row, path, size, sha1, received, uid, *others in rows:
             # Without all that it refers to, a row says nothing to compare: check_references has named it.
             content = said((uid, *others)) if None not in others else ()
-            yield from _object(work, Known(row, path, sha1), uid, size, content)
+            is_new = time.time() - received / 1000 < work.grace
+            if not (is_new and not (work.data / path).exists()):  # its file is about to be written
+                yield from _object(work, Known(row, path, sha1), uid, size, content)
         last = rows[-1][0]
 
 

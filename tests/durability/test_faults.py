@@ -1,6 +1,7 @@
 """Disks that fail or are full: A700, nothing partial, and a daemon that goes on, or stops where it must."""
 
 import contextlib
+import itertools
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,37 +12,43 @@ import pytest
 from support.daemon import Daemon, cli, eventually
 from support.faults import associate, copied, injected, inside, small_disk
 from support.load import SUCCESS, Load, described, indexed, leftovers, lost
-from support.sender import CT_SIZE, Refused, Sender, send, template
+from support.sender import CT_SIZE, LARGE_SIZE, SMALL_SIZE, Refused, Sender, send, template
 
 OUT_OF_RESOURCES = 0xA700
 MEGABYTE = 1024 * 1024
 
 
-def stored(daemon: Daemon, *numbers: int) -> list[int]:
+def stored(daemon: Daemon, *numbers: int, size: int = SMALL_SIZE) -> list[int]:
     """Send instances over an association of their own; return the answers."""
     statuses: list[int] = []
-    send((daemon.host, daemon.port), template(), numbers, lambda _, status: statuses.append(status))
+    send((daemon.host, daemon.port), template(size), numbers, lambda _, status: statuses.append(status))
     return statuses
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("size", "fault"),
     [
-        "openat:error=ENOSPC:when=1",
-        "openat:error=EMFILE:when=1",
-        "write:error=ENOSPC:when=1",
-        "write:error=EIO:when=1",
-        "fdatasync:error=EIO:when=1",
-        "rename:error=EIO:when=1",
-        "fsync:error=EIO:when=1",
-        "pwrite64:error=ENOSPC:when=1",
-        "pwrite64:error=ENOSPC:when=5",
+        (LARGE_SIZE, "openat:error=ENOSPC:when=1"),
+        (LARGE_SIZE, "openat:error=EMFILE:when=1"),
+        (LARGE_SIZE, "write:error=ENOSPC:when=1"),
+        (LARGE_SIZE, "write:error=EIO:when=1"),
+        (LARGE_SIZE, "write:error=EIO:when=2"),
+        (LARGE_SIZE, "fdatasync:error=EIO:when=1"),
+        (LARGE_SIZE, "rename:error=EIO:when=1"),
+        (LARGE_SIZE, "fsync:error=EIO:when=1"),
+        (LARGE_SIZE, "pwrite64:error=ENOSPC:when=1"),
+        (LARGE_SIZE, "pwrite64:error=ENOSPC:when=5"),
+        (SMALL_SIZE, "pwrite64:error=ENOSPC:when=1"),
+        (SMALL_SIZE, "pwrite64:error=EIO:when=1"),
+        (SMALL_SIZE, "fdatasync:error=EIO:when=1"),
+        (SMALL_SIZE, "pwrite64:error=ENOSPC:when=2"),
+        (SMALL_SIZE, "pwrite64:error=ENOSPC:when=5"),
     ],
 )
-def test_an_object_that_cannot_be_kept(daemon: Daemon, tmp_path: Path, fault: str) -> None:
-    assert [SUCCESS] == stored(daemon, 1)
+def test_an_object_that_cannot_be_kept(daemon: Daemon, tmp_path: Path, size: int, fault: str) -> None:
+    assert [SUCCESS] == stored(daemon, 1, size=size)
     sender, threads = associate(daemon)
-    message = sender.message(template())
+    message = sender.message(template(size))
     message.become(2)
     with injected(threads, fault, tmp_path / "trace"):
         assert OUT_OF_RESOURCES == sender.store(message)
@@ -50,18 +57,57 @@ def test_an_object_that_cannot_be_kept(daemon: Daemon, tmp_path: Path, fault: st
     message.become(3)
     assert SUCCESS == sender.store(message)
     sender.release()
-    assert [SUCCESS, SUCCESS] == stored(daemon, 2, 4)
-    assert [] == lost(daemon.data, {template().uid(number) for number in (1, 2, 3, 4)})
+    assert [SUCCESS, SUCCESS] == stored(daemon, 2, 4, size=size)
+    assert [] == lost(daemon.data, {template().uid(number) for number in (1, 2, 3, 4)}, size)
     assert [] == leftovers(daemon.data)
 
 
-@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
-def test_a_failed_sync_is_not_tried_again(daemon: Daemon, tmp_path: Path, call: str) -> None:
-    """The kernel drops what it could not write, and says success the next time."""
+@pytest.mark.parametrize("fault", ["openat:error=ENOSPC:when=1", "write:error=EIO:when=1"])
+def test_a_small_object_is_kept_though_its_file_cannot_be_written_now(
+    daemon: Daemon, tmp_path: Path, fault: str
+) -> None:
+    """The journal has it; the file follows."""
     assert [SUCCESS] == stored(daemon, 1)
     sender, threads = associate(daemon)
+    message = sender.message(template())
+    uid = message.become(2)
+    with injected(threads, fault, tmp_path / "trace"):
+        assert SUCCESS == sender.store(message)
+    assert ["object_not_written"] == [one["event"] for one in daemon.named("object_not_written")]
+    assert eventually(lambda: [] == lost(daemon.data, {uid}))
+    sender.release()
+    assert [SUCCESS] == stored(daemon, 3)
+    assert [] == leftovers(daemon.data)
+
+
+def test_the_journal_is_made_anew_after_a_fault(daemon: Daemon, tmp_path: Path) -> None:
+    sender, threads = associate(daemon)
+    message = sender.message(template())
+    message.become(1)
+    with injected(threads, "fdatasync:error=EIO:when=1", tmp_path / "trace"):
+        assert OUT_OF_RESOURCES == sender.store(message)
+    numbers = itertools.count(2)
+
+    def is_in_the_journal() -> bool:
+        uid = message.become(next(numbers))
+        assert SUCCESS == sender.store(message)
+        return any(uid.encode() in path.read_bytes() for path in (daemon.data / "journal").iterdir())
+
+    assert eventually(is_in_the_journal)
+    sender.release()
+    assert next(numbers) - 2 == len(indexed(daemon.data))
+    assert [] == leftovers(daemon.data)
+
+
+@pytest.mark.parametrize(
+    ("size", "call"), [(LARGE_SIZE, "fdatasync"), (LARGE_SIZE, "fsync"), (SMALL_SIZE, "fdatasync")]
+)
+def test_a_failed_sync_is_not_tried_again(daemon: Daemon, tmp_path: Path, size: int, call: str) -> None:
+    """The kernel drops what it could not write, and says success the next time."""
+    assert [SUCCESS] == stored(daemon, 1, size=size)
+    sender, threads = associate(daemon)
     with injected(threads, f"{call}:error=EIO:when=1", tmp_path / "trace"):
-        assert OUT_OF_RESOURCES == sender.store(sender.message(template()))
+        assert OUT_OF_RESOURCES == sender.store(sender.message(template(size)))
     sender.close()
     assert 1 == (tmp_path / "trace").read_text().count(f"{call}(")
 
@@ -72,10 +118,10 @@ def test_a_failing_disk_below_the_database_stops_the_daemon(
 ) -> None:
     daemon = start()
     sender, threads = associate(daemon)
-    message = sender.message(template(study=9))
+    message = sender.message(template(LARGE_SIZE, study=9))
     log = daemon.data / "index.sqlite-wal"
     with injected(threads, fault, tmp_path / "trace", log):
-        load = Load((daemon.host, daemon.port))
+        load = Load((daemon.host, daemon.port), size=LARGE_SIZE)
         load.wait_for(4)
         with contextlib.suppress(Refused, OSError):
             for number in range(1000):  # until it is this association that commits for all
@@ -88,7 +134,7 @@ def test_a_failing_disk_below_the_database_stops_the_daemon(
     assert "index.sqlite: disk I/O error" in event["error"]
 
     daemon = start()
-    assert [] == lost(daemon.data, load.acknowledged)
+    assert [] == lost(daemon.data, load.acknowledged, LARGE_SIZE)
     assert [] == leftovers(daemon.data)
     assert [SUCCESS] == stored(daemon, 500)
 

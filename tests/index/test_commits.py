@@ -31,9 +31,9 @@ def together(index: Index, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
     submit = GroupCommit.submit
     results: list[Exception | Outcome] = []
 
-    def submit_at_once(commits: GroupCommit, filed: Filed) -> object:
+    def submit_at_once(commits: GroupCommit, filed: Filed, **options: object) -> object:
         waiting.wait(5)
-        return submit(commits, filed)
+        return submit(commits, filed, **options)
 
     def one(number: int) -> None:
         try:
@@ -43,11 +43,11 @@ def together(index: Index, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
 
     monkeypatch.setattr(GroupCommit, "submit", submit_at_once)
     threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
-    with index._commits._commit_lock:
+    with index._commits._committing._acting:
         for thread in threads:
             thread.start()
         waiting.wait(5)
-        while len(index._commits._waiting) < count:
+        while index._commits._committing.waiting() < count:
             pass
     for thread in threads:
         thread.join(5)
@@ -57,11 +57,22 @@ def together(index: Index, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
 def test_a_failed_group_is_refused_even_where_its_objects_cannot_be_removed(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index._objects, "sync_folders", fail)
+    def full(*_: object) -> None:
+        raise NotKept("database: database or disk is full")
+
+    monkeypatch.setattr(index._commits, "_commit_all", full)
     monkeypatch.setattr(index._objects, "remove", fail)
     results = together(index, monkeypatch, 4)
     assert [NotKept] * 4 == [type(result) for result in results]
     assert [] == index.studies()
+
+
+def test_names_that_cannot_be_synced(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index._objects, "sync_folders", fail)
+    with pytest.raises(NotKept, match="objects: Input/output error"):
+        keep(index, instance())
+    assert [] == index.studies()
+    assert {} == files(index.data / "objects")
 
 
 def test_whatever_ends_a_commit_nobody_is_told_success(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

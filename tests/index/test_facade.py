@@ -174,6 +174,7 @@ def test_one_bad_instance_does_not_fail_its_group(index: Index, monkeypatch: pyt
         return add(filed)
 
     monkeypatch.setattr(index._commits._rows, "add", picky)
+    monkeypatch.setattr(index._commits._rows, "arrive", lambda _: None)
     outcomes: dict[int, object] = {}
 
     def send(number: int) -> None:
@@ -182,11 +183,11 @@ def test_one_bad_instance_does_not_fail_its_group(index: Index, monkeypatch: pyt
         except NotKept as error:
             outcomes[number] = str(error)
 
-    with index._commits._commit_lock:  # all of them wait, and become one group
+    with index._commits._committing._acting:  # all of them wait, and become one group
         threads = [threading.Thread(target=send, args=(number,)) for number in range(1, 6)]
         for thread in threads:
             thread.start()
-        while len(index._commits._waiting) < 5:
+        while index._commits._committing.waiting() < 5:
             pass
     for thread in threads:
         thread.join()

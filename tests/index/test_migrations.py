@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, Index
-from index.database import _COMMENT, _SQLITE_TYPES, open_database
+from index.database import _SQLITE_TYPES, open_database, statements
 from index.models import Table
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
@@ -36,7 +36,8 @@ def at_version(path: Path, count: int) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
     for script in SCRIPTS[:count]:
-        connection.executescript(_COMMENT.sub("", script.read_text()).format(**_SQLITE_TYPES))
+        for statement in statements(script.read_text().format(**_SQLITE_TYPES)):
+            connection.execute(statement)
         connection.execute("INSERT INTO schema_version VALUES (?)", (int(script.name.split("_")[0]),))
     connection.commit()
     connection.close()

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from index.incoming import IncomingObject
 from index.objects import ObjectStore
 from support.dicom import CT_IMAGE_STORAGE
 
 
 def arriving(data: Path) -> Path:
     """Begin an object, in this process, that is large enough to have a file; return the file."""
-    incoming = ObjectStore(data).create(CT_IMAGE_STORAGE, "1.2.3", "1.2.840.10008.1.2")
+    incoming = IncomingObject(ObjectStore(data), CT_IMAGE_STORAGE, "1.2.3", "1.2.840.10008.1.2")
     incoming.write(bytes(100_000))
     (path,) = (data / "incoming").iterdir()
     return path
@@ -20,8 +21,10 @@ def arriving(data: Path) -> Path:
 def test_what_another_process_is_receiving_is_left_alone(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
+        "from index.incoming import IncomingObject\n"
         "from index.objects import ObjectStore\n"
-        "incoming = ObjectStore(pathlib.Path(sys.argv[1])).create('1.2', '1.2.3', '1.2.840.10008.1.2')\n"
+        "store = ObjectStore(pathlib.Path(sys.argv[1]))\n"
+        "incoming = IncomingObject(store, '1.2', '1.2.3', '1.2.840.10008.1.2')\n"
         "incoming.write(bytes(100_000))\n"
         "print(flush=True)\n"
         "sys.stdin.read()\n"

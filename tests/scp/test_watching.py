@@ -114,7 +114,7 @@ def test_callers_beyond_the_limit_are_counted() -> None:
 
 def test_names_are_as_prometheus_wants_them() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
+    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
     text = metrics.text().decode()
     kinds = dict(re.findall(r"^# TYPE (imagingstudyd_\S+) (\S+)$", text, re.MULTILINE))
     assert kinds
@@ -143,11 +143,11 @@ class Part:
 @pytest.mark.parametrize(
     ("moves", "state", "status"),
     [
-        (True, State(0, 0, 0, 0, 0, 9, 9), "ok"),
-        (False, State(0, 0, 0, 0, 0, 9, 9), "unavailable"),
-        (True, State(0, 0, 0, 0, 0, 8, 9), "unavailable"),
-        (True, State(0, 1, 0, 61, 0, 9, 9), "degraded"),
-        (True, State(0, 1, 1, 0, 0, 9, 9), "degraded"),
+        (True, State(0, 0, 0, 0, 0, 0, 9, 9), "ok"),
+        (False, State(0, 0, 0, 0, 0, 0, 9, 9), "unavailable"),
+        (True, State(0, 0, 0, 0, 0, 0, 8, 9), "unavailable"),
+        (True, State(0, 0, 1, 0, 61, 0, 9, 9), "degraded"),
+        (True, State(0, 0, 1, 1, 0, 0, 9, 9), "degraded"),
     ],
 )
 def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  # noqa: FBT001
@@ -157,7 +157,7 @@ def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  
 
 def test_the_dashboard_shows_metrics_that_exist() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
+    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
     known = set(re.findall(r"^# TYPE (\S+)", metrics.text().decode(), re.MULTILINE))
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     board = json.loads(DASHBOARD.read_text())

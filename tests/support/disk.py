@@ -6,9 +6,10 @@ came there. Of what was written and not synced any part may be there; of names, 
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from support.trace import Call
 
@@ -19,18 +20,30 @@ _NUMBERS = re.compile(r"(-?\d+)")
 
 @dataclass(slots=True, eq=False)
 class File:
-    """`content` is durable; `pending` are writes (offset, bytes) and truncations (size, None)."""
+    """`content` is durable; `pending` are writes (offset, bytes) and truncations (size, None).
+
+    `changes` counts all of them, those that are durable too: syncs overlap.
+    """
 
     content: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
     length: int = 0
+    changes: int = 0
 
     def write(self, offset: int, content: bytes) -> None:
         self.pending.append((offset, content))
+        self.changes += 1
         self.length = max(self.length, offset + len(content))
+
+    def sync(self, changes: int) -> None:
+        """Make the first so many of all changes durable."""
+        fresh = max(0, changes - (self.changes - len(self.pending)))
+        _apply(self.content, self.pending[:fresh])
+        del self.pending[:fresh]
 
     def truncate(self, size: int) -> None:
         self.pending.append((size, None))
+        self.changes += 1
         self.length = size
 
 
@@ -84,7 +97,18 @@ class Disk:
         found = self._find(folder)
         return (found if isinstance(found, Folder) else None), name
 
+    def _everything(self, folder: Folder) -> Iterator[tuple[File | Folder, Any]]:
+        """Yield all files with how much was written, all folders with their names."""
+        yield folder, dict(folder.names)
+        for one in folder.names.values():
+            if isinstance(one, Folder):
+                yield from self._everything(one)
+            else:
+                yield one, one.changes
+
     def _begin(self, call: Call) -> None:
+        if call.name == "syncfs":
+            self._seen[id(call)] = list(self._everything(self._folder))
         found = self._find(call.path)
         if isinstance(found, File):
             if call.name == "write":
@@ -92,14 +116,14 @@ class Disk:
             elif call.name == "pwrite64":
                 found.write(int(_NUMBERS.findall(call.arguments.split("=")[0])[1]), call.strings[0])
             elif call.name in _SYNCS:
-                self._seen[id(call)] = len(found.pending)
+                self._seen[id(call)] = found.changes
         elif isinstance(found, Folder) and call.name in _SYNCS:
             self._seen[id(call)] = dict(found.names)
 
     def _end(self, call: Call) -> None:
         if not call.succeeded:
             return
-        if call.name in _SYNCS:
+        if call.name in (*_SYNCS, "syncfs"):
             self._sync(call)
         elif call.name == "ftruncate":
             found = self._find(call.path)
@@ -109,12 +133,12 @@ class Disk:
             self._name(call)
 
     def _sync(self, call: Call) -> None:
-        seen, found = self._seen.pop(id(call), None), self._find(call.path)
-        if isinstance(found, File) and isinstance(seen, int):
-            _apply(found.content, found.pending[:seen])
-            del found.pending[:seen]
-        elif isinstance(found, Folder) and isinstance(seen, dict):
-            found.durable = seen
+        seen = self._seen.pop(id(call), None)
+        for found, what in seen if isinstance(seen, list) else [(self._find(call.path), seen)]:
+            if isinstance(found, File) and isinstance(what, int):
+                found.sync(what)
+            elif isinstance(found, Folder) and isinstance(what, dict):
+                found.durable = what
 
     def _name(self, call: Call) -> None:
         path = call.strings[0].decode() if call.strings else ""

@@ -1,5 +1,6 @@
 """Load by several associations, and the check that nothing acknowledged is lost and nothing is half."""
 
+import functools
 import json
 import sqlite3
 import threading
@@ -75,32 +76,31 @@ class Load:
         return {uid for uid, status in self.answers.items() if status == SUCCESS}
 
 
-def data_set(uid: str) -> bytes:
-    """Return the small data set that a Load has sent as this SOP Instance UID."""
+def data_set(uid: str, size: int = SMALL_SIZE) -> bytes:
+    """Return the data set that a Load has sent as this SOP Instance UID."""
     *_, study, _, number = uid.split(".")
-    return _template(int(study)).data_set(int(number) - 1_000_000_000)
+    return _template(size, int(study)).data_set(int(number) - 1_000_000_000)
 
 
-def _template(study: int, known: dict[int, Template] = {}) -> Template:  # noqa: B006  a cache
-    if study not in known:
-        known[study] = template(SMALL_SIZE, study)
-    return known[study]
+@functools.cache
+def _template(size: int, study: int) -> Template:
+    return template(size, study)
 
 
-def lost(data: Path, acknowledged: set[str]) -> list[str]:
+def lost(data: Path, acknowledged: set[str], size: int = SMALL_SIZE) -> list[str]:
     """Return what is missing of the acknowledged instances in the index, or as whole objects."""
     paths = indexed(data)
     return sorted(
         f"{uid}: {'no row' if uid not in paths else 'object is not whole'}"
         for uid in acknowledged
-        if uid not in paths or not whole(data / paths[uid], uid)
+        if uid not in paths or not whole(data / paths[uid], uid, size)
     )
 
 
-def whole(path: Path, uid: str) -> bool:
+def whole(path: Path, uid: str, size: int = SMALL_SIZE) -> bool:
     """Return whether a file holds the data set that was sent as `uid`, byte for byte."""
     try:
-        return data_set_of(path) == data_set(uid)
+        return data_set_of(path) == data_set(uid, size)
     except (OSError, ValueError, AttributeError, EOFError):
         return False
 

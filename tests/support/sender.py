@@ -30,6 +30,8 @@ LARGEST_PDU = 1024 * 1024
 FIRST_NUMBER = 1_000_000_000
 CT_SIZE = 526 * 1000
 SMALL_SIZE = 14 * 1000
+# Just too large for the journal of small objects.
+LARGE_SIZE = 68 * 1000
 
 
 @dataclass(frozen=True)

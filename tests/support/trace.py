@@ -9,7 +9,9 @@ from pathlib import Path
 from support.sender import COMMAND, DATA
 
 # All by which the daemon and SQLite change files, make them durable, or answer.
-CALLS = "openat,write,pwrite64,ftruncate,rename,unlink,unlinkat,mkdir,rmdir,fsync,fdatasync,sendto,sendmsg"
+CALLS = (
+    "openat,write,pwrite64,ftruncate,rename,unlink,unlinkat,mkdir,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg"
+)
 
 _LINE = re.compile(
     r"(?P<process>\d+) +(?:<\.\.\. (?P<resumed>\w+) resumed>|(?P<call>\w+)\()(?P<rest>.*)", re.DOTALL
