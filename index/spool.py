@@ -237,7 +237,7 @@ class Spool:
     def _run(self) -> None:
         while self._wait():
             part, newest = self._turn()
-            while not self._settle(self._waiting[part], newest):
+            while not self._settle(part, newest):
                 # Records and files stay as they are; after a stop the next start sees to them.
                 with self._changed:
                     if self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS):
@@ -268,8 +268,9 @@ class Spool:
             self._changed.wait_for(lambda: not self._unwritten[part])
         return part, newest
 
-    def _settle(self, batch: Sequence[str], newest: int) -> bool:
-        """Sync these objects and all rows; return whether that was possible."""
+    def _settle(self, part: int, newest: int) -> bool:
+        """Sync the objects of a part and all rows; return whether that was possible."""
+        batch = self._waiting[part]
         try:
             self._sync(batch)
             self.make_durable()
@@ -278,14 +279,18 @@ class Spool:
             for path in batch:
                 if path not in kept:  # deleted before the file was written
                     self._objects.remove(path)
-            if self._broken:
-                with self._turning:
+            if self._broken and not self._is_used(1 - part):
+                with self._turning:  # into which nothing comes while it is broken
                     self._journal.renew()
                     self._broken = False
         except (IndexFault, OSError):
             log.exception("spool_not_settled", objects=len(batch))
             return False
         return True
+
+    def _is_used(self, part: int) -> bool:
+        with self._changed:
+            return bool(self._waiting[part] or self._unwritten[part])
 
     def _sync(self, batch: Sequence[str]) -> None:
         again = self._missing.intersection(batch)

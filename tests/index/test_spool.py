@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from index import Index, NotKept, Origin, Outcome, StorageSettings, journal, spool
+from index import Index, NotKept, Origin, Outcome, StorageSettings, durable, journal, spool
 from index.incoming import Unsynced
 from index.journal import is_left, read
 from index.maintenance import reindex
@@ -344,3 +344,39 @@ def test_what_the_journal_would_not_tell_is_committed_durably(
     large = instance(2, EncapsulatedDocument=bytes(100_000))
     assert Outcome.STORED is keep(index, large).outcome
     assert commits[-1]
+
+
+def test_a_journal_that_breaks_while_it_is_settled_loses_nothing(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was acknowledged since it was turned is in the part that broke: that is settled first."""
+    events: list[str] = []
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    def slow(descriptor: int) -> None:
+        if not events:
+            events.append(f"{keep(index, instance(2)).outcome} meanwhile")
+            with monkeypatch.context() as patched:
+                patched.setattr(journal.os, "fdatasync", fail)
+                with pytest.raises(NotKept, match="journal: Input/output error"):
+                    keep(index, instance(3))
+        durable.sync_filesystem(descriptor)
+        events.append("synced")
+
+    def renew(one: journal.Journal) -> None:
+        renew_plain(one)
+        events.append("renewed")
+
+    renew_plain = journal.Journal.renew
+    monkeypatch.setattr(journal.Journal, "renew", renew)
+    monkeypatch.setattr(spool, "sync_filesystem", slow)
+    monkeypatch.setattr(spool, "SETTLE_SECONDS", 0)
+    keep(index, instance(1))
+    assert eventually(lambda: "renewed" in events)
+    assert ["stored meanwhile", "synced", "synced", "renewed"] == events
+    assert eventually(index._spool.has_room)
+    assert Outcome.STORED is keep(index, instance(3)).outcome
+    index.close()
+    described(index.data)
