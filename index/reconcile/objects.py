@@ -16,6 +16,9 @@ from index.reconcile.rereading import SAID, describe, reread, said
 from index.reconcile.work import PAGE, Work
 from index.rows import Known, conflict_path
 
+# A small object has its row a moment before its file, or where the disk was full, the next sync before it.
+ON_ITS_WAY = 2.0
+
 
 class KnownPaths:
     """Which objects have rows, in a bit for each: a million paths as texts would take 100 MB."""
@@ -118,10 +121,15 @@ def check_objects(work: Work) -> Iterator[Finding]:
         for row, path, size, sha1, received, uid, *others in rows:
             # Without all that it refers to, a row says nothing to compare: check_references has named it.
             content = said((uid, *others)) if None not in others else ()
-            is_new = time.time() - received / 1000 < work.grace
-            if not (is_new and not (work.data / path).exists()):  # its file is about to be written
-                yield from _object(work, Known(row, path, sha1), uid, size, content)
+            _await(work.data / path, received)
+            yield from _object(work, Known(row, path, sha1), uid, size, content)
         last = rows[-1][0]
+
+
+def _await(path: Path, received: int) -> None:
+    """Give the file of an instance that has come just now the time to be written."""
+    if not path.exists():
+        time.sleep(max(0, min(ON_ITS_WAY, received / 1000 + ON_ITS_WAY - time.time())))
 
 
 def _object(work: Work, row: Known, uid: str, size: int, content: tuple[str, ...]) -> Iterator[Finding]:
