@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,15 +16,14 @@ os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Start daemons on `tmp_path / "data"`, or where `data` says; they are stopped at the end."""
-    daemons: list[Daemon] = []
+    with contextlib.ExitStack() as daemons:
 
-    def starter(*arguments: str, data: Path | None = None, **options: object) -> Daemon:
-        daemons.append(Daemon(data or tmp_path / "data", *arguments, **options))
-        return daemons[-1]
+        def starter(*arguments: str, data: Path | None = None, **options: object) -> Daemon:
+            daemon = Daemon(data or tmp_path / "data", *arguments, **options)
+            daemons.callback(daemon.stop)
+            return daemon
 
-    yield starter
-    for daemon in daemons:
-        daemon.stop()
+        yield starter
 
 
 @pytest.fixture

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 20
-STOP_SECONDS = 30
+# Bounds, not expectations: a machine may be many times slower than the one that wrote the test.
+START_SECONDS = 180
+STOP_SECONDS = 180
+EVENT_SECONDS = 120
+COMMAND_SECONDS = 300
 
 
 class Daemon:
@@ -39,7 +42,11 @@ class Daemon:
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        ready = self.wait_for(lambda event: event.get("event") == "ready", START_SECONDS)
+        try:
+            ready = self.wait_for(lambda event: event.get("event") == "ready", START_SECONDS)
+        except BaseException:
+            self.kill()
+            raise
         self.host, self.port = ready["dicom"]
         self.http = ready["http"]
 
@@ -52,7 +59,9 @@ class Daemon:
             except ValueError:
                 self.events.append({"event": "", "line": line.decode()})
 
-    def wait_for(self, fits: Callable[[dict[str, Any]], bool], seconds: float = 10) -> dict[str, Any]:
+    def wait_for(
+        self, fits: Callable[[dict[str, Any]], bool], seconds: float = EVENT_SECONDS
+    ) -> dict[str, Any]:
         """Return the first event that fits; fail with the log when none comes."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -72,14 +81,18 @@ class Daemon:
         """End it as systemd does; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(STOP_SECONDS)
+        try:
+            status = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         self._reader.join(5)
         return status
 
     def kill(self) -> None:
         """End it as a crash does."""
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
+        self.process.kill()  # SIGKILL ends a stopped or hanging process too
+        self.process.wait()
         self._reader.join(5)
 
     def send(
@@ -102,7 +115,12 @@ class Daemon:
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; return it with its output."""
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=100, env={**os.environ, **environment}, check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        env={**os.environ, **environment},
+        check=False,
     )
 
 
@@ -111,7 +129,7 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return run(sys.executable, "-m", "scp", *arguments, **environment)
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = EVENT_SECONDS) -> bool:
     """Return whether a condition comes true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
