@@ -3,15 +3,11 @@
 What it collects is `Raw`: tag -> bytes, or for a sequence the list of its items, each a `Raw` again.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from index.attributes import (
     IDENTITY,
-    KIND_OF_VR,
     NUMBER_OF_FRAMES,
     SHARED_GROUPS,
     WANTED,
@@ -19,16 +15,26 @@ from index.attributes import (
     Kind,
     Table,
 )
+from index.encodings import (
+    HEADER,
+    ITEM,
+    ITEM_END,
+    SEQUENCE_END,
+    UNDEFINED,
+    Element,
+    Encoding,
+    Garbled,
+    NotUnderstood,
+    of_item,
+    of_sequence,
+)
+from index.structure import read_element, skip_sequence
 from index.trails import Step, Trails
 from index.window import ELEMENT_LIMIT, Window
 
 Raw = dict[int, Any]
 Doubts = dict[str, None]  # in order, each once
 
-UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1: a length that only a delimiter ends
-ITEM = 0xFFFEE000
-ITEM_END = 0xFFFEE00D
-SEQUENCE_END = 0xFFFEE0DD
 PIXEL_GROUP = 0x7FE00000  # nothing is wanted from here on
 
 # A value longer than this is left out, in bytes: no VR with a 16-bit length can be longer.
@@ -37,75 +43,15 @@ VALUE_LIMIT = 65_535
 SEQUENCE_LIMIT = 256 * 1024
 # Items of one sequence that are kept; real ones have a handful.
 ITEM_LIMIT = 64
-# Sequences within sequences; structured reports are the deepest in use, and stay below 20.
-NESTING_LIMIT = 64
+# What an element takes that is read by itself, compared with those that are jumped over.
+_SPECIAL = 5
 DISORDER = "Elements are out of order"
+NO_VR = "Elements have no VR, or one that is none"
 
 # The last tags wanted, by whether there are functional groups (a multi-frame object has NumberOfFrames).
 _LAST = max(tag for tag in WANTED if tag != SHARED_GROUPS.tag)
 _LAST_OF_FRAMES = SHARED_GROUPS.tag
 _NO_LAST = 0xFFFFFFFF
-
-_SHORT_VRS = frozenset(KIND_OF_VR) - {"SQ", "UC", "UR", "UT"} | {"AT", "FD", "FL"}
-# PS3.5 Table 7.1-1: 2 bytes reserved, 4 bytes of length.
-_LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-
-
-class Garbled(Exception):
-    """The encoding is broken from here on; what was collected before stands."""
-
-
-class NotUnderstood(Garbled):
-    """The plain scan does not know this; pydicom may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How elements are encoded, with the readers of their headers."""
-
-    name: str
-    explicit: bool
-    little: bool
-    element: Struct  # group, element, VR, 16-bit length; or group, element, 32-bit length
-    item: Struct  # group, element, 32-bit length: delimiters carry no VR
-    length: Struct
-    vrs: Mapping[int, str]  # by their letters as a 16-bit number: one unpacking reads the whole header
-    short: frozenset[int]  # those with a 16-bit length
-
-    @classmethod
-    def of(cls, name: str, *, explicit: bool, little: bool) -> "Encoding":
-        """Build the readers for one of the encodings of PS3.5 Annex A."""
-        order = "<" if little else ">"
-        code = Struct(order + "H")
-        vrs = {code.unpack(vr.encode())[0]: vr for vr in _SHORT_VRS | _LONG_VRS}
-        short = frozenset(number for number, vr in vrs.items() if vr in _SHORT_VRS)
-        element = Struct(order + ("HHHH" if explicit else "HHI"))
-        return cls(name, explicit, little, element, Struct(order + "HHI"), Struct(order + "I"), vrs, short)
-
-
-class Element(NamedTuple):
-    """The header of one element: its tag, VR (None where implicit), value's offset and length."""
-
-    tag: int
-    vr: str | None
-    start: int
-    length: int
-
-
-EXPLICIT_LITTLE = Encoding.of("Explicit VR Little Endian", explicit=True, little=True)
-EXPLICIT_BIG = Encoding.of("Explicit VR Big Endian", explicit=True, little=False)
-IMPLICIT_LITTLE = Encoding.of("Implicit VR Little Endian", explicit=False, little=True)
-_IMPLICIT_BIG = Encoding.of("Implicit VR Big Endian", explicit=False, little=False)
-
-
-def shown(tag: int) -> str:
-    """Write a tag as people do."""
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
-def is_vr(code: bytes) -> bool:
-    """Tell whether these two bytes can be a VR: two capital letters."""
-    return code.isalpha() and code.isupper()
 
 
 class End:
@@ -144,39 +90,52 @@ def scan(
     raw: Raw,
     doubts: Doubts,
     *,
+    start: int = 0,
     nested: bool = False,
+    is_open: bool = False,
     trails: Trails | None = None,
 ) -> int:
-    """Collect the wanted elements into `raw`; returns the offset behind the last one looked at.
+    """Collect the wanted elements from `start` on into `raw`; returns the offset behind the last one seen.
 
-    `nested`: this is an item, which ends at its delimiter. `trails` are those of explicit data sets that were
-    read with the same encoding and table. Raises Garbled where the encoding is broken.
+    Of an element that stands twice the first with a value is kept.
+    `nested`: this is an item, which ends at its delimiter, or where that is missing and the item's length
+    `is_open`, at the next item or the sequence's end. `trails` are those of explicit data sets that were read
+    with the same encoding and table. Raises Garbled where the encoding is broken.
     """
     end = End(raw, doubts)
     hop = _hop_explicit if encoding.explicit else _hop_implicit
     if trails is not None:
         hop = partial(_follow, trails)
-    place, previous, left = 0, -1, ELEMENT_LIMIT
+    place, previous, left = window.load(start, 1) if start else 0, -1, ELEMENT_LIMIT
     while True:
         last = _NO_LAST if nested else end.last
         place, previous, left = hop(window.data, place, previous, last, encoding, wanted, raw, left)
-        if not left:
+        if left <= 0:
             raise Garbled(f"it has more than {ELEMENT_LIMIT} elements")
         offset = window.base + place
         if offset >= window.size or not window.read(offset, 1):
             return _ended(offset, window.size)
-        element = _header(window, offset, encoding)
-        if nested and element.tag == ITEM_END:
-            return element.start
-        if element.tag <= previous and not nested:
-            doubts[DISORDER] = None
+        element = read_element(window, offset, encoding)
+        if nested and (element.tag == ITEM_END or (is_open and element.tag >= ITEM)):
+            return element.start if element.tag == ITEM_END else offset
         if not nested and end.reached(element.tag, element.length, element.start, window.size):
             return element.start
-        previous, left = element.tag, left - 1
+        note(element.tag, element.vr, encoding, -1 if nested else previous, doubts)
+        left -= _SPECIAL
+        if element.tag < ITEM:
+            previous = max(previous, element.tag)
         offset = _take(window, encoding, element, wanted.get(element.tag), raw, doubts)
         place = window.load(offset, 1)
         if window.base + place != offset:
             return _ended(offset, window.size)
+
+
+def note(tag: int, vr: str | None, encoding: Encoding, previous: int, doubts: Doubts) -> None:
+    """Say what is odd about an element behind the tag `previous`."""
+    if tag <= previous:
+        doubts[DISORDER] = None
+    if vr is None and encoding.explicit and tag < ITEM:
+        doubts[NO_VR] = None
 
 
 def _hop_explicit(
@@ -278,13 +237,13 @@ def _take(
     """Keep or leave out an element that is not plain; returns the offset behind it."""
     start, length = element.start, element.length
     end = skip_sequence(window, start, encoding) if length == UNDEFINED else start + length
-    if attribute is None or not acceptable(attribute, element, end - start, doubts):
+    if attribute is None or not acceptable(attribute, element, end - start, raw, doubts):
         return end
     value = window.read(start, end - start)
     if len(value) < end - start:
         raise Garbled("it ends within an element")
     if attribute.kind is not Kind.SEQUENCE:
-        raw[element.tag] = value
+        raw[element.tag] = as_written(value, attribute, element.vr, little=encoding.little)
         return end
     try:
         raw[element.tag] = read_items(value, encoding, attribute, doubts)
@@ -295,10 +254,17 @@ def _take(
     return end
 
 
-def acceptable(attribute: Attribute, element: Element, length: int, doubts: Doubts) -> bool:
-    """Tell whether a wanted element of `length` bytes is kept; if not, why."""
+def as_written(value: bytes, attribute: Attribute, vr: str | None, *, little: bool) -> bytes:
+    """Return a value in its data set's byte order: of VR UN it is little endian (PS3.5 Section 6.2.2)."""
+    return value[::-1] if vr == "UN" and attribute.kind is Kind.NUMBER and not little else value
+
+
+def acceptable(attribute: Attribute, element: Element, length: int, raw: Raw, doubts: Doubts) -> bool:
+    """Tell whether a wanted element of `length` bytes is kept beside those in `raw`; if not, why."""
     sequence = attribute.kind is Kind.SEQUENCE
-    if not attribute.fits(element.vr) or (element.length == UNDEFINED and not sequence):
+    if raw.get(attribute.tag):
+        doubts[f"{attribute.keyword} stands there twice; the first is kept"] = None
+    elif not attribute.fits(element.vr) or (element.length == UNDEFINED and not sequence):
         doubts[f"{attribute.keyword} is left out: its VR is {element.vr or 'a sequence'}"] = None
     elif length > (SEQUENCE_LIMIT if sequence else VALUE_LIMIT):
         doubts[f"{attribute.keyword} is left out: it is longer than the limit"] = None
@@ -311,6 +277,7 @@ def read_items(value: bytes, encoding: Encoding, attribute: Attribute, doubts: D
     """Read the items of a wanted sequence (PS3.5 Section 7.5). Raises Garbled."""
     items: list[Raw] = []
     place = 0
+    encoding = of_sequence(encoding, value[:HEADER])
     while place < len(value):
         if place + 8 > len(value):
             raise Garbled("an item is broken")
@@ -323,77 +290,15 @@ def read_items(value: bytes, encoding: Encoding, attribute: Attribute, doubts: D
         if len(items) == ITEM_LIMIT:
             doubts[too_many(attribute)] = None
             break
-        inner = value[place:] if length == UNDEFINED else value[place : place + length]
+        is_open = length == UNDEFINED
+        inner = value[place:] if is_open else value[place : place + length]
         items.append({})
-        read = scan(Window(inner), _of_item(encoding, inner), attribute.items, items[-1], doubts, nested=True)
-        place += read if length == UNDEFINED else length
+        inside = of_item(encoding, inner[:HEADER])
+        read = scan(Window(inner), inside, attribute.items, items[-1], doubts, nested=True, is_open=is_open)
+        place += read if is_open else length
     return items
 
 
 def too_many(attribute: Attribute) -> str:
     """Say that items are left out."""
     return f"{attribute.keyword} has more than {ITEM_LIMIT} items; the first are kept"
-
-
-def _of_item(encoding: Encoding, first: bytes) -> Encoding:
-    """Tell the encoding of an item: UN and careless writers put implicit ones into explicit data sets."""
-    if not encoding.explicit or is_vr(first[4:6]):
-        return encoding
-    return IMPLICIT_LITTLE if encoding.little else _IMPLICIT_BIG
-
-
-def skip_sequence(window: Window, offset: int, encoding: Encoding, depth: int = 1) -> int:
-    """Walk over the items of a sequence or fragments of undefined length; returns the offset behind them.
-
-    Raises Garbled where it does not end, nests deeper than NESTING_LIMIT or has too many elements.
-    """
-    if depth > NESTING_LIMIT:
-        raise Garbled(f"sequences nest deeper than {NESTING_LIMIT}")
-    while True:
-        _spend(window)
-        tag, _, offset, length = _header(window, offset, encoding)
-        if tag == SEQUENCE_END:
-            return offset
-        if tag != ITEM:
-            raise NotUnderstood(f"{shown(tag)} stands where an item should")
-        offset = _skip_item(window, offset, encoding, depth) if length == UNDEFINED else offset + length
-
-
-def _skip_item(window: Window, offset: int, encoding: Encoding, depth: int) -> int:
-    encoding = _of_item(encoding, window.read(offset, 8))
-    while True:
-        _spend(window)
-        tag, _, offset, length = _header(window, offset, encoding)
-        if tag == ITEM_END:
-            return offset
-        if length == UNDEFINED:
-            offset = skip_sequence(window, offset, encoding, depth + 1)
-        else:
-            offset += length
-
-
-def _spend(window: Window) -> None:
-    window.budget -= 1
-    if window.budget < 0:
-        raise Garbled(f"its sequences have more than {ELEMENT_LIMIT} elements")
-
-
-def _header(window: Window, offset: int, encoding: Encoding) -> Element:
-    """Read the header of an element, item or delimiter at this offset."""
-    place = window.load(offset, 12)
-    data = window.data
-    if place + 8 > len(data):
-        raise Garbled("it ends within an element")
-    group, number, length = encoding.item.unpack_from(data, place)
-    tag = group << 16 | number
-    if tag >= ITEM or not encoding.explicit:
-        return Element(tag, None, offset + 8, length)
-    _, _, code, length = encoding.element.unpack_from(data, place)
-    vr = encoding.vrs.get(code)
-    if vr is None:
-        raise NotUnderstood(f"{shown(tag)} has no known VR")
-    if code in encoding.short:
-        return Element(tag, vr, offset + 8, length)
-    if place + 12 > len(data):
-        raise Garbled("it ends within an element")
-    return Element(tag, vr, offset + 12, *encoding.length.unpack_from(data, place + 8))

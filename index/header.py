@@ -7,28 +7,29 @@ collect the same raw values, which `values.py` describes, so both give the same 
 import threading
 
 from index.attributes import WANTED
-from index.elements import (
+from index.elements import Doubts, Raw, identified, scan
+from index.encodings import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
+    HEADER,
     IMPLICIT_LITTLE,
-    UNDEFINED,
-    Doubts,
     Encoding,
     Garbled,
     NotUnderstood,
-    Raw,
-    identified,
     is_vr,
-    scan,
+    seen,
 )
 from index.errors import Unreadable
+from index.part10 import GROUP, PREAMBLE, PREFIX, NotPart10, read_group
 from index.records import Header
+from index.structure import read_element
 from index.trails import Trails
 from index.values import Descriptions, describe
 from index.window import Inflater, More, Window
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_HEADER = 8  # bytes of an element's header
+# PS3.5 Section A.5, and PS3.6 Table A-1 for the JPIP Referenced ones.
+_ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 _STANDARD = "1.2.840.10008."
 # PS3.5 Annex A; every other standard syntax is Explicit VR Little Endian.
 _ENCODINGS = {
@@ -37,6 +38,8 @@ _ENCODINGS = {
     "1.2.840.10008.1.20": IMPLICIT_LITTLE,  # Papyrus 3, retired
     "1.2.840.113619.5.2": IMPLICIT_LITTLE,  # GE private: implicit, with big endian pixels
 }
+# The group that nearly all data sets begin with, in either byte order.
+_IDENTIFYING = (b"\x08\x00", b"\x00\x08")
 
 
 class _Memory(threading.local):
@@ -77,33 +80,79 @@ def read_by_pydicom(
     return _read(_Source(head, transfer_syntax, more, size), by_pydicom=True)
 
 
+def tell_transfer_syntax(head: bytes, more: More, size: int) -> str:
+    """Tell the transfer syntax of a data set that nothing names, by its first bytes; arguments as above."""
+    source = _Source(head, _DEFLATED, more, size)
+    return _DEFLATED if source.inflater else source.encoding.syntax
+
+
 class _Source:
-    """A data set to read: its bytes, inflated where need be, its encoding, and what was odd so far."""
+    """A data set to read: its bytes, inflated where need be, its encoding, and what was odd so far.
+
+    It begins at `start` in its window: files are sent as data sets, or with their meta information.
+    """
 
     def __init__(self, head: bytes | memoryview, syntax: str, more: More | None, size: int | None) -> None:
         self.doubts: Doubts = {}
         self.inflater: Inflater | None = None
         self.window = Window(bytes(head), more, size)
-        if syntax == _DEFLATED:
-            self.inflater = Inflater(self.window)
-            if self.inflater.more(0, _HEADER):
-                self.window = self.inflater.window
-            else:  # some senders name this syntax and do not deflate
-                self.inflater = None
-        self.encoding = self._sniff(_declared(syntax))
+        self.start = 0
+        if syntax in _ALL_DEFLATED:
+            self._inflate()
+        first = self.window.read(self.start, HEADER)
+        if first[:2] not in _IDENTIFYING:
+            inner = self._pass_meta()
+            if inner in _ALL_DEFLATED or syntax in _ALL_DEFLATED:
+                self._inflate()
+            first = self.window.read(self.start, HEADER)
+        self.encoding = self._sniff(first, _declared(syntax))
 
-    def _sniff(self, declared: Encoding | None) -> Encoding:
+    def _inflate(self) -> None:
+        """Go on with the inflated bytes; some senders name a deflated syntax and do not deflate."""
+        inflater = Inflater(self.window, self.start)
+        first = inflater.more(0, HEADER)
+        if len(first) == HEADER and seen(first, inflater.window.size):
+            self.inflater, self.window, self.start = inflater, inflater.window, 0
+
+    def _pass_meta(self) -> str:
+        """Begin behind preamble and File Meta Information; return the transfer syntax that this names."""
+        syntax = ""
+        window, before = self.window, self.start
+        if window.read(before + len(PREAMBLE), len(PREFIX)) == PREFIX:
+            self.start += len(PREAMBLE) + len(PREFIX)
+        try:
+            while window.read(self.start, 2) in GROUP:
+                meta = read_group(window, self.start)
+                self.start = meta.offset
+                syntax = syntax or meta.transfer_syntax
+        except NotPart10:  # what it is then the scan tells
+            pass
+        if self.start > before:
+            self.doubts["The data set begins with File Meta Information"] = None
+        return syntax
+
+    def _sniff(self, first: bytes, declared: Encoding | None) -> Encoding:
         """Tell the encoding by the first element; the declared one where that tells nothing."""
-        first = self.window.read(0, _HEADER)
-        seen = _seen(first, self.window.size) or declared or EXPLICIT_LITTLE
-        if declared not in (None, seen):
-            self.doubts[f"The data set is in {seen.name}, not in its transfer syntax"] = None
-        return seen
+        found = seen(first, self.window.size - self.start) or declared or EXPLICIT_LITTLE
+        if declared and declared.explicit and not found.explicit and self._goes_on(declared):
+            return declared
+        if declared not in (None, found):
+            self.doubts[f"The data set is in {found.name}, not in its transfer syntax"] = None
+        return found
+
+    def _goes_on(self, encoding: Encoding) -> bool:
+        """Tell whether it is the first element only that has no VR."""
+        try:
+            element = read_element(self.window, self.start, encoding)
+        except Garbled:
+            return False
+        following = self.window.read(element.start + element.length, HEADER)
+        return is_vr(following[4:6])
 
     def finish(self, raw: Raw, fault: Garbled | None) -> Header:
         """Describe what was read up to a fault. Raises Unreadable where that is not enough."""
-        if self.inflater is not None and self.inflater.doubt:
-            self.doubts[self.inflater.doubt] = None
+        if self.inflater is not None:
+            self.doubts.update(dict.fromkeys(self.inflater.doubts))
         if fault is not None:
             if not identified(raw):
                 raise Unreadable(f"The data set cannot be read as far as its UIDs: {fault}") from fault
@@ -116,23 +165,21 @@ def _declared(syntax: str) -> Encoding | None:
     return _ENCODINGS.get(syntax, standard)
 
 
-def _seen(first: bytes, size: int) -> Encoding | None:
-    """Tell the encoding by a first element's header, if it shows. Its group is below 0100 (hexadecimal)."""
-    if is_vr(first[4:6]):
-        return EXPLICIT_BIG if first[0] == 0 < first[1] else EXPLICIT_LITTLE
-    length = int.from_bytes(first[4:], "little")
-    if len(first) == _HEADER and first[1] == 0 and (length == UNDEFINED or length <= size - _HEADER):
-        return IMPLICIT_LITTLE
-    return None
-
-
 def _read(source: _Source, *, by_pydicom: bool) -> Header:
     raw: Raw = {}
     fault: Garbled | None = None
     try:
         if not by_pydicom:
             trails = _memory.trails if source.encoding is EXPLICIT_LITTLE else None
-            scan(source.window, source.encoding, WANTED, raw, source.doubts, trails=trails)
+            scan(
+                source.window,
+                source.encoding,
+                WANTED,
+                raw,
+                source.doubts,
+                start=source.start,
+                trails=trails,
+            )
     except NotUnderstood as odd:
         fault, by_pydicom = odd, True
     except Garbled as broken:
@@ -141,7 +188,7 @@ def _read(source: _Source, *, by_pydicom: bool) -> Header:
         from index.fallback import collect
 
         other: Raw = {}
-        again = collect(source.window, source.encoding, other, source.doubts)
+        again = collect(source.window, source.start, source.encoding, other, source.doubts)
         if again is None or identified(other) or not identified(raw):
             raw, fault = other, again
     return source.finish(raw, fault)

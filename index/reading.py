@@ -1,15 +1,15 @@
 """A stored or foreign Part 10 file read as far as its header; import, reindex and verify do it alike."""
 
 import dataclasses
-import io
 import os
 from typing import BinaryIO
 
-from index.header import read_header
+from index.header import read_header, tell_transfer_syntax
 from index.incoming import HEAD_SIZE
 from index.part10 import FileMeta, NotPart10, read_meta
 from index.receiving import check_header
 from index.records import Header
+from index.window import Window
 
 # PS3.10 Section 8: the directory of a medium; it is no instance of a study.
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -22,21 +22,20 @@ def read_object(file: BinaryIO) -> tuple[Header, FileMeta]:
     Raises NotPart10, Unreadable, InvalidUID, OSError.
     """
     descriptor = file.fileno()
+    size = os.fstat(descriptor).st_size
     start = os.pread(descriptor, HEAD_SIZE, 0)
-    try:
-        meta = read_meta(io.BytesIO(start))
-    except NotPart10:
-        meta = read_meta(file)
+    meta = read_meta(Window(start, lambda offset, length: os.pread(descriptor, length, offset), size))
     if meta.sop_class_uid == DICOMDIR:
         raise NotPart10("a DICOMDIR, no instance")
-    head = start[meta.offset :]
-    if not head:
-        head = os.pread(descriptor, HEAD_SIZE, meta.offset)
+    head = start[meta.offset :] or os.pread(descriptor, HEAD_SIZE, meta.offset)
 
-    def more(offset: int, size: int) -> bytes:
-        return os.pread(descriptor, size, meta.offset + offset)
+    def more(offset: int, length: int) -> bytes:
+        return os.pread(descriptor, length, meta.offset + offset)
 
-    size = os.fstat(descriptor).st_size - meta.offset
+    size -= meta.offset
+    if not meta.transfer_syntax:
+        syntax = tell_transfer_syntax(head, more, size)
+        meta = dataclasses.replace(meta, transfer_syntax=syntax)
     header = read_header(head, meta.transfer_syntax, more=more, size=size)
     check_header(header)
     if not header.sop_class_uid:

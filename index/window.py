@@ -3,6 +3,8 @@
 import zlib
 from collections.abc import Callable
 
+from index.encodings import Garbled
+
 More = Callable[[int, int], bytes]
 
 # One pread, in bytes: far more than the elements between two large private ones, far less than pixel data.
@@ -49,18 +51,37 @@ class Window:
         place = self.load(offset, length)
         return self.data[place : place + length]
 
+    def spend(self, elements: int = 1) -> None:
+        """Count elements that are looked at. Raises Garbled where they are too many."""
+        self.budget -= elements
+        if self.budget < 0:
+            raise Garbled(f"it has more than {ELEMENT_LIMIT} elements")
+
+
+def _format(start: bytes) -> tuple[int, str]:
+    """Tell by its first two bytes how a data set is deflated, for zlib, and what is odd about that."""
+    if start[0] & 0x0F == zlib.DEFLATED and not int.from_bytes(start, "big") % 31:  # RFC 1950 Section 2.2
+        return zlib.MAX_WBITS, "The deflated data set has a zlib header"
+    if start == b"\x1f\x8b":  # RFC 1952 Section 2.3.1
+        return zlib.MAX_WBITS | 16, "The deflated data set has a gzip header"
+    return _RAW_DEFLATE, ""
+
 
 class Inflater:
-    """The inflated bytes of a deflated data set, as far as they are asked for and INFLATE_LIMIT allows."""
+    """The inflated bytes of a deflated data set, as far as they are asked for and INFLATE_LIMIT allows.
 
-    def __init__(self, source: Window) -> None:
+    `doubts` are what was odd so far.
+    """
+
+    def __init__(self, source: Window, offset: int = 0) -> None:
         self._source = source
-        self._offset = 0
+        self._offset = offset
         self._pending = b""
         self._inflated = bytearray()
-        self._decompressor = zlib.decompressobj(_RAW_DEFLATE)
+        form, odd = _format(source.read(offset, 2).ljust(2, b"\0"))
+        self._decompressor = zlib.decompressobj(form)
         self._over = False
-        self.doubt = ""
+        self.doubts = [odd] if odd else []
         self.window = Window(b"", self.more, _UNKNOWN)  # the total shows at the end
 
     def more(self, offset: int, length: int) -> bytes:
@@ -89,5 +110,6 @@ class Inflater:
 
     def _stop(self, doubt: str) -> None:
         self._over = True
-        self.doubt = doubt
+        if doubt:
+            self.doubts.append(doubt)
         self.window.size = len(self._inflated)

@@ -39,7 +39,8 @@ class Writer:
         return b"".join(self.element(*element) for element in elements)
 
     def element(self, tag: int, vr: str, value: Any, length: int | None = None) -> bytes:
-        inner = replace(self, explicit=False) if vr == "UN" else self
+        # PS3.5 Section 6.2.2: values of VR UN are Implicit VR Little Endian in every transfer syntax.
+        inner = replace(self, explicit=False, little=True) if vr == "UN" else self
         encoded = inner.value(value)
         if length is None:
             length = UNDEFINED if isinstance(value, Items) and value.open else len(encoded)

@@ -23,10 +23,11 @@ from dicom_encoding import (
 )
 
 from index import window
-from index.elements import ITEM_LIMIT, NESTING_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
+from index.elements import ITEM_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
 from index.errors import Unreadable
 from index.header import read_by_pydicom, read_header
 from index.records import Header
+from index.structure import NESTING_LIMIT
 
 MODALITY = (0x00080060, "CS", b"CT")
 NAME = (0x00100010, "PN", b"Doe^Jane")
@@ -182,12 +183,6 @@ def test_un_sequences_hold_implicit_items() -> None:
             (0x00081032, "UN", Items([CODE], open=is_open)), (0x00091001, "UN", Items([CODE], open=True))
         )
         assert "T-1" == read_header(data, EXPLICIT).study["ProcedureCodeSequence"][0]["CodeValue"]
-
-
-def test_unknown_vr_is_left_to_pydicom() -> None:
-    data = explicit(MODALITY, (0x00091001, "ZZ", b"ab"), LABEL)
-    found = read_header(data, EXPLICIT)
-    assert ("CT", "LABEL", ()) == (found.series["Modality"], found.instance["ContentLabel"], found.doubts)
 
 
 def test_frame_anatomy_of_an_enhanced_object() -> None:

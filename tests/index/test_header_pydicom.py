@@ -1,6 +1,7 @@
 """The plain scan and pydicom give the same Header: over pydicom's own files and over generated data sets."""
 
 import zlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -190,9 +191,20 @@ def data_sets(draw: Any) -> list[tuple[int, str, Any]]:
     return [*(whole[tag] for tag in sorted(whole)), *pixels]
 
 
+def without_unknown_sequences(elements: Any) -> list[tuple[int, str, Any]]:
+    return [
+        (tag, "SQ", replace(value, items=[without_unknown_sequences(item) for item in value.items]))
+        if isinstance(value, Items)
+        else (tag, vr, value)
+        for tag, vr, value in elements
+    ]
+
+
 @given(data_sets(), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]))
 @settings(max_examples=300, deadline=None)
 def test_same_answer_over_generated_data_sets(whole: list[tuple[int, str, Any]], syntax: str) -> None:
+    if syntax == BIG:  # pydicom takes the items of UN for big endian
+        whole = without_unknown_sequences(whole)
     if syntax == DEFLATED:
         data = zlib.compress(WRITERS[EXPLICIT].data_set(whole), wbits=-15)
     else:
