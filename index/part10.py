@@ -123,7 +123,7 @@ class _Group:
             self._end = element.start + element.length + length
         self.previous = element.tag
 
-    def ends(self, offset: int, following: Element) -> bool:
+    def ends(self, offset: int, header: bytes, encoding: Encoding) -> bool:
         """Tell whether the group ends here, although what follows is of group 0002.
 
         Such an element belongs to the data set. Where the group length leads here, it is believed; but for a
@@ -131,10 +131,18 @@ class _Group:
         nowhere, the group ends before what has been there already.
         """
         if offset == self._end:
-            goes_on = following.vr is not None and following.tag > self.previous
-            return not goes_on or self.text(_IMPLEMENTATION_CLASS_UID) == IMPLEMENTATION_CLASS_UID
-        is_behind = self._end is None or offset > self._end
-        return is_behind and following.tag in self.values and _TRANSFER_SYNTAX_UID in self.values
+            is_ours = self.text(_IMPLEMENTATION_CLASS_UID) == IMPLEMENTATION_CLASS_UID
+            return is_ours or not self._goes_on(header, offset, encoding)
+        if _TRANSFER_SYNTAX_UID not in self.values or (self._end is not None and offset < self._end):
+            return False
+        return _element(header, offset, encoding).tag in self.values
+
+    def _goes_on(self, header: bytes, offset: int, encoding: Encoding) -> bool:
+        try:
+            following = _element(header, offset, encoding)
+        except Garbled:
+            return False
+        return following.vr is not None and following.tag > self.previous
 
     def text(self, tag: int) -> str:
         """Return a UID; nothing where it is none."""
@@ -151,9 +159,9 @@ def read_group(window: Window, offset: int) -> FileMeta:
     try:
         while (header := window.read(offset, _HEADER))[:2] in GROUP:
             encoding = EXPLICIT_LITTLE if header[:2] == GROUP[0] else EXPLICIT_BIG
-            element = _element(header, offset, encoding)
-            if group.ends(offset, element):
+            if group.ends(offset, header, encoding):
                 break
+            element = _element(header, offset, encoding)
             window.spend(_COST)
             group.add(window, element, encoding)
             offset = element.start + element.length
