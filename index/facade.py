@@ -176,10 +176,15 @@ class Index:
         if studies:
             self._publisher.flush(studies)
 
-    def import_files(self, paths: Iterable[Path], progress: Callable[[], None] = lambda: None) -> Report:
-        """Import files and folders; a running daemon publishes them, or `publish`."""
+    def import_files(
+        self,
+        paths: Iterable[Path],
+        progress: Callable[[], None] = lambda: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Report:
+        """Import files and folders until `stopped`; a running daemon publishes them, or `publish`."""
         origin = Origin(association="import")
-        return import_files(self.receive, self._commits.known, paths, origin, progress)
+        return import_files(self.receive, self._commits.known, paths, origin, progress, stopped)
 
     def delete(self, uid: str) -> Deleted:
         """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.

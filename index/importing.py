@@ -28,12 +28,16 @@ Known = Callable[[str], str | None]
 
 @dataclass(slots=True)
 class Report:
-    """What an import came to: counts by outcome, and what was not taken, with its reason."""
+    """What an import came to: counts by outcome, and what was not taken, with its reason.
+
+    `interrupted`: it was stopped before all files were looked at.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    interrupted: bool = False
 
 
 def files(paths: Iterable[Path], report: Report) -> Iterator[Path]:
@@ -57,8 +61,11 @@ def import_files(
     paths: Iterable[Path],
     origin: Origin,
     progress: Callable[[], None] = lambda: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Import what `paths` hold; call `progress` after each file. Raises DatabaseFault only.
+
+    Once it is `stopped`, no further file is begun; what has begun is ended and reported.
 
     `known` gives the SHA-1 that a SOP Instance UID is kept with: an interrupted import, begun again, reads
     what it has done and writes nothing.
@@ -69,8 +76,14 @@ def import_files(
         for path in files(paths, report):
             if len(running) >= AHEAD:
                 _collect(running, report, progress)
+            if stopped():
+                report.interrupted = True
+                break
             running[workers.submit(_import_file, receive, known, path, origin)] = path
         while running:
+            if stopped():
+                cancelled = [future for future in running if future.cancel()]
+                report.interrupted |= bool(cancelled)
             _collect(running, report, progress)
     report.passed_over.sort()
     report.failed.sort()
@@ -81,6 +94,8 @@ def _collect(running: dict[Future[Kept], Path], report: Report, progress: Callab
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         path = running.pop(future)
+        if future.cancelled():
+            continue
         try:
             kept = future.result()
         except NotPart10 as error:

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ FAILED = 1
 WRONG_USAGE = 2
 # How often --follow looks for more.
 FOLLOW_SECONDS = 0.5
+# Off a terminal, progress is told after so many files or seconds: enough to see that it goes on.
+PROGRESS_FILES = 1000
+PROGRESS_SECONDS = 10
 
 app = typer.Typer(
     add_completion=False,
@@ -244,27 +248,34 @@ def import_(
     data: Data = None,
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """Import DICOM files as if they had been sent; what is no DICOM is counted and named."""
+    """Import DICOM files as if they had been sent; what is no DICOM is counted and named.
+
+    Interrupted, it publishes what has been imported, and says what that was.
+    """
     from index import Locked
 
     with opened(configured(config, data), create=True) as index:
         missing = [path for path in paths if not path.exists()]
-        with progress("importing") as advance:
-            report = index.import_files(paths, lambda: advance(1))
+        with progress("importing") as advance, stopping() as stopped:
+            report = index.import_files(paths, lambda: advance(1), stopped)
+        if report.interrupted:
+            say("interrupted: publishing what was imported; the same command goes on where this one ended")
         try:
             index.publish()
         except Locked:
             say("a running daemon publishes what was imported")
     _report(report, as_json=as_json)
-    if report.failed or missing:
+    if report.failed or missing or report.interrupted:
         raise typer.Exit(FAILED)
 
 
 @contextmanager
 def progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many files are done; call what it gives with how many more are."""
+    """Say how many files are done; call what it gives with how many more are."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        lines = _Lines(doing)
+        yield lines.advance
+        lines.end()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -275,6 +286,49 @@ def progress(doing: str) -> Iterator[Callable[[int], None]]:
         yield lambda more: shown.advance(task, more)
 
 
+class _Lines:
+    """Progress off a terminal: a line now and then, and at the end."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._done = 0
+        self._told = time.monotonic()
+
+    def advance(self, more: int) -> None:
+        """Count files."""
+        before, self._done = self._done, self._done + more
+        in_time = time.monotonic() - self._told < PROGRESS_SECONDS
+        if before // PROGRESS_FILES < self._done // PROGRESS_FILES or not in_time:
+            self.end()
+
+    def end(self) -> None:
+        """Say how many they are."""
+        self._told = time.monotonic()
+        say(f"{self._doing}: {self._done} files")
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Give what tells whether SIGINT or SIGTERM has come; the next one ends the process as usual."""
+    signals: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, _frame: object) -> None:
+        signals.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield lambda: bool(signals)
+    finally:
+        restore()
+
+
 def _report(report: Report, *, as_json: bool) -> None:
     if as_json:
         print_json(
@@ -283,6 +337,7 @@ def _report(report: Report, *, as_json: bool) -> None:
                 "bytes": report.bytes,
                 "passed_over": [{"path": str(path), "reason": reason} for path, reason in report.passed_over],
                 "failed": [{"path": str(path), "reason": reason} for path, reason in report.failed],
+                "interrupted": report.interrupted,
             }
         )
         return
