@@ -8,6 +8,7 @@ the index, and the journal is written over.
 """
 
 import contextlib
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from index.durable import can_sync_filesystem, sync_filesystem
 from index.errors import IndexFault, NotKept
 from index.incoming import Unsynced
 from index.journal import Journal, Record, is_left, read
-from index.models import Instance, Table
+from index.models import Conflict, Instance, Table
 from index.objects import ObjectStore
 from index.part10 import NotPart10
 from index.records import Origin
@@ -217,11 +218,19 @@ class Spool:
             ):
                 restore(self._objects, record)
             else:  # deleted, or moved aside, before the file was in its place
+                self._set_aside(record)
                 self._objects.remove(path)
         except (NotPart10, IndexFault, OSError):
             log.exception("object_not_recovered", path=path)
             return False
         return True
+
+    def _set_aside(self, record: Record) -> None:
+        """Put a data set where its row says that it is kept aside: the row came before the move."""
+        sha1 = hashlib.sha1(record.content, usedforsecurity=False).hexdigest()
+        for (path,) in self._database.rows(Conflict.select(Conflict.path).where(Conflict.sha1 == sha1)):
+            if not (self._objects.data / path).exists():
+                self._objects.put(path, record.content)
 
     def _position(self) -> int:
         return int(self._database.rows(SpoolPosition.select(SpoolPosition.number))[0][0])

@@ -1,5 +1,6 @@
 """What a crash leaves between filing and committing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,23 @@ def test_an_object_that_is_none_stays_and_stops_nothing(tmp_path: Path) -> None:
     assert [1] == [study["instances"] for study in index.studies()]
     index.close()
     assert b"rubbish" == files(tmp_path)["objects/000000/fff.dcm"]
+
+
+@pytest.mark.parametrize("duplicates", ["keep-first", "replace"])
+def test_what_was_about_to_be_set_aside_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duplicates: str
+) -> None:
+    """A power cut between the row of a conflict and the move of its file; the journal has the content."""
+    storage = StorageSettings(watermark=0, duplicates=duplicates)
+    index = served(tmp_path / "data", storage)
+    monkeypatch.setattr(index._objects, "set_aside", lambda *_: None)
+    keep(index, instance(StudyDescription="One"))
+    keep(index, instance(StudyDescription="Another"))
+    shutil.copytree(tmp_path / "data", tmp_path / "cut")
+    index.close()
+    served(tmp_path / "cut", storage).close()
+    with Index(tmp_path / "cut", storage) as index:
+        assert [] == list(index.verify(grace=0))
+    ((_, aside),) = files(tmp_path / "cut/conflicts").items()
+    assert (b"Another" if duplicates == "keep-first" else b"One") in aside
+    assert 1 == len(objects(tmp_path / "cut"))

@@ -49,10 +49,18 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Folder:
-    """`names` is what a program sees, `durable` what is on the disk."""
+    """`names` is what a program sees, `durable` what is on the disk since the sync that began as number `synced`.
+
+    Syncs overlap: one that began earlier and ends later takes nothing back.
+    """
 
     names: dict[str, "File | Folder"] = field(default_factory=dict)
     durable: dict[str, "File | Folder"] = field(default_factory=dict)
+    synced: int = -1
+
+    def sync(self, names: dict[str, "File | Folder"], began: int) -> None:
+        if began > self.synced:
+            self.durable, self.synced = names, began
 
 
 def _apply(content: bytearray, changes: Iterable[tuple[int, bytes | None]]) -> None:
@@ -138,7 +146,7 @@ class Disk:
             if isinstance(found, File) and isinstance(what, int):
                 found.sync(what)
             elif isinstance(found, Folder) and isinstance(what, dict):
-                found.durable = what
+                found.sync(what, call.begin)
 
     def _name(self, call: Call) -> None:
         path = call.strings[0].decode() if call.strings else ""
