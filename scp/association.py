@@ -16,6 +16,7 @@ from pynetdicom.transport import AddressInformation
 
 from index import IMPLEMENTATION_CLASS_UID
 from scp.admission import Admission, Grant, Places, Rejection, plain_address
+from scp.associate_rq import Titles
 from scp.config import DicomSettings
 from scp.contexts import is_storage, supported
 from scp.metrics import Metrics
@@ -145,6 +146,12 @@ class ServedAssociation(Association):
         finally:
             self._finish()
 
+    @property
+    def titles(self) -> Titles:
+        """Who calls whom, by the association request."""
+        request = request_of(self)
+        return Titles(request.calling_ae_title.strip(), request.called_ae_title.strip())
+
     def admit(self, grant: Grant) -> bool:
         """Take what the caller has been granted; return whether the peer had a place left."""
         link = self.session.known_link
@@ -213,7 +220,7 @@ def _admit(event: Event) -> None:
     """Decide on an A-ASSOCIATE-RQ; what fails here leaves no context supported."""
     assoc = cast("ServedAssociation", event.assoc)
     request = request_of(assoc)
-    calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+    calling, called = assoc.titles
     assoc.session.requested(calling, called)
     user = assoc.requestor.user_identity
     verdict = assoc.desk.admission.decide(calling, called, assoc.session.address, user)

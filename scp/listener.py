@@ -14,6 +14,7 @@ import structlog
 
 from scp.admission import Admission
 from scp.association import Desk, Handler, ServedAssociation, application_entity
+from scp.blocking import BlockingAssociation
 from scp.config import DicomSettings, LimitsSettings, Peer
 from scp.metrics import Metrics
 from scp.overflow import CUT_OFF, Overflow
@@ -21,7 +22,6 @@ from scp.peer import Link
 from scp.services.store import StoreService
 from scp.stock import StockAssociation
 from scp.tls import context
-from scp.upperlayer import BlockingAssociation
 
 # Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
 BACKLOG = 1024
