@@ -70,7 +70,7 @@ class BlockingAssociation(ServedAssociation):
             )
 
         def deliver(data: bytes) -> None:
-            self.dimse.deliver(context_id, command.encoded, data)
+            self.dimse.deliver(context_id, command, data)
 
         clerk = Clerk(self.desk.store, self.session, self.desk.admission.services, reply, deliver)
         return clerk.begin(self._accepted_cx[context_id], command)
