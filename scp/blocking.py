@@ -28,17 +28,25 @@ Work = Callable[["BlockingAssociation"], None]
 
 
 class BlockingAssociation(ServedAssociation):
-    """An association served by one thread that sleeps until its peer, or somebody here, wants something."""
+    """An association served by one thread that sleeps until its peer, or somebody here, wants something.
+
+    `received` is what has been read of the connection already.
+    """
 
     def __init__(
-        self, desk: Desk, connection: socket.socket, on_over: Callable[[ServedAssociation], None]
+        self,
+        desk: Desk,
+        connection: socket.socket,
+        on_over: Callable[[ServedAssociation], None],
+        received: bytes = b"",
     ) -> None:
+        self._received = received
         self._winding_down = False
         self._work: deque[Work] = deque()
         super().__init__(desk, connection, on_over)
 
     def _provide(self) -> None:
-        self.wire = Wire(self.connection)
+        self.wire = Wire(self.connection, self._received)
         self.dul: UpperLayer = UpperLayer(self)
         self.dimse: Messages = Messages(self, self.dul.pump, self.dul.pump_what_is_there)
         self.set_socket(ConnectionSocket(self, client_socket=self.connection))
