@@ -172,7 +172,7 @@ class ServedAssociation(Association):
 
     @property
     def silence(self) -> float:
-        """For how many seconds nobody has said who is calling: 0 when it has been said, infinite at the end."""
+        """For how many seconds nobody has said who is calling; 0 when it is said, infinite at the end."""
         if self.session.is_ending:
             return inf
         return 0.0 if self.session.link else perf_counter() - self.session.started
