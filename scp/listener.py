@@ -35,7 +35,7 @@ KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
 
-# When accept() fails for want of descriptors or memory, how long to wait for some, in seconds.
+# When descriptors, memory or threads run out, how long to wait for some, in seconds.
 BREATHER = 0.5
 
 # How often a stopping listener looks whether associations have finished, in seconds.
@@ -94,6 +94,7 @@ class Listener:
         self._associations: dict[ServedAssociation, str] = {}
         self._lock = Lock()
         self._stopping = False
+        self._recovered = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
         self._thread = Thread(target=self._run, name="dicom-listener", daemon=True)
@@ -258,7 +259,7 @@ class Listener:
                 return False
             if for_strangers and sum(not one.is_known for one in self._associations) >= self._open:
                 return False
-            return len(self._associations) < self._limits.associations
+            return len(self._associations) < self._limits.associations and monotonic() >= self._recovered
 
     def _make_room(self, address: str) -> bool:
         """Cut who is leaving or has long been silent; return whether there is room for one from `address`."""
@@ -292,8 +293,9 @@ class Listener:
             self._associations[association] = address
         try:
             association.start()
-        except RuntimeError as error:  # no more threads
+        except RuntimeError as error:  # no more threads; callers to come are told so without one
             self._log.error("association_not_started", error=str(error))
+            self._recovered = monotonic() + BREATHER
             self._over(association)
             association.hang_up()
 

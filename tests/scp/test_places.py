@@ -178,6 +178,29 @@ def test_beyond_the_limit_a_request_too_short_is_cut_off():
             assert (None, b"") == peer.read_pdu()
 
 
+def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
+    """CPython keeps some memory for each thread that could not start, so it is not tried for every caller."""
+    tried = []
+
+    def start(_association):
+        tried.append(1)
+        raise RuntimeError("can't start new thread")
+
+    with Running() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("scp.listener.BREATHER", 3600.0)
+            patch.setattr("scp.blocking.BlockingAssociation.start", start)
+            with Parrot(server.port) as first:
+                assert (None, b"") == first.read_pdu()
+            with calling(server.port, "A", "B", "C") as answers:
+                assert {(0x03, b"\0\2\3\2")} == set(answers)
+        server.listener._recovered = 0.0
+        with calling(server.port, "A") as answers:
+            assert [True] == accepted(answers)
+
+    assert [1] == tried
+
+
 def test_silent_tls_clients_do_not_shut_peers_out(tmp_path, monkeypatch):
     """Who calls is known after the handshake only, and that takes a place: the longest silent makes room."""
     monkeypatch.setattr("scp.listener.SILENCE", 0.0)
