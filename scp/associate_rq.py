@@ -24,6 +24,8 @@ VERSION_1 = 0x0001
 # PS3.8 Tables 9-12 to 9-16.
 APPLICATION_CONTEXT = 0x10
 PRESENTATION_CONTEXT = 0x20
+# The item of an answer; DCMTK reads it in a request too.
+_ANSWERED_CONTEXT = 0x21
 ABSTRACT_SYNTAX = 0x30
 TRANSFER_SYNTAX = 0x40
 USER_INFORMATION = 0x50
@@ -172,7 +174,7 @@ class _Reader:
         for kind, value, is_whole in self._items(content):
             # What a container that is too long holds can be read nevertheless.
             cut_off = cut_off or not is_whole
-            if kind == PRESENTATION_CONTEXT:
+            if kind in (PRESENTATION_CONTEXT, _ANSWERED_CONTEXT):
                 self._read_context(value)
             elif kind == USER_INFORMATION:
                 self._read_user_information(value)

@@ -162,6 +162,7 @@ SERVED = {
     "a context id twice": request(GOOD + proposal(1, MR, IMPLICIT)),
     "an even context id beside": request(GOOD + proposal(2, MR, EXPLICIT) + proposal(0, ECHO, EXPLICIT)),
     "every context id": request(GOOD + b"".join(proposal(n, MR, EXPLICIT) for n in range(256) if n != 1)),
+    "a context with the item type of an answer": request(b"\x21" + GOOD[1:]),
     "150 contexts of one id": request(GOOD * 150),
 }
 
@@ -466,6 +467,19 @@ def _never_another_error(examples):
     def check(body):
         with suppress(Unacceptable):
             negotiated(body)
+
+    check()
+
+
+def test_over_the_wire_it_is_served_too(server):
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(well_framed)
+    def check(body):
+        with Parrot(server.port) as peer:
+            peer.send(pdu(0x01, body))
+            kind, answer = peer.read_pdu()
+            assert (0x02, (0, EXPLICIT)) == (kind, accepted(answer)[1])
+            assert 0x06 == peer.release()
 
     check()
 
