@@ -18,7 +18,7 @@ _ITEM = struct.Struct(">BxH")
 _LENGTH = struct.Struct(">H")
 _MAXIMUM_LENGTH_VALUE = struct.Struct(">L")
 
-# PS3.8 Section 9.3.2: "only bit 0 shall be tested".
+# PS3.8 Table 9-11: who knows only this version "shall only test that bit 0 is set".
 VERSION_1 = 0x0001
 
 # PS3.8 Tables 9-12 to 9-16.
