@@ -3,6 +3,7 @@
 What DCMTK (dulparse.cc) and Orthanc, which is built on it, read without a word is read here too.
 """
 
+import logging
 import struct
 from contextlib import suppress
 
@@ -165,6 +166,12 @@ SERVED = {
     "a context with the item type of an answer": request(b"\x21" + GOOD[1:]),
     "150 contexts of one id": request(GOOD * 150),
 }
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    """The daemon does not hear what pynetdicom logs of each bad value; kept for a report it fills memory."""
+    caplog.set_level(logging.CRITICAL + 1, "pynetdicom")
 
 
 @pytest.fixture
