@@ -35,14 +35,27 @@ class Grant:
     store: bool = True
     # As `scp.syntaxes.preferred` has it.
     syntaxes: Sequence[str] = ()
-    # Of its associations at one time, by its AE title; 0: none of its own.
+    # Of its associations at one time, by its AE title, or of all strangers; 0: none.
     associations: int = 0
     # In bytes; None: as for everybody.
     object_size: int | None = None
 
 
+# One of so many places, and at least one, is kept for [[peers]]: strangers cannot shut them out.
+RESERVED = 10
+
+# The place of a caller without an entry in [[peers]]; no AE title of a peer is blank.
+STRANGER = ""
+
+
+def open_to_strangers(associations: int, peers: Sequence[Peer]) -> int:
+    """Return how many of all associations strangers may have, and who has not said yet who it is."""
+    kept = max(1, associations // RESERVED) if peers and associations > 1 else 0
+    return associations - kept
+
+
 class Places:
-    """How many associations each peer with a limit of its own has now. Outlives a reload."""
+    """How many associations each peer with a limit of its own has now, and strangers. Outlives a reload."""
 
     def __init__(self) -> None:
         self._taken: Counter[str] = Counter()
@@ -65,8 +78,14 @@ class Places:
 class Admission:
     """The rules of one configuration. A new configuration makes a new one."""
 
-    def __init__(self, dicom: DicomSettings, peers: Sequence[Peer], services: Mapping[str, str]) -> None:
-        """Read the file of users where there is one. Raises ValueError."""
+    def __init__(
+        self, dicom: DicomSettings, peers: Sequence[Peer], services: Mapping[str, str], *, strangers: int = 0
+    ) -> None:
+        """Read the file of users where there is one. Raises ValueError.
+
+        `strangers` is how many associations all strangers together may have; 0: as many as there are.
+        """
+        self._strangers = strangers
         self._dicom = dicom
         self._peers = tuple(peers)
         self._called = {title.strip() for title in dicom.called_aets}
@@ -90,7 +109,17 @@ class Admission:
         if peer is not None:
             return self._grant(peer)
         trusted = self._dicom.unknown_callers == "all"
-        return Grant(self.services if trusted else {}, known=False, syntaxes=self._dicom.transfer_syntaxes)
+        return Grant(
+            self.services if trusted else {},
+            known=False,
+            syntaxes=self._dicom.transfer_syntaxes,
+            associations=self._strangers,
+        )
+
+    def may_be_peer(self, calling_aet: str, address: str) -> bool:
+        """Tell whether a caller could be one of [[peers]]: as `decide`, but nothing is looked up."""
+        named = (peer for peer in self._peers if peer.aet.strip() == calling_aet.strip())
+        return any(_could_be(peer, plain_address(address)) for peer in named)
 
     def _grant(self, peer: Peer) -> Grant:
         allowed = self.services.values() if peer.services is None else peer.services
@@ -130,6 +159,15 @@ def _is(peer: Peer, calling_aet: str, address: str) -> bool:
     if peer.host is None and not peer.networks:
         return True
     return _is_within(address, peer.networks) or (peer.host is not None and address in addresses(peer.host))
+
+
+def _could_be(peer: Peer, address: str) -> bool:
+    if peer.host is None:
+        return not peer.networks or _is_within(address, peer.networks)
+    try:
+        return plain_address(peer.host) == address or _is_within(address, peer.networks)
+    except ValueError:
+        return True  # a name, which takes its time to be looked up
 
 
 def _is_within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

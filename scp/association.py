@@ -4,6 +4,8 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from time import perf_counter
 from typing import Any, cast
 
 from pynetdicom import _config, evt
@@ -15,7 +17,8 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.transport import AddressInformation
 
 from index import IMPLEMENTATION_CLASS_UID
-from scp.admission import Admission, Grant, Places, Rejection, plain_address
+from scp.admission import STRANGER, Admission, Grant, Places, Rejection, plain_address
+from scp.associate_rq import Titles
 from scp.config import DicomSettings
 from scp.contexts import is_storage, supported
 from scp.metrics import Metrics
@@ -145,16 +148,34 @@ class ServedAssociation(Association):
         finally:
             self._finish()
 
+    @property
+    def titles(self) -> Titles:
+        """Who calls whom, by the association request."""
+        request = request_of(self)
+        return Titles(request.calling_ae_title.strip(), request.called_ae_title.strip())
+
     def admit(self, grant: Grant) -> bool:
-        """Take what the caller has been granted; return whether the peer had a place left."""
-        link = self.session.known_link
+        """Take what the caller has been granted; return whether there was a place left for it."""
+        place = self.session.known_link.calling_aet if grant.known else STRANGER
         if grant.associations:
-            if not self.desk.places.take(link.calling_aet, grant.associations):
+            if not self.desk.places.take(place, grant.associations):
                 return False
-            self._place = link.calling_aet
+            self._place = place
         self.grant = grant
         self.session.admitted(grant.object_size)
         return True
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether the caller has turned out to be one of [[peers]]."""
+        return self.grant is not None and self.grant.known
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds nobody has said who is calling; 0 when it is said, infinite at the end."""
+        if self.session.is_ending:
+            return inf
+        return 0.0 if self.session.link else perf_counter() - self.session.started
 
     def withholds(self, abstract_syntax: str) -> bool:
         """Tell whether we serve this abstract syntax, but not to this caller."""
@@ -213,7 +234,7 @@ def _admit(event: Event) -> None:
     """Decide on an A-ASSOCIATE-RQ; what fails here leaves no context supported."""
     assoc = cast("ServedAssociation", event.assoc)
     request = request_of(assoc)
-    calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+    calling, called = assoc.titles
     assoc.session.requested(calling, called)
     user = assoc.requestor.user_identity
     verdict = assoc.desk.admission.decide(calling, called, assoc.session.address, user)

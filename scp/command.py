@@ -5,12 +5,20 @@ from typing import NamedTuple
 
 # PS3.7 Annex E.1: Command Field. Responses have the highest bit set.
 C_STORE_RQ = 0x0001
+C_GET_RQ = 0x0010
+C_FIND_RQ = 0x0020
+C_MOVE_RQ = 0x0021
 C_ECHO_RQ = 0x0030
+N_GET_RQ = 0x0110
+N_SET_RQ = 0x0120
+N_ACTION_RQ = 0x0130
+N_CREATE_RQ = 0x0140
+N_DELETE_RQ = 0x0150
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
 
-# C-STORE, C-GET, C-FIND, C-MOVE, C-ECHO; N-EVENT-REPORT, N-GET, N-SET, N-ACTION, N-CREATE, N-DELETE.
-REQUESTS = frozenset({0x01, 0x10, 0x20, 0x21, 0x30, 0x0100, 0x0110, 0x0120, 0x0130, 0x0140, 0x0150})
+# Requests with Requested SOP Class and Instance UIDs (PS3.7 Section 10.3); all others have Affected ones.
+_REQUESTED = frozenset({N_GET_RQ, N_SET_RQ, N_ACTION_RQ, N_DELETE_RQ})
 
 # Elements of group 0000.
 _AFFECTED_SOP_CLASS_UID = 0x0002
@@ -22,6 +30,12 @@ _COMMAND_DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
+_REQUESTED_SOP_INSTANCE_UID = 0x1001
+
+_UIDS = {
+    False: (_AFFECTED_SOP_CLASS_UID, _AFFECTED_SOP_INSTANCE_UID),
+    True: (_REQUESTED_SOP_CLASS_UID, _REQUESTED_SOP_INSTANCE_UID),
+}
 
 NO_DATA_SET = 0x0101
 
@@ -46,11 +60,19 @@ class Command(NamedTuple):
     has_data_set: bool
     sop_class_uid: str
     sop_instance_uid: str
+    # The same as they came, for the response: peers that pad UIDs with blanks want them back so.
+    sop_class_value: bytes
+    sop_instance_value: bytes
 
     @property
     def is_response(self) -> bool:
         """Tell whether it answers an operation of ours."""
         return bool(self.field & RESPONSE)
+
+    @property
+    def kind(self) -> str:
+        """How its UIDs are called: Requested or Affected."""
+        return "Requested" if self.field in _REQUESTED else "Affected"
 
 
 def parse(encoded: bytes) -> Command:
@@ -66,14 +88,16 @@ def parse(encoded: bytes) -> Command:
     message_id = _number(elements, number)
     if message_id is None:
         raise Malformed(f"the command set has no (0000,{number:04X}), which says what message it is about")
-    sop_class = elements.get(_AFFECTED_SOP_CLASS_UID) or elements.get(_REQUESTED_SOP_CLASS_UID, b"")
+    sop_class, instance = (elements.get(number, b"") for number in _UIDS[field in _REQUESTED])
     return Command(
         encoded,
         field,
         message_id,
         data_set_type != NO_DATA_SET,
         _uid(sop_class),
-        _uid(elements.get(_AFFECTED_SOP_INSTANCE_UID, b"")),
+        _uid(instance),
+        sop_class,
+        instance,
     )
 
 
@@ -81,13 +105,13 @@ def response(command: Command, status: int, comment: str = "") -> bytes:
     """Return the encoded response to a request (PS3.7 Section 9.3): its status, and what it is about."""
     body = b"".join(
         (
-            _encode_uid(_AFFECTED_SOP_CLASS_UID, command.sop_class_uid),
+            _encode_uid(_AFFECTED_SOP_CLASS_UID, command.sop_class_value),
             _encode(_COMMAND_FIELD, _US.pack(command.field | RESPONSE)),
             _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(command.message_id)),
             _encode(_COMMAND_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
             _encode(_STATUS, _US.pack(status)),
             _encode(_ERROR_COMMENT, _even(comment.encode("ascii", "replace"), b" ")) if comment else b"",
-            _encode_uid(_AFFECTED_SOP_INSTANCE_UID, command.sop_instance_uid),
+            _encode_uid(_AFFECTED_SOP_INSTANCE_UID, command.sop_instance_value),
         )
     )
     return _encode(0x0000, _UL.pack(len(body))) + body
@@ -117,17 +141,17 @@ def _number(elements: dict[int, bytes], number: int) -> int | None:
 
 
 def _uid(value: bytes) -> str:
-    return value.rstrip(b"\0 ").decode("latin-1")
+    return value.strip(b"\0 ").decode("latin-1")
 
 
 def _encode(number: int, value: bytes) -> bytes:
     return _ELEMENT.pack(0, number, len(value)) + value
 
 
-def _encode_uid(number: int, uid: str) -> bytes:
-    if not uid or len(uid) > _UID_LENGTH:
+def _encode_uid(number: int, value: bytes) -> bytes:
+    if not value or len(value) > _UID_LENGTH:
         return b""  # such a thing is not repeated
-    return _encode(number, _even(uid.encode("latin-1"), b"\0"))
+    return _encode(number, _even(value, b"\0"))
 
 
 def _even(value: bytes, padding: bytes) -> bytes:

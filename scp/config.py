@@ -217,7 +217,9 @@ class LimitsSettings(Section):
     """`[limits]`: the bounds that an installation may want to move."""
 
     associations: Annotated[int, Field(ge=1)] = Field(
-        600, description="Associations at one time; one more is rejected as transient, local limit (2/3/2)."
+        600,
+        description="Associations at one time; one more is rejected as transient, local limit (2/3/2)."
+        " Where there are [[peers]], a tenth is kept for them.",
     )
     associations_per_address: Annotated[int, Field(ge=0)] = Field(
         0, description="The same for one address; 0: no limit, since routers send for many."

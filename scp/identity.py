@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 # PS3.7 Table D.3-14, User-Identity-Type.
 USERNAME = 1
@@ -22,20 +23,32 @@ SALT_LENGTH = 16
 MEMORY_LIMIT = 128 * 1024**2
 
 
+class _Hash(NamedTuple):
+    cost: int
+    block_size: int
+    parallelism: int
+    salt: bytes
+    digest: bytes
+
+    def fits(self, passcode: bytes) -> bool:
+        given = _scrypt(passcode, self.salt, self.cost, self.block_size, self.parallelism, len(self.digest))
+        return hmac.compare_digest(self.digest, given)
+
+
 class Users:
     """The users of one file. A new file makes a new one."""
 
     def __init__(self, file: Path) -> None:
         """Read the file. Raises ValueError that names every line at fault."""
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"
             ) from error
         faults = []
-        self._hashes: dict[str, tuple[int, int, int, bytes, bytes] | None] = {}
-        for number, line in enumerate(lines, start=1):
+        self._hashes: dict[str, _Hash | None] = {}
+        for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             name, colon, stored = line.strip().partition(":")
@@ -48,20 +61,27 @@ class Users:
                 faults.append(f"{file}:{number}: {error}")
         if faults:
             raise ValueError("; ".join(faults) + "; allowed is what `imagingstudyd password NAME` prints")
+        self._secret = hashlib.sha256(text.encode()).digest()
+        self._decoys = [one for one in self._hashes.values() if one] or [_parse(hashed(""))]
 
     def verify(self, kind: int | None, name: bytes, passcode: bytes) -> bool:
-        """Tell whether a user is who they say. Kinds other than user names are never verified."""
+        """Tell whether a user is who they say. Kinds other than user names are never verified.
+
+        A refusal takes the time of a wrong passcode, whatever is wrong: so nobody finds out names by it.
+        """
         if kind not in (USERNAME, USERNAME_AND_PASSCODE):
             return False
         user = name.decode("utf-8", "replace").strip()
-        if user not in self._hashes:
-            return False
-        stored = self._hashes[user]
-        if stored is None:
-            return kind == USERNAME
-        cost, block, parallelism, salt, expected = stored
-        given = _scrypt(passcode, salt, cost, block, parallelism, len(expected))
-        return kind == USERNAME_AND_PASSCODE and hmac.compare_digest(expected, given)
+        stored = self._hashes.get(user)
+        if kind == USERNAME and stored is None and user in self._hashes:
+            return True
+        fits = (stored or self._decoy(user)).fits(passcode)
+        return fits and stored is not None and kind == USERNAME_AND_PASSCODE
+
+    def _decoy(self, user: str) -> _Hash:
+        """Return the hash to spend time on for a user without one: always the same, in case costs differ."""
+        number = hmac.digest(self._secret, user.encode(), "sha256")
+        return self._decoys[int.from_bytes(number) % len(self._decoys)]
 
 
 def hashed(passcode: str) -> str:
@@ -78,7 +98,7 @@ def _scrypt(passcode: bytes, salt: bytes, cost: int, block: int, parallelism: in
     )
 
 
-def _parse(stored: str) -> tuple[int, int, int, bytes, bytes]:
+def _parse(stored: str) -> _Hash:
     try:
         scheme, *numbers, salt, digest = stored.split("$")
         cost, block, parallelism = map(int, numbers)
@@ -88,4 +108,4 @@ def _parse(stored: str) -> tuple[int, int, int, bytes, bytes]:
         _scrypt(b"", parts[0], cost, block, parallelism, len(parts[1]))
     except (ValueError, OverflowError, binascii.Error) as error:
         raise ValueError("not a hash by scrypt") from error
-    return cost, block, parallelism, *parts
+    return _Hash(cost, block, parallelism, *parts)

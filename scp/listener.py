@@ -12,8 +12,9 @@ from time import monotonic, sleep
 
 import structlog
 
-from scp.admission import Admission
+from scp.admission import Admission, open_to_strangers
 from scp.association import Desk, Handler, ServedAssociation, application_entity
+from scp.blocking import BlockingAssociation
 from scp.config import DicomSettings, LimitsSettings, Peer
 from scp.metrics import Metrics
 from scp.overflow import CUT_OFF, Overflow
@@ -21,7 +22,7 @@ from scp.peer import Link
 from scp.services.store import StoreService
 from scp.stock import StockAssociation
 from scp.tls import context
-from scp.upperlayer import BlockingAssociation
+from scp.wire import BUFFER_LENGTH
 
 # Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
 BACKLOG = 1024
@@ -34,11 +35,15 @@ KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
 
-# When accept() fails for want of descriptors or memory, how long to wait for some, in seconds.
+# When descriptors, memory or threads run out, how long to wait for some, in seconds.
 BREATHER = 0.5
 
 # How often a stopping listener looks whether associations have finished, in seconds.
 STOP_INTERVAL = 0.02
+
+# When all places are taken: how long a caller may have been silent before it has to make room, in seconds. A
+# request follows its connection at once, a TLS handshake takes a moment.
+SILENCE = 2.0
 
 # After the drain: how long aborted associations may take to end, in seconds.
 ABORT_GRACE = 5.0
@@ -69,7 +74,8 @@ class Listener:
     ) -> None:
         self._limits = limits
         self._services = dict(services or {})
-        admission = Admission(dicom, peers, self._services)
+        self._open = open_to_strangers(limits.associations, peers)
+        admission = Admission(dicom, peers, self._services, strangers=self._open)
         ae = application_entity(dicom)
         ssl_context = context(dicom.tls) if dicom.tls else None
         self._metrics = metrics or Metrics()
@@ -88,6 +94,7 @@ class Listener:
         self._associations: dict[ServedAssociation, str] = {}
         self._lock = Lock()
         self._stopping = False
+        self._recovered = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
         self._thread = Thread(target=self._run, name="dicom-listener", daemon=True)
@@ -128,11 +135,12 @@ class Listener:
         Raises ValueError; then everything stays as it is.
         """
         dicom = dicom or self._desk.dicom
-        admission = Admission(dicom, peers, self._services)
+        to_strangers = open_to_strangers(limits.associations, peers)
+        admission = Admission(dicom, peers, self._services, strangers=to_strangers)
         ssl_context = context(dicom.tls) if dicom.tls else None
         if ssl_context is None and self._tls_sockets:
             raise ValueError("dicom.tls: is missing; only a restart can take TLS away")
-        self._limits = limits
+        self._limits, self._open = limits, to_strangers
         self._desk = replace(
             self._desk,
             dicom=dicom.model_copy(update={"upper_layer": self._desk.dicom.upper_layer}),
@@ -192,7 +200,7 @@ class Listener:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            overflow = Overflow(selector, self._metrics)
+            overflow = Overflow(selector, self._metrics, self._serve_peer)
             selector.register(self._wake, selectors.EVENT_READ)
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
@@ -223,43 +231,78 @@ class Listener:
                 connection.setsockopt(level, option, value)
             address = connection.getpeername()[0]
             secure = listening in self._tls_sockets
-            if not self._is_full(address):
+            if self._has_room(address, for_strangers=True):
                 self._serve(connection, address, secure=secure)
-            elif secure:  # a rejection would need a handshake, and that a thread
+            elif not secure:
+                overflow.take(connection, address)
+            # Who calls by TLS is known only after a handshake, and that takes a place.
+            elif self._has_room(address) or self._make_room(address):
+                self._serve(connection, address, secure=True)
+            else:
                 self._log.warning("association_refused", address=address, why="limit of associations")
                 self._metrics.association_refused(CUT_OFF)
                 connection.close()
-            else:
-                overflow.take(connection, address)
         except ConnectionError:
             connection.close()  # the caller has gone again
         except Exception as error:  # noqa: BLE001  one connection must not end the listener
             self._log.error("connection_not_served", error=f"{type(error).__name__}: {error}")
             connection.close()
 
-    def _is_full(self, address: str) -> bool:
-        with self._lock:
-            if len(self._associations) >= self._limits.associations:
-                return True
-            most = self._limits.associations_per_address
-            return bool(most) and list(self._associations.values()).count(address) >= most
+    def _has_room(self, address: str, *, for_strangers: bool = False) -> bool:
+        """Tell whether one more association may begin; strangers leave places to [[peers]].
 
-    def _serve(self, connection: socket.socket, address: str, *, secure: bool) -> None:
+        A stranger is who has not said yet who it is, too.
+        """
+        with self._lock:
+            most = self._limits.associations_per_address
+            if most and list(self._associations.values()).count(address) >= most:
+                return False
+            if for_strangers and sum(not one.is_known for one in self._associations) >= self._open:
+                return False
+            return len(self._associations) < self._limits.associations and monotonic() >= self._recovered
+
+    def _make_room(self, address: str) -> bool:
+        """Cut who is leaving or has long been silent; return whether there is room for one from `address`."""
+        with self._lock:
+            going = max(self._associations, key=lambda one: one.silence, default=None)
+            if going is None or going.silence <= SILENCE:
+                return False
+            self._associations.pop(going)
+        if not going.session.is_ending:
+            self._log.warning("association_refused", address=going.session.address, why="silent for too long")
+            self._metrics.association_refused(CUT_OFF)
+        going.cut()
+        return self._has_room(address)
+
+    def _serve_peer(self, connection: socket.socket, address: str, calling_aet: str, received: bytes) -> bool:
+        """Serve a caller beyond the limit for whom a place is kept; return whether it is one."""
+        is_blocking = self._desk.dicom.upper_layer == "blocking" and len(received) <= BUFFER_LENGTH
+        if not is_blocking or not self._desk.admission.may_be_peer(calling_aet, address):
+            return False
+        if not (self._has_room(address) or self._make_room(address)):
+            return False
+        self._serve(connection, address, received=received)
+        return True
+
+    def _serve(
+        self, connection: socket.socket, address: str, *, secure: bool = False, received: bytes = b""
+    ) -> None:
         desk = self._desk if secure else replace(self._desk, ssl_context=None)
-        association = self._make(desk, connection)
+        association = self._make(desk, connection, received)
         with self._lock:
             self._associations[association] = address
         try:
             association.start()
-        except RuntimeError as error:  # no more threads
+        except RuntimeError as error:  # no more threads; callers to come are told so without one
             self._log.error("association_not_started", error=str(error))
+            self._recovered = monotonic() + BREATHER
             self._over(association)
             association.hang_up()
 
-    def _make(self, desk: Desk, connection: socket.socket) -> ServedAssociation:
+    def _make(self, desk: Desk, connection: socket.socket, received: bytes) -> ServedAssociation:
         if desk.dicom.upper_layer == "stock":
             return StockAssociation(desk, connection, self._over)
-        return BlockingAssociation(desk, connection, self._over)
+        return BlockingAssociation(desk, connection, self._over, received)
 
     def _over(self, association: ServedAssociation) -> None:
         with self._lock:

@@ -1,12 +1,26 @@
 """What becomes of each message on the blocking upper layer: storage by ourselves, all else by pynetdicom."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from pynetdicom.presentation import PresentationContext
 
-from scp.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, REQUESTS, RESPONSE, Command, response
+from scp.command import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_MOVE_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_SET_RQ,
+    Command,
+    response,
+)
 from scp.contexts import VERIFICATION, fits, is_storage
 from scp.inbox import Disorder, Operation
+from scp.messages import Incomplete
 from scp.services.store import Reception, StoreService
 from scp.session import Session
 from scp.status import (
@@ -20,6 +34,16 @@ from scp.status import (
 # The longest data set of a message other than C-STORE, in bytes: such data sets are held in memory. A storage
 # commitment of 100,000 instances takes 14 MB.
 MESSAGE_LENGTH = 16 * 1024 * 1024
+
+# What each service answers, by its name in [[peers]]; the standard's other operations of its SOP Classes, and
+# those of other ones, are unrecognized (PS3.4 Sections C.1, F.7.1, J.3.1, K.1.2).
+OPERATIONS = {
+    "worklist": frozenset({C_FIND_RQ, C_CANCEL_RQ}),
+    "query": frozenset({C_FIND_RQ, C_CANCEL_RQ}),
+    "retrieve": frozenset({C_MOVE_RQ, C_GET_RQ, C_CANCEL_RQ}),
+    "mpps": frozenset({N_CREATE_RQ, N_SET_RQ}),
+    "commitment": frozenset({N_ACTION_RQ}),
+}
 
 # Command fields of DIMSE-N, whose refusal has a status of its own (PS3.7 Section C.5.18).
 _DIMSE_N = 0x0100
@@ -93,9 +117,9 @@ class Ignored:
 class Delivered:
     """A message for pynetdicom's services, put together in memory."""
 
-    def __init__(self, deliver: Callable[[bytes], None], too_long: Operation) -> None:
+    def __init__(self, deliver: Reply, refuse: Callable[[int, str], Operation]) -> None:
         self._deliver = deliver
-        self._too_long = too_long
+        self._refuse = refuse
         self._data = bytearray()
         self._full = False
 
@@ -108,11 +132,14 @@ class Delivered:
             self._data += fragment
 
     def end(self) -> None:
-        """Hand the message over."""
+        """Hand the message over, or answer why not."""
         if self._full:
-            self._too_long.end()
-        else:
+            self._refuse(RESOURCE_LIMITATION, "the data set is too long").end()
+            return
+        try:
             self._deliver(bytes(self._data))
+        except Incomplete as error:
+            self._refuse(error.status, str(error)).end()
 
     def discard(self, reason: str) -> None:
         """Nothing is to be undone."""
@@ -138,20 +165,24 @@ class Clerk:
     def begin(self, context: PresentationContext, command: Command) -> Operation:
         """Return the operation that a command begins. Raises Disorder for responses nobody waits for."""
         abstract = str(context.abstract_syntax)
-        if command.field == C_CANCEL_RQ and abstract not in self._services:
+        if command.is_response:
+            return self._response(abstract, command)
+        if command.field == C_CANCEL_RQ and C_CANCEL_RQ not in _operations(abstract, self._services):
             return Ignored()
         if why := self._refusal(context, abstract, command):
-            if command.is_response:
-                raise Disorder(f"a response {command.field:04X} that nobody waits for")
             return self._refuse(command, *why)
         if command.field == C_STORE_RQ:
             syntax = str(context.transfer_syntax[0])
             link = self._session.known_link
             reception = self._store.begin(link, abstract, command.sop_instance_uid, syntax)
             return Storing(command, reception, self._session, self._reply)
-        return Delivered(
-            self._deliver, self._refuse(command, RESOURCE_LIMITATION, "the data set is too long")
-        )
+        return Delivered(self._deliver, partial(self._refuse, command))
+
+    def _response(self, abstract: str, command: Command) -> Operation:
+        """Return what takes a response. Only services request anything, and they know what they wait for."""
+        if abstract not in self._services:
+            raise Disorder(f"a response {command.field:04X} that nobody waits for")
+        return Delivered(self._deliver, partial(self._refuse, command))
 
     def _refuse(self, command: Command, status: int, comment: str) -> Refused:
         return Refused(command, status, comment, self._session, self._reply)
@@ -160,12 +191,12 @@ class Clerk:
         self, context: PresentationContext, abstract: str, command: Command
     ) -> tuple[int, str] | None:
         """Return status and comment if a command may not be served in its context (PS3.7 Annex C)."""
-        if command.field & ~RESPONSE not in _operations(abstract, self._services):
+        if command.field not in _operations(abstract, self._services):
             return UNRECOGNIZED_OPERATION, "not an operation of this SOP Class"
-        names_sop_class = not command.is_response and command.field != C_CANCEL_RQ
-        if names_sop_class and not fits(abstract, command.sop_class_uid, self._services):
+        if command.field != C_CANCEL_RQ and not fits(abstract, command.sop_class_uid, self._services):
             status = NO_SUCH_SOP_CLASS if command.field & _DIMSE_N else SOP_CLASS_NOT_SUPPORTED
-            return status, "SOP Class differs from the presentation context's"
+            what = "differs from the presentation context's" if command.sop_class_uid else "is missing"
+            return status, f"SOP Class {what}"
         if command.field == C_STORE_RQ and not context.as_scp:
             return SOP_CLASS_NOT_SUPPORTED, "this context is for objects from us"
         if command.field == C_STORE_RQ and not command.has_data_set:
@@ -176,7 +207,7 @@ class Clerk:
 def _operations(abstract: str, services: Mapping[str, str]) -> frozenset[int]:
     """Return the requests that a SOP Class knows."""
     if abstract in services:
-        return (REQUESTS | {C_CANCEL_RQ}) - {C_STORE_RQ}
+        return OPERATIONS.get(services[abstract], frozenset())
     if abstract == VERIFICATION:
         return frozenset({C_ECHO_RQ})
     return frozenset({C_STORE_RQ}) if is_storage(abstract) else frozenset()

@@ -1,25 +1,30 @@
 """Callers beyond the limit: their request is read, then rejected as transient, local limit (PS3.8 9.3.4).
 
-All of them share the listener's thread and selector; none can make it wait.
+All of them share the listener's thread and selector; none can make it wait. Who may be one of [[peers]] is
+handed back, with what has been read: places are kept for them.
 """
 
 import contextlib
 import selectors
 import socket
+from collections.abc import Callable
 from time import monotonic
 
 import structlog
 
 from scp.admission import Rejection
+from scp.associate_rq import Titles, read_titles
 from scp.metrics import Metrics
-from scp.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, PDU_HEADER
+from scp.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, LENGTHS, PDU_HEADER
 
-# More callers than this at one time are just cut off.
+# More callers than this at one time are not read: who has been there for longest is cut off.
 PLACES = 64
 
-# The longest association request that is read before the rejection, in bytes, and how long that may take.
-REQUEST_LENGTH = 64 * 1024
+# How long an association request may take before the rejection, in seconds.
 REQUEST_SECONDS = 5.0
+
+# What is read at one time, in bytes.
+READ_LENGTH = 64 * 1024
 
 # How long the caller has to take note of the rejection and to close, in seconds.
 GOODBYE_SECONDS = 1.0
@@ -42,30 +47,40 @@ class _Caller:
 
 
 class Overflow:
-    """Rejects callers beyond the limit, in the listener's own selector. Used by one thread."""
+    """Rejects callers beyond the limit, in the listener's own selector. Used by one thread.
 
-    def __init__(self, selector: selectors.BaseSelector, metrics: Metrics) -> None:
+    `serve_peer` is given a connection, its address, the calling AE title, and all that has been read. It
+    returns whether it has taken the connection.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        metrics: Metrics,
+        serve_peer: Callable[[socket.socket, str, str, bytes], bool],
+    ) -> None:
         self._selector = selector
         self._metrics = metrics
+        self._serve_peer = serve_peer
         self._callers: set[_Caller] = set()
         self._log = structlog.get_logger("scp")
 
     def take(self, connection: socket.socket, address: str) -> None:
         """Take a connection to be rejected."""
         if len(self._callers) >= PLACES:
-            self._log.warning("association_refused", address=address, why="too many callers beyond the limit")
+            first = min(self._callers, key=lambda caller: caller.deadline)
+            self._log.warning(
+                "association_refused", address=first.address, why="too many callers beyond the limit"
+            )
             self._metrics.association_refused(CUT_OFF)
-            connection.close()
-            return
+            self._drop(first)
         connection.setblocking(False)
-        caller = _Caller(connection, address)
-        self._callers.add(caller)
-        self._selector.register(connection, selectors.EVENT_READ, caller)
+        self._watch(_Caller(connection, address))
 
     def serve(self, caller: _Caller) -> None:
         """Read what a caller sent; reject it when its request is whole."""
         try:
-            data = caller.connection.recv(REQUEST_LENGTH)
+            data = caller.connection.recv(READ_LENGTH)
         except BlockingIOError:
             return
         except OSError:
@@ -97,17 +112,28 @@ class Overflow:
         if len(caller.received) < PDU_HEADER.size:
             return
         kind, length = PDU_HEADER.unpack_from(caller.received)
-        if kind != A_ASSOCIATE_RQ or length > REQUEST_LENGTH:
+        least, most = LENGTHS[A_ASSOCIATE_RQ]
+        if kind != A_ASSOCIATE_RQ or not least <= length <= most:
             self._drop(caller)
         elif len(caller.received) >= PDU_HEADER.size + length:
-            self._reject(caller)
+            received = bytes(caller.received)
+            titles = read_titles(received[PDU_HEADER.size :])
+            self._forget(caller)
+            if not self._serve_peer(caller.connection, caller.address, titles.calling, received):
+                self._watch(caller)
+                self._reject(caller, titles)
 
-    def _reject(self, caller: _Caller) -> None:
+    def _reject(self, caller: _Caller, titles: Titles) -> None:
         caller.received.clear()
         caller.answered = True
         caller.deadline = monotonic() + GOODBYE_SECONDS
         self._log.warning(
-            "association_refused", address=caller.address, why="limit of associations", rejected="2/3/2"
+            "association_refused",
+            address=caller.address,
+            calling_aet=titles.calling,
+            called_aet=titles.called,
+            why="limit of associations",
+            rejected="2/3/2",
         )
         self._metrics.association_refused(Rejection.LOCAL_LIMIT.name.lower())
         try:
@@ -118,7 +144,14 @@ class Overflow:
             self._drop(caller)
 
     def _drop(self, caller: _Caller) -> None:
+        self._forget(caller)
+        caller.connection.close()
+
+    def _watch(self, caller: _Caller) -> None:
+        self._callers.add(caller)
+        self._selector.register(caller.connection, selectors.EVENT_READ, caller)
+
+    def _forget(self, caller: _Caller) -> None:
         self._callers.discard(caller)
         with contextlib.suppress(KeyError):
             self._selector.unregister(caller.connection)
-        caller.connection.close()

@@ -13,13 +13,18 @@ PDV_HEADER = struct.Struct(">LBB")
 CONTEXT_AND_CONTROL_LENGTH = 2
 
 A_ASSOCIATE_RQ = 0x01
+# AE titles and reserved bytes of A-ASSOCIATE-RQ and -AC, which must be the same (PS3.8 Tables 9-11 and 9-17).
+REPEATED = slice(10, 74)
 A_ASSOCIATE_RJ = 0x03
 P_DATA_TF = 0x04
 
-# Least and greatest length of each type but P-DATA-TF, whose length we negotiate; 64 kB hold 128 contexts.
+# 128 presentation contexts with every transfer syntax that there is fit in; this fits scp.wire's buffer.
+ASSOCIATE_LENGTH = 256 * 1024
+
+# Least and greatest length of each type but P-DATA-TF, whose length we negotiate.
 LENGTHS = {
-    0x01: (68, 65536),
-    0x02: (68, 65536),
+    0x01: (68, ASSOCIATE_LENGTH),
+    0x02: (68, ASSOCIATE_LENGTH),
     0x03: (4, 4),
     0x05: (4, 4),
     0x06: (4, 4),

@@ -25,7 +25,7 @@ class Session:
         self.accepted = False
         self._outcome = ""
         self.reason = ""
-        self._started = perf_counter()
+        self.started = perf_counter()
 
     @property
     def known_link(self) -> Link:
@@ -64,12 +64,17 @@ class Session:
         if not self._outcome:
             self._outcome, self.reason = outcome, reason
 
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether the association comes to its end, or is over but for the connection."""
+        return bool(self._outcome)
+
     def over(self) -> None:
         """Log the end. Connections that just close before a request are probes: debug."""
         event: dict[str, object] = {"outcome": self._outcome or "aborted"}
         if self.reason:
             event["reason"] = self.reason
-        event["seconds"] = round(perf_counter() - self._started, 3)
+        event["seconds"] = round(perf_counter() - self.started, 3)
         if self.link is not None:
             say = self.log.warning if self._outcome == "aborted" else self.log.info
             say("association", **event, **self.operations, bytes=self.bytes)

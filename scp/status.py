@@ -1,12 +1,15 @@
 """From failure to DIMSE status, in one table (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
-from index import Disagreement, IndexFault, InvalidUID, NotKept, Unreadable
+import re
+
+from index import DatabaseFault, Disagreement, IndexFault, InvalidUID, NotKept, Unreadable
 
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 NO_SUCH_SOP_CLASS = 0x0118
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNIZED_OPERATION = 0x0211
+MISTYPED_ARGUMENT = 0x0212
 RESOURCE_LIMITATION = 0x0213
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
@@ -18,6 +21,9 @@ UNABLE_TO_PROCESS = 0xC000
 
 # ErrorComment (0000,0902) is LO (PS3.7 Section E.1): 64 characters.
 ERROR_COMMENT_LENGTH = 64
+
+# A file or folder with what follows it in a message of ours: "/data/index.sqlite: ".
+_PATH = re.compile(r"\S*/\S*\s?")
 
 # The first type that fits decides.
 STORE_STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -36,7 +42,23 @@ def store_status(error: Exception) -> int:
     return next(status for kind, status in STORE_STATUS if isinstance(error, kind))
 
 
-def comment(text: str) -> str:
-    """Return a text as ErrorComment holds it: ASCII, no backslash, no control characters, 64 at most."""
+def reason_for_peer(error: Exception) -> str:
+    """Return why something failed, for a peer: where our files are is none of its business."""
+    origin: BaseException | None = error
+    while origin is not None and not isinstance(origin, OSError):
+        origin = origin.__cause__
+    if origin is not None:
+        return str(origin.strerror or type(origin).__name__)
+    if isinstance(error, NotKept | DatabaseFault):
+        return _PATH.sub("", str(error))
+    return str(error) if isinstance(error, IndexFault) else f"internal fault: {type(error).__name__}"
+
+
+def comment(text: str | Exception) -> str:
+    """Return a text, or why something failed, as ErrorComment holds it.
+
+    That is ASCII, no backslash, no control characters, 64 characters at most.
+    """
+    text = reason_for_peer(text) if isinstance(text, Exception) else text
     plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)
     return plain[:ERROR_COMMENT_LENGTH]

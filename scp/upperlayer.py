@@ -3,26 +3,21 @@
 pynetdicom gives an association two threads that poll, and builds objects of every PDU. Here every wait of
 the association reads the socket instead ("pumps"), and C-STORE's data set goes from the read buffer to the
 store service. The state table (fsm.py), negotiation, release, abort and all other services are pynetdicom's.
-This is the only module that touches its private names; PRIVATE_NAMES in its test lists them.
+This module and scp/blocking.py alone touch its private names; PRIVATE_NAMES in their test lists them.
 """
 
-import socket
-from collections import deque
-from collections.abc import Callable
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pynetdicom import evt
+import pynetdicom.pdu
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from scp.association import Desk, ServedAssociation
-from scp.command import Command
-from scp.inbox import Disorder, Inbox, Operation
-from scp.messages import WAITING, Messages
-from scp.operations import Clerk
+from scp.associate_rq import AssociateRequest, Unacceptable, read, read_titles
+from scp.inbox import Disorder, Inbox
+from scp.messages import WAITING
 from scp.pdus import (
     A_ASSOCIATE_RQ,
     CONTEXT_AND_CONTROL_LENGTH,
@@ -30,26 +25,21 @@ from scp.pdus import (
     P_DATA_TF,
     PDU_HEADER,
     PDV_HEADER,
+    REPEATED,
     Fault,
     Reason,
-    command_pdus,
 )
-from scp.request import Unacceptable, check
-from scp.tls import subject
-from scp.wire import Closed, Cut, Late, Wire
+from scp.wire import Closed, Cut, Late
 
-# How long a peer may take to close after release, rejection or abort, in seconds (ARTIM, PS3.8 9.1.5).
-GOODBYE = 2.0
-# The same while the daemon stops.
-HASTY_GOODBYE = 0.5
-
-Work = Callable[["BlockingAssociation"], None]
+if TYPE_CHECKING:
+    from scp.blocking import BlockingAssociation
 
 
-class _Socket(AssociationSocket):
+class ConnectionSocket(AssociationSocket):
     """pynetdicom's view of the connection: it sends; what it closes is closed when its thread ends."""
 
     def send(self, bytestream: bytes) -> None:
+        """See AssociationSocket."""
         assoc = cast("BlockingAssociation", self.assoc)
         try:
             assoc.wire.send(bytestream, monotonic() + assoc.desk.dicom.timeouts.pdu)
@@ -57,13 +47,14 @@ class _Socket(AssociationSocket):
             self.event_queue.put("Evt17")
 
     def close(self) -> None:
+        """Note that it is over."""
         self._is_connected = False
 
     def _shutdown_socket(self) -> None:
         self._is_connected = False
 
 
-class _UpperLayer(DULServiceProvider):
+class UpperLayer(DULServiceProvider):
     """The DUL service provider without a thread: whoever waits for it reads the socket."""
 
     def __init__(self, assoc: "BlockingAssociation") -> None:
@@ -76,15 +67,19 @@ class _UpperLayer(DULServiceProvider):
         self._draining = False
         self._request_deadline = monotonic() + self._timeouts.request
         self.inbox = Inbox(assoc.begin)
+        self.request: AssociateRequest | None = None
 
     def start(self) -> None:
+        """Be ready, without a thread."""
         self.assoc._dul_ready.set()  # noqa: SLF001
         self._drain()
 
     def is_alive(self) -> bool:
+        """Tell whether there is still something to wait for."""
         return not self._kill_thread
 
     def stop_dul(self) -> bool:
+        """Wait for nothing more."""
         self._kill_thread = True
         return True
 
@@ -93,11 +88,6 @@ class _UpperLayer(DULServiceProvider):
         if isinstance(primitive, P_DATA) and self.state_machine.current_state not in ("Sta6", "Sta8"):
             return
         super().send_pdu(primitive)
-        self._drain()
-
-    def send_bytes(self, pdus: bytes) -> None:
-        """Send PDUs that are encoded already."""
-        cast("_Socket", self.socket).send(pdus)
         self._drain()
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
@@ -177,11 +167,7 @@ class _UpperLayer(DULServiceProvider):
             if not 0 <= size <= length:
                 raise Fault(Reason.INVALID_PARAMETER_VALUE, f"a presentation data value of {size + 2} bytes")
             length -= size
-            if context not in self.assoc._accepted_cx:  # noqa: SLF001
-                raise Fault(
-                    Reason.INVALID_PARAMETER_VALUE, f"presentation context {context} was not accepted"
-                )
-            inbox.open(context, control)
+            inbox.open(self._own_context(context), control)
             while size:
                 fragment = wire.some(size, deadline)
                 size -= len(fragment)
@@ -198,8 +184,8 @@ class _UpperLayer(DULServiceProvider):
         body = bytes(self._wire.take(length, deadline))
         try:
             if kind == A_ASSOCIATE_RQ:
-                check(body)
-            pdu, event = self._decode_pdu(bytearray(PDU_HEADER.pack(kind, length) + body))
+                body = self._read_request(body)
+            pdu, event = self._decode_pdu(bytearray(PDU_HEADER.pack(kind, len(body)) + body))
         except Unacceptable as error:
             raise Fault(Reason.INVALID_PARAMETER_VALUE, f"an association request with {error}") from error
         except Exception as error:
@@ -209,6 +195,25 @@ class _UpperLayer(DULServiceProvider):
             ) from error
         self._recv_pdu.put(pdu)
         self._happened(event)
+
+    def _read_request(self, body: bytes) -> bytes:
+        """Return an association request as pynetdicom can read it. Raises Unacceptable."""
+        if self.state_machine.current_state != "Sta2":
+            return body  # out of place, whatever it holds
+        self._session.requested(*read_titles(body))
+        self.request = request = read(body)
+        if request.oddities:
+            self._session.log.info("association_request_odd", oddities=request.oddities)
+        if not request.is_version_1:
+            self._session.ending("rejected", "protocol version")
+        return request.encoded
+
+    def _own_context(self, proposed: int) -> int:
+        """Return the id by which pynetdicom knows an accepted presentation context. Raises Fault."""
+        own = self.request.contexts.get(proposed) if self.request else None
+        if own is None or own not in self.assoc._accepted_cx:  # noqa: SLF001
+            raise Fault(Reason.INVALID_PARAMETER_VALUE, f"presentation context {proposed} was not accepted")
+        return own
 
     def _fault(self, fault: Fault) -> None:
         """Abort as provider, with the fault's reason (PS3.8 Section 9.2, AA-1 and AA-8)."""
@@ -252,121 +257,17 @@ class _UpperLayer(DULServiceProvider):
             self.assoc.is_established = False
 
     def _send(self, pdu: Any) -> None:
+        """Send a PDU of pynetdicom's, with the caller's own titles and presentation context ids."""
         if isinstance(pdu, A_ABORT_RQ) and pdu.source == 0x02:  # noqa: PLR2004  by the provider
             pdu.reason_diagnostic = self._reason
+        if self.request and isinstance(pdu, A_ASSOCIATE_AC):
+            for context in pdu.presentation_context:
+                context.presentation_context_id = self.request.proposed_id(cast("int", context.context_id))
+            encoded = bytearray(pdu.encode())
+            encoded[REPEATED] = self.request.repeated
+            cast("ConnectionSocket", self.socket).send(bytes(encoded))
+            return
+        if self.request and isinstance(pdu, pynetdicom.pdu.P_DATA_TF):
+            for value in pdu.presentation_data_value_items:
+                value.presentation_context_id = self.request.proposed_id(cast("int", value.context_id))
         super()._send(pdu)
-
-
-class BlockingAssociation(ServedAssociation):
-    """An association served by one thread that sleeps until its peer, or somebody here, wants something."""
-
-    def __init__(
-        self, desk: Desk, connection: socket.socket, on_over: Callable[[ServedAssociation], None]
-    ) -> None:
-        self._winding_down = False
-        self._work: deque[Work] = deque()
-        super().__init__(desk, connection, on_over)
-
-    def _provide(self) -> None:
-        self.wire = Wire(self.connection)
-        self.dul: _UpperLayer = _UpperLayer(self)
-        self.dimse: Messages = Messages(self, self.dul.pump, self.dul.pump_what_is_there)
-        self.set_socket(_Socket(self, client_socket=self.connection))
-
-    def post(self, work: Work) -> None:
-        """Have `work` done by the association's thread, between operations. Called from any thread."""
-        self._work.append(work)
-        self.wire.wake()
-
-    def wind_down(self) -> None:
-        """Abort as soon as no operation is running; without an association there is none."""
-        if not self._winding_down:
-            self._winding_down = True
-            self.wire.wake()
-        if not self.is_established:
-            self.wire.cut()
-
-    def cut(self) -> None:
-        """Abort as soon as the thread waits for its peer."""
-        self.wire.cut()
-
-    def begin(self, context_id: int, command: Command) -> Operation:
-        """Decide what a command asks for. Raises Disorder for responses that nobody waits for."""
-
-        def reply(encoded: bytes) -> None:
-            cast("_Socket", self.dul.socket).send(
-                command_pdus(context_id, encoded, self.dimse.maximum_pdu_size)
-            )
-
-        def deliver(data: bytes) -> None:
-            self.dimse.deliver(context_id, command.encoded, data)
-
-        clerk = Clerk(self.desk.store, self.session, self.desk.admission.services, reply, deliver)
-        return clerk.begin(self._accepted_cx[context_id], command)
-
-    def _run_reactor(self) -> None:
-        """Serve until the association is over. Stands for pynetdicom's loop, which polls."""
-        while self.is_established and not self._kill:
-            # Nobody else reads: requests of our own need not wait for this loop to pause.
-            self._is_paused = True
-            self._step()
-        self._conclude()
-
-    def _step(self) -> None:
-        context_id, message = self.dimse.get_msg(block=False)
-        if message is not None:
-            self._serve_request(message, context_id)
-        elif self.dul.peek_next_pdu() is not None:
-            self._conclude()
-        elif self._winding_down and self.dul.inbox.is_idle:
-            self.session.ending("aborted", "shutdown")
-            self.abort()
-        elif self._work and self.dul.inbox.is_idle:
-            self._work.popleft()(self)
-        elif not self.dul.pump(monotonic() + self.desk.dicom.timeouts.idle):
-            self.session.ending("aborted", "idle for too long")
-            self.abort()
-
-    def _conclude(self) -> None:
-        """Answer a release, note an abort."""
-        if self.acse.is_release_requested():
-            self.acse.send_release(is_response=True)
-            self.is_released = True
-            self.is_established = False
-            evt.trigger(self, evt.EVT_RELEASED, {})
-        elif self.acse.is_aborted():
-            self.dul.receive_pdu()
-            self.session.ending("aborted", "by the peer")
-            self.is_aborted = True
-            self.is_established = False
-            evt.trigger(self, evt.EVT_ABORTED, {})
-        self.kill()
-
-    def _abort_blocking(self, block: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Send A-ABORT. pynetdicom's own then sleeps."""
-        super()._abort_blocking(block=False)
-        if block:
-            self.kill()
-
-    def _secure(self) -> bool:
-        if self.desk.ssl_context is None:
-            return True
-        try:
-            deadline = monotonic() + self.desk.dicom.timeouts.request
-            secured = self.wire.secure(self.desk.ssl_context, deadline)
-        except Late:
-            return self.not_secured("no TLS handshake in time")
-        except (Closed, Cut) as error:
-            return self.not_secured(str(error) or "shutdown")
-        self.session.secured(secured.version(), subject(secured.getpeercert()))
-        return True
-
-    def _finish(self) -> None:
-        self.dul.inbox.discard(self.session.reason or "the association has ended")
-        super()._finish()
-
-    def hang_up(self) -> None:
-        """Close the connection; after a goodbye of ours (Sta13) the peer may do so first."""
-        if self.dul.state_machine.current_state == "Sta13":
-            self.wire.hang_up(HASTY_GOODBYE if self._winding_down else GOODBYE)
-        self.wire.close()

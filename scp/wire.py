@@ -37,16 +37,17 @@ class Cut(Exception):
 class Wire:
     """A connection as one thread uses it. Only `wake` and `cut` may be called by others.
 
-    Deadlines are times of `time.monotonic`.
+    Deadlines are times of `time.monotonic`. `received` is what somebody else has read of it already.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, received: bytes = b"") -> None:
         connection.setblocking(False)
         self._socket = connection
         # Anonymous memory that is not touched costs nothing, and it can be given back.
         self._memory = mmap.mmap(-1, BUFFER_LENGTH)
         self._view = memoryview(self._memory)
-        self._start = self._end = 0
+        self._start, self._end = 0, len(received)
+        self._view[: self._end] = received
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = Lock()
         self._cut = False

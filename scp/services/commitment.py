@@ -100,7 +100,7 @@ class CommitmentService:
             answer.Status = next(
                 (s for kind, s in faults.items() if isinstance(error, kind)), PROCESSING_FAILURE
             )
-            answer.ErrorComment = comment(str(error))
+            answer.ErrorComment = comment(error)
             session.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
             return answer
         self._open[row] = cast("ServedAssociation", event.assoc)

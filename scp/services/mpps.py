@@ -134,7 +134,7 @@ class _Operation:
             **self._event,
         )
         status = self._answered(code)
-        status.ErrorComment = comment(str(error))
+        status.ErrorComment = comment(error)
         if isinstance(error, StepEnded):
             status.ErrorID = NO_LONGER_UPDATED
         return status

@@ -122,4 +122,4 @@ class Reception:
             # A fault of our own is for us to mend: with its traceback.
             exc_info=None if isinstance(fault, IndexFault) else fault,
         )
-        return Answer(status, comment(str(fault)))
+        return Answer(status, comment(fault))

@@ -13,7 +13,14 @@ from scp.association import Handler, session_of
 from scp.config import Peer
 from scp.metrics import Metrics
 from scp.peer import Link
-from scp.status import IDENTIFIER_DOES_NOT_MATCH, OUT_OF_RESOURCES, SUCCESS, UNABLE_TO_PROCESS, comment
+from scp.status import (
+    IDENTIFIER_DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    UNABLE_TO_PROCESS,
+    comment,
+    reason_for_peer,
+)
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 
@@ -70,7 +77,7 @@ class WorklistService:
                 yield pending, dataset
         except Exception as error:
             tally.link.log.exception("worklist_failed")
-            yield tally.ends(OUT_OF_RESOURCES, str(error)), None
+            yield tally.ends(OUT_OF_RESOURCES, reason_for_peer(error)), None
             return
         if query.is_cut_short:
             # Table K.4-1 has no warning for a limit, as that of inventories has (B001); this is what it has.

@@ -1,0 +1,46 @@
+"""ErrorComment (0000,0902) tells a peer the reason, and nothing of how we keep our files."""
+
+import errno
+import os
+
+import pytest
+
+from index import DatabaseFault, InvalidUID, NotKept
+from scp.status import ERROR_COMMENT_LENGTH, comment
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/dicom/incoming/0000000000000000000001.dcm")
+
+
+def not_kept(path: str) -> NotKept:
+    """Return what index/incoming.py raises."""
+    error = NotKept(f"{path}: {FULL.strerror}")
+    error.__cause__ = FULL
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (not_kept("/srv/dicom/incoming/" + "0" * 60), "No space left on device"),
+        (not_kept("imagingstudyd-data/incoming/1"), "No space left on device"),
+        (FULL, "No space left on device"),
+        (OSError("/srv/dicom"), "OSError"),
+        (NotKept("/srv/dicom/journal/0: the journal is full"), "the journal is full"),
+        (NotKept("database: database or disk is full"), "database: database or disk is full"),
+        (DatabaseFault("/srv/dicom/index.sqlite: file is not a database (x)"), "file is not a database (x)"),
+        (NotKept("free space is 1 bytes, below 2"), "free space is 1 bytes, below 2"),
+        (InvalidUID("SOP Instance UID = '../1' is none"), "SOP Instance UID = '../1' is none"),
+        (KeyError("/srv/dicom"), "internal fault: KeyError"),
+        (RecursionError("in /usr/lib/python3/x.py"), "internal fault: RecursionError"),
+    ],
+)
+def test_a_comment_tells_the_reason_and_not_our_path(error: Exception, expected: str) -> None:
+    assert expected == comment(error)
+
+
+def test_a_comment_is_a_long_string() -> None:
+    """PS3.7 Section E.1: LO, which has 64 characters, no backslash and no control characters (PS3.5 6.2)."""
+    said = comment("Gr\xf6\xdfe \\ \x1b[31m\n" + "x" * 100)
+
+    assert "Gr??e ? ?[31m?" == said[:14]
+    assert ERROR_COMMENT_LENGTH == len(said)
