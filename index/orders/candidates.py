@@ -27,7 +27,6 @@ _COLUMNS = {
     "placer": ImagingOrder.placer,
     "filler": ImagingOrder.filler,
     "step_id": ScheduledStep.step_id,
-    "modality": ScheduledStep.modality,
     "status": ScheduledStep.status,
 }
 """Columns that hold a key's one exact value."""
@@ -45,6 +44,7 @@ class Candidates:
         database: Database,
         *,
         station: str | None = None,
+        modality: str | None = None,
         dates: Dates | None = None,
         since: str | None = None,
         name: str | None = None,
@@ -54,14 +54,15 @@ class Candidates:
         """Choose the rows. `exact` values are of _COLUMNS and have no wildcards.
 
         `dates` is a range of DA, open where None; of steps before the day `since` only those without a date
-        come. `name` is any part of PatientName, in any case. Steps without a station or with several come for
-        any: the caller decides.
+        come. `name` is any part of PatientName, in any case. Steps without a station or a modality, or
+        with several, come for any: the caller decides.
         """
         self._database = database
         step = ScheduledStep
         wanted: list[Any] = [_COLUMNS[name] == value for name, value in exact.items()]
         wanted += [step.status.in_(OPEN)] if scheduled_only else []
         wanted += [step.station.in_(("", station))] if station else []
+        wanted += [step.modality.in_(("", modality))] if modality else []
         wanted += [(step.start_date == "") | (step.start_date >= since)] if since else []
         wanted += [ImagingOrder.patient_name.contains(name.casefold())] if name else []
         if dates:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import structlog
+
 from index.database import Database
 from index.errors import NotFound
 from index.orders.facts import accession_issuer
@@ -12,8 +14,11 @@ from index.orders.models import ImagingOrder, ScheduledStep, StudyOrder
 from index.orders.patients import known_as, patient_columns, patient_row
 from index.orders.records import ENDED, OPEN, Listed, NewOrder, Source, Status
 from index.orders.touching import Key, ensure_study, now, touch_order, touch_studies
+from index.orders.vr import doubts, fitting
 from index.records import Attributes
 from index.rows import digest
+
+log = structlog.get_logger(__name__)
 
 _STEP_STATUS = "ScheduledProcedureStepStatus"
 # SH holds 16 characters (PS3.5 Table 6.2-1).
@@ -72,6 +77,9 @@ class OrderStore:
         self._put_steps(row, order, status)
         ensure_study(self._database, uid)
         self._touch(row, uid)
+        steps = {"ScheduledProcedureStepSequence": list(order.steps)}
+        if unfit := list(doubts({**order.patient, **order.attributes, **steps})):
+            log.warning("order_doubts", order=row, doubts=unfit)
         return row
 
     def _completed(self, order: NewOrder, known: int | None) -> NewOrder:
@@ -339,17 +347,21 @@ def order_columns(attributes: Attributes) -> dict[str, Any]:
 
 def step_columns(item: Attributes, step_id: str, status: Status) -> dict[str, Any]:
     """Return the columns that an item of ScheduledProcedureStepSequence fills."""
-    titles = item.get("ScheduledStationAETitle") or ""
-    several = titles if isinstance(titles, list) else [titles]
     said = {**item, "ScheduledProcedureStepID": step_id, _STEP_STATUS: str(status)}
     return {
-        "station": str(several[0]) if len(several) == 1 else "",
-        "modality": str(item.get("Modality", "")),
-        "start_date": str(item.get("ScheduledProcedureStepStartDate", "")),
-        "start_time": str(item.get("ScheduledProcedureStepStartTime", "")),
+        "station": _fitting(item, "ScheduledStationAETitle"),
+        "modality": _fitting(item, "Modality"),
+        "start_date": _fitting(item, "ScheduledProcedureStepStartDate"),
+        "start_time": _fitting(item, "ScheduledProcedureStepStartTime"),
         "status": status,
         "attributes": said,
     }
+
+
+def _fitting(item: Attributes, keyword: str) -> str:
+    """Return the one value of an attribute that a worklist answers, for SQL to choose by."""
+    values = fitting(keyword, item.get(keyword))
+    return values[0] if len(values) == 1 else ""
 
 
 def order_status(steps: Sequence[Status]) -> Status:
@@ -364,7 +376,7 @@ def order_status(steps: Sequence[Status]) -> Status:
 
 def step_status(item: Attributes) -> Status:
     """Return the state that an item of ScheduledProcedureStepSequence says it is in."""
-    said = item.get(_STEP_STATUS, "")
+    said = _fitting(item, _STEP_STATUS)
     return Status(said) if said in set(Status) else Status.SCHEDULED
 
 

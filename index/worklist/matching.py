@@ -4,9 +4,10 @@ Identifiers and items are mappings by keyword, nested for sequences; see records
 `Wanted` once, which then looks at every item.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from index.orders.vr import fitting, texts
 from index.records import Attributes
 from index.worklist.keys import KEYS, Key
 from index.worklist.values import BadIdentifier, Matcher, limits, matcher, moment, plain
@@ -62,7 +63,7 @@ class _Tested:
         self._match = match
 
     def __call__(self, item: Attributes) -> bool:
-        return self._match(texts(item.get(self._keyword)))
+        return self._match(fitting(self._keyword, item.get(self._keyword)))
 
 
 def _in_sequence(key: Key, value: Any) -> Test | None:
@@ -91,16 +92,10 @@ def _period(identifier: Attributes) -> Test | None:
     last = (last_day or "~") + (last_time or "~")
 
     def fits(item: Attributes) -> bool:
-        day, time = "".join(texts(item.get(_DATE))), "".join(texts(item.get(_TIME)))
+        day, time = "".join(fitting(_DATE, item.get(_DATE))), "".join(fitting(_TIME, item.get(_TIME)))
         return bool(day and time) and first <= moment("DA", day) + moment("TM", time) <= last
 
     return fits
-
-
-def texts(value: Any) -> Sequence[str]:
-    """Return the values of an attribute as texts, empty ones left out."""
-    several = value if isinstance(value, list | tuple) else (value,)
-    return [text for one in several if one is not None and (text := str(one).strip())]
 
 
 def exactly(identifier: Attributes, keyword: str) -> str | None:

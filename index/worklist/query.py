@@ -7,14 +7,16 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from index.orders.records import Candidate
+from index.orders.vr import fitting, texts
 from index.orders.worklist import Orders
 from index.records import Attributes
 from index.settings import WorklistSettings
 from index.worklist.identifiers import Tree, answer, tree_of, unsupported
 from index.worklist.keys import SCHEDULED_STEPS
-from index.worklist.matching import Wanted, days, exactly, texts
+from index.worklist.matching import Wanted, days, exactly
 from index.worklist.values import groups
 
+_STATION = "ScheduledStationAETitle"
 # By key: how Candidates calls it. Those of the step stand in its sequence.
 _EXACT = {
     "PatientID": "patient_id",
@@ -25,7 +27,7 @@ _EXACT = {
     "FillerOrderNumberImagingServiceRequest": "filler",
 }
 _EXACT_OF_STEP = {
-    "ScheduledStationAETitle": "station",
+    _STATION: "station",
     "Modality": "modality",
     "ScheduledProcedureStepID": "step_id",
     "ScheduledProcedureStepStatus": "status",
@@ -84,8 +86,8 @@ class Query:
         """Return a candidate's attributes; a step for any station becomes the caller's where configured."""
         attributes = candidate.attributes
         (step,) = attributes[SCHEDULED_STEPS]
-        if self._settings.fill_station and not texts(step.get("ScheduledStationAETitle")):
-            return {**attributes, SCHEDULED_STEPS: [{**step, "ScheduledStationAETitle": self._caller}]}
+        if self._settings.fill_station and not fitting(_STATION, step.get(_STATION)):
+            return {**attributes, SCHEDULED_STEPS: [{**step, _STATION: self._caller}]}
         return attributes
 
 
