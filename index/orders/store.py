@@ -13,7 +13,7 @@ from index.orders.facts import accession_issuer
 from index.orders.models import ImagingOrder, ScheduledStep, StudyOrder
 from index.orders.patients import known_as, patient_columns, patient_row
 from index.orders.records import ENDED, OPEN, Listed, NewOrder, Source, Status
-from index.orders.touching import Key, ensure_study, now, touch_order, touch_studies
+from index.orders.touching import ensure_study, now, touch_order
 from index.orders.vr import doubts, fitting
 from index.records import Attributes
 from index.rows import digest
@@ -236,17 +236,7 @@ class OrderStore:
         return str(rows[0][0])
 
     def _touch(self, order: int, uid: str) -> None:
-        touch_studies(self._database, [uid])
-        touch_order(self._database, order, self._keys(order))
-
-    def _keys(self, order: int) -> list[Key]:
-        query = ImagingOrder.select(ImagingOrder.accession, ImagingOrder.procedure_id)
-        ((accession, procedure),) = self._database.rows(query.where(ImagingOrder.id == order))
-        steps = self._database.rows(
-            ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == order)
-        )
-        keys = [("accession", accession), ("procedure", procedure), *(("step", step) for (step,) in steps)]
-        return [(kind, value) for kind, value in keys if value]
+        touch_order(self._database, order, uid)
 
     def listed(self, order: int | None = None) -> list[Listed]:
         """Return all orders, or one of them, oldest first."""

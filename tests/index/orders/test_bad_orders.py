@@ -298,6 +298,7 @@ def test_every_station_counts() -> None:
 
 # --- whatever comes ---
 
+FUZZED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 NAMES = st.sampled_from(
     (
         *(
@@ -374,14 +375,15 @@ def parse_fhir(resource: Any) -> None:
 
 
 @given(resources())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, **FUZZED)
 def test_any_resource_is_an_order_or_told_bad(resource: Any) -> None:
     parse_fhir(resource)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(resources())
-@settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100_000, **FUZZED)
 def test_a_hundred_thousand_resources(resource: Any) -> None:
     parse_fhir(resource)
 
@@ -431,9 +433,6 @@ def parse_item(folder: Path, content: bytes) -> None:
     assert order.steps
 
 
-FUZZED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(content=damaged())
 @settings(max_examples=300, **FUZZED)
@@ -442,6 +441,7 @@ def test_any_file_is_an_item_or_told_bad(tmp_path: Path, content: bytes) -> None
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(content=damaged())
 @settings(max_examples=100_000, **FUZZED)
