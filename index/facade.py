@@ -45,7 +45,7 @@ from index.settings import (
 )
 from index.spool import Spool
 from index.state import State
-from index.studies import load, summaries
+from index.studies import announced_summaries, load, summaries
 from index.worklist.query import Query
 
 log = structlog.get_logger(__name__)
@@ -256,6 +256,10 @@ class Index:
     def studies(self) -> list[dict[str, Any]]:
         """Return all studies, each as a mapping of the contract's keys."""
         return [asdict(summary) for summary in summaries(self._database)]
+
+    def announced(self) -> list[dict[str, Any]]:
+        """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
+        return [asdict(summary) for summary in announced_summaries(self._database)]
 
     def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
