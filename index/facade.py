@@ -270,9 +270,16 @@ class Index:
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
 
-    def worklist(self, identifier: Dataset, caller: str, charset: str | None = None) -> Query:
+    def worklist(
+        self,
+        identifier: Dataset,
+        caller: str,
+        charset: str | None = None,
+        *,
+        ignore_accents: bool = False,
+    ) -> Query:
         """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
-        return Query(self.orders, self._worklist, identifier, caller, charset)
+        return Query(self.orders, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents)
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first."""

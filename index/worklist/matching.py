@@ -21,11 +21,14 @@ Test = Callable[[Attributes], bool]
 class Wanted:
     """What the keys of one level ask of an item. No test at all: every item matches.
 
-    Raises BadIdentifier where a key's value is none of its VR, or no sequence where one is due.
+    `ignore_accents`: names match without regard to them. Raises BadIdentifier where a key's value is none of
+    its VR, or no sequence where one is due.
     """
 
-    def __init__(self, identifier: Attributes, keys: Mapping[str, Key] = KEYS) -> None:
-        self._tests = _tests(identifier, keys)
+    def __init__(
+        self, identifier: Attributes, keys: Mapping[str, Key] = KEYS, *, ignore_accents: bool = False
+    ) -> None:
+        self._tests = _tests(identifier, keys, ignore_accents=ignore_accents)
 
     @property
     def is_universal(self) -> bool:
@@ -37,21 +40,22 @@ class Wanted:
         return all(test(item) for test in self._tests)
 
 
-def _tests(identifier: Attributes, keys: Mapping[str, Key]) -> list[Test]:
+def _tests(identifier: Attributes, keys: Mapping[str, Key], *, ignore_accents: bool) -> list[Test]:
     together = _period(identifier) if _DATE in keys else None
     tests = [together] if together else []
     for keyword, value in identifier.items():
         key = keys.get(keyword)
         if key is None or (together and keyword in (_DATE, _TIME)):
             continue
-        test = _in_sequence(key, value) if key.vr == "SQ" else _on_value(key, value)
+        make = _in_sequence if key.vr == "SQ" else _on_value
+        test = make(key, value, ignore_accents=ignore_accents)
         if test:
             tests.append(test)
     return tests
 
 
-def _on_value(key: Key, value: Any) -> Test | None:
-    match = matcher(key.keyword, key.vr, texts(value))
+def _on_value(key: Key, value: Any, *, ignore_accents: bool) -> Test | None:
+    match = matcher(key.keyword, key.vr, texts(value), ignore_accents=ignore_accents)
     return _Tested(key.keyword, match) if match else None
 
 
@@ -66,7 +70,7 @@ class _Tested:
         return self._match(fitting(self._keyword, item.get(self._keyword)))
 
 
-def _in_sequence(key: Key, value: Any) -> Test | None:
+def _in_sequence(key: Key, value: Any, *, ignore_accents: bool) -> Test | None:
     """Sequence matching: one item has to have all that is asked for."""
     if not value:
         return None
@@ -74,7 +78,7 @@ def _in_sequence(key: Key, value: Any) -> Test | None:
         raise BadIdentifier(key.keyword, "must be a sequence")
     if len(value) > 1:
         raise BadIdentifier(key.keyword, "a sequence in a query has one item (PS3.4 C.2.2.2.6)")
-    below = Wanted(value[0], key.items)
+    below = Wanted(value[0], key.items, ignore_accents=ignore_accents)
     if below.is_universal:
         return None
     return lambda item: any(below.fits(one) for one in item.get(key.keyword) or ())

@@ -49,14 +49,16 @@ class Query:
         identifier: Dataset,
         caller: str,
         charset: str | None,
+        *,
+        ignore_accents: bool = False,
     ) -> None:
         self._orders = orders
         self._settings = settings
         self._caller = caller
         self._charset = charset
         self._tree = tree_of(identifier)
-        self._wanted = Wanted(self._tree)
-        self._hints = hints(self._tree)
+        self._wanted = Wanted(self._tree, ignore_accents=ignore_accents)
+        self._hints = hints(self._tree, ignore_accents=ignore_accents)
         self.unsupported = tuple(unsupported(self._tree))
         self.is_cut_short = False
 
@@ -91,9 +93,10 @@ class Query:
         return attributes
 
 
-def hints(tree: Tree) -> Mapping[str, Any]:
+def hints(tree: Tree, *, ignore_accents: bool = False) -> Mapping[str, Any]:
     """Return what SQL can choose by: the keys that ask for one exact value, days, and a part of the name.
 
+    SQL knows names with their accents only.
     Only steps that are still scheduled, unless a query asks by ScheduledProcedureStepStatus.
     """
     steps = tree.get(SCHEDULED_STEPS)
@@ -102,7 +105,7 @@ def hints(tree: Tree) -> Mapping[str, Any]:
         **{name: exactly(tree, keyword) for keyword, name in _EXACT.items()},
         **{name: exactly(step, keyword) for keyword, name in _EXACT_OF_STEP.items()},
         "dates": days(step),
-        "name": _name_part(tree),
+        "name": None if ignore_accents else _name_part(tree),
         "scheduled_only": not texts(step.get("ScheduledProcedureStepStatus")),
     }
     return {name: value for name, value in found.items() if value is not None}

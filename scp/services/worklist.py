@@ -81,7 +81,11 @@ class WorklistService:
 
     def _query(self, event: Event, link: Link) -> WorklistQuery:
         peer = self._find_peer(link.calling_aet)
-        return self._index.worklist(event.identifier, link.calling_aet, peer.charset if peer else None)
+        charset = peer.charset if peer else None
+        ignore_accents = bool(peer and peer.ignore_accents)
+        return self._index.worklist(
+            event.identifier, link.calling_aet, charset, ignore_accents=ignore_accents
+        )
 
 
 class _Ending(NamedTuple):
