@@ -45,7 +45,7 @@ from index.settings import (
 )
 from index.spool import Spool
 from index.state import State
-from index.studies import load, summaries
+from index.studies import announced_summaries, load, summaries
 from index.worklist.query import Query
 
 log = structlog.get_logger(__name__)
@@ -262,6 +262,10 @@ class Index:
         """Return all studies, each as a mapping of the contract's keys."""
         return [asdict(summary) for summary in summaries(self._database)]
 
+    def announced(self) -> list[dict[str, Any]]:
+        """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
+        return [asdict(summary) for summary in announced_summaries(self._database)]
+
     def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
 
@@ -271,9 +275,16 @@ class Index:
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
 
-    def worklist(self, identifier: Dataset, caller: str, charset: str | None = None) -> Query:
+    def worklist(
+        self,
+        identifier: Dataset,
+        caller: str,
+        charset: str | None = None,
+        *,
+        ignore_accents: bool = False,
+    ) -> Query:
         """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
-        return Query(self.orders, self._worklist, identifier, caller, charset)
+        return Query(self.orders, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents)
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first."""

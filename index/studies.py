@@ -16,9 +16,10 @@ from index.models import Series as SeriesRow
 from index.models import SeriesVariant, StudyVariant
 from index.models import Study as StudyRow
 from index.orders.matches import orders_of
+from index.orders.vr import texts
 from index.patients import study_patient
-from index.procedures.completeness import steps_of
-from index.records import Disagreed, Instance, Series, Study
+from index.procedures.completeness import announced, steps_of
+from index.records import Attributes, Disagreed, Instance, Series, Study
 
 # No number: after every number that IS can hold (PS3.5 Table 6.2-1).
 _LAST = 1 << 40
@@ -142,6 +143,26 @@ def summaries(database: Database) -> list[Summary]:
             )
         )
     return [_summary(study, opinions[study[0]], series[study[0]]) for study in studies]
+
+
+def announced_summaries(database: Database) -> list[Summary]:
+    """Return one line for each study that only performed steps tell of: no instance has arrived, by UID."""
+    return [_announced(uid, steps) for uid, steps in sorted(announced(database).items())]
+
+
+def _announced(uid: str, steps: list[Attributes]) -> Summary:
+    requests = [item for step in steps for item in step.get("ScheduledStepAttributesSequence") or ()]
+    accessions = (one.get("AccessionNumber") for one in requests if one.get("StudyInstanceUID") == uid)
+    starts = [str(step.get("PerformedProcedureStepStartDate") or "") for step in steps]
+    return Summary(
+        uid,
+        next((str(step["PatientID"]) for step in steps if step.get("PatientID")), None),
+        next((str(accession) for accession in accessions if accession), None),
+        tuple(sorted({one for step in steps for one in texts(step.get("Modality"))})),
+        0,
+        0,
+        _started({"StudyDate": min(starts, default="")}),
+    )
 
 
 def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:

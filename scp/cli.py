@@ -160,6 +160,7 @@ def studies(
         doubts = {one.uid: one.doubt for one in index.orders.unmatched()} if unmatched else {}
         rows = [row for row in index.studies() if not unmatched or row["uid"] in doubts]
         if incomplete:
+            rows += [] if unmatched else index.announced()
             rows = _incomplete(rows, index.procedures.incomplete())
     if unmatched:
         rows = [{**row, "doubt": doubts[row["uid"]]} for row in rows]

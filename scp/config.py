@@ -189,6 +189,9 @@ class Peer(Section):
         description="SpecificCharacterSet of worklist answers to it, as ISO_IR 100; UTF-8 (ISO_IR 192) where "
         "that cannot hold a text. None given: the one that the order came in.",
     )
+    ignore_accents: bool = Field(
+        False, description="Match names of its worklist queries without accents: Muller finds Müller."
+    )
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Addresses that it may call from, besides host, as 10.1.0.0/16. Neither given: any."
     )

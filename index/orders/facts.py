@@ -62,14 +62,25 @@ def _person(row: int, attributes: Attributes) -> Person:
 
 
 def keys_of(facts: Facts) -> set[Key]:
-    """Return what an order that comes later would find this study by."""
+    """Return what an order that comes later would find this study by: touching.py says how."""
     keys = {("accession", number) for number, _ in facts.accessions}
-    keys |= {("procedure", one.procedure_id) for one in facts.requests if one.procedure_id}
-    return keys | {("step", one.step_id) for one in facts.requests if one.step_id}
+    shared = {("procedure", one.procedure_id) for one in facts.requests if one.procedure_id}
+    shared |= {("step", one.step_id) for one in facts.requests if one.step_id}
+    patient = {("patient", facts.patient.number)} if shared and facts.patient.number else set()
+    return keys | shared | patient
+
+
+def _orders_of(patient: Person) -> Any:
+    """Select the orders of a patient, by its row or by its PatientID."""
+    other = ImagingOrder.alias()
+    mine = other.patient == patient.row
+    return other.select(other.id).where(
+        mine | (other.patient_number == patient.number) if patient.number else mine
+    )
 
 
 def options_for(database: Database, facts: Facts) -> list[Option]:
-    """Return the orders that share any key with a study."""
+    """Return the orders that share a key with a study: ids of procedures and steps with its patient only."""
     keys = keys_of(facts)
     order, step = ImagingOrder, ScheduledStep
 
@@ -77,9 +88,13 @@ def options_for(database: Database, facts: Facts) -> list[Option]:
         return sorted(value for one, value in keys if one == kind)
 
     wanted = (order.study_uid == facts.study_uid) | order.accession.in_(values("accession"))
-    wanted |= order.procedure_id.in_(values("procedure"))
-    if values("step"):
-        wanted |= order.id.in_(step.select(step.order).where(step.step_id.in_(values("step"))))
+    if values("procedure") or values("step"):
+        of_patient = _orders_of(facts.patient)
+        steps_of = step.select(step.order).where(
+            step.step_id.in_(values("step")) & step.order.in_(of_patient)
+        )
+        wanted |= order.id.in_(of_patient) & order.procedure_id.in_(values("procedure"))
+        wanted |= order.id.in_(steps_of)
     columns = (order.id, order.key, order.patient, order.patient_attributes, order.status, order.study_uid)
     rows = database.rows(
         order.select(*columns, order.procedure_id, order.accession, order.accession_issuer).where(wanted)

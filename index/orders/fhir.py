@@ -1,12 +1,11 @@
 """FHIR R4 ServiceRequest with its Patient, contained or in one Bundle, as an order."""
 
+import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from index.orders.records import NewOrder, Source, Status
-
-Resource = Mapping[str, Any]
 
 STATUSES: Mapping[str, Status] = {
     "draft": Status.SCHEDULED,
@@ -37,54 +36,115 @@ SCHEMES = {
 """CodingSchemeDesignator by Coding.system (PS3.16 Section 8)."""
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _UIDS = "urn:dicom:uid"
-_MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:T(\d{2}):(\d{2})(?::(\d{2}))?.*)?")
+_MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T(\d{2}):(\d{2})(?::([0-5]\d|60))?.*)?", re.ASCII)
+# PS3.5 Section 9.1.
+_UID = re.compile(r"[0-9.]{1,64}")
+# No text has them (FHIR string); half a surrogate pair is no character at all.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _LONGEST_CODE = 16
+# What a message repeats of a value that is none.
+_SHOWN = 60
 
 
 class BadResource(ValueError):
     """A resource that is no order; the text names the element and what is allowed."""
 
 
+class Element:
+    """An object of a resource, read by its children's names; what is not there is empty.
+
+    Reading raises BadResource where a child is of another type than FHIR has it.
+    """
+
+    def __init__(self, place: str, value: Any) -> None:
+        if not isinstance(value, Mapping):
+            raise BadResource(f"{place}: must be an object")
+        self.place = place
+        self.value = value
+
+    def text(self, name: str) -> str:
+        """Return a child that is a string (a FHIR primitive other than number and boolean)."""
+        return self._text(name, self.value.get(name))
+
+    def texts(self, name: str) -> list[str]:
+        """Return a child that is a list of strings; null stands for one that only has an extension."""
+        return [self._text(name, one) for one in self._list(name) if one is not None]
+
+    def one(self, name: str) -> "Element":
+        """Return a child that is an object."""
+        value = self.value.get(name)
+        return Element(f"{self.place}.{name}", {} if value is None else value)
+
+    def many(self, name: str) -> list["Element"]:
+        """Return a child that is a list of objects."""
+        return [Element(f"{self.place}.{name}[{n}]", one) for n, one in enumerate(self._list(name))]
+
+    def _list(self, name: str) -> list[Any]:
+        value = self.value.get(name)
+        if value is not None and not isinstance(value, list):
+            raise BadResource(f"{self.place}.{name}: must be a list")
+        return value or []
+
+    def _text(self, name: str, value: Any) -> str:
+        if value is not None and not isinstance(value, str):
+            raise BadResource(f"{self.place}.{name}: must be a string")
+        return _NO_TEXT.sub(" ", value or "").strip()
+
+
+Known = Mapping[str, Element | None]
+"""Resources by the references that mean them; None where a reference means two."""
+
+
 def orders_of(resource: Any, sender: str = "") -> list[NewOrder]:
     """Return the orders of a ServiceRequest, or of all in a Bundle. Raises BadResource."""
     if not isinstance(resource, Mapping):
         raise BadResource("is no FHIR resource: a JSON object is needed")
-    kind = resource.get("resourceType")
-    beside = {}
-    if kind == "Bundle":
-        entries = [one for one in resource.get("entry") or () if isinstance(one, Mapping)]
-        others = [(entry.get("fullUrl"), entry.get("resource") or {}) for entry in entries]
-        beside = {
-            name: one for url, one in others for name in (url, f"{one.get('resourceType')}/{one.get('id')}")
-        }
-        asked = [one for _, one in others if one.get("resourceType") == "ServiceRequest"]
-    else:
-        asked = [resource] if kind == "ServiceRequest" else []
+    named = resource.get("resourceType")
+    root = Element(str(named)[:_SHOWN] if named else "resource", resource)
+    kind = root.text("resourceType")
+    entries = root.many("entry") if kind == "Bundle" else []
+    others = [entry.one("resource") for entry in entries]
+    asked = [one for one in (root, *others) if one.text("resourceType") == "ServiceRequest"]
     if not asked:
-        raise BadResource(f"resourceType {kind!r}: a ServiceRequest, or a Bundle with one, is needed")
+        raise BadResource(
+            f"resourceType {kind[:_SHOWN]!r}: a ServiceRequest, or a Bundle with one, is needed"
+        )
+    by_url = ((entry.text("fullUrl"), one) for entry, one in zip(entries, others, strict=True))
+    by_id = ((f"{one.text('resourceType')}/{one.text('id')}", one) for one in others if one.text("id"))
+    beside = _known((*by_url, *by_id))
     return [_order(one, beside, sender) for one in asked]
 
 
-def _order(request: Resource, beside: Mapping[Any, Resource], sender: str) -> NewOrder:
-    contained = {f"#{one.get('id')}": one for one in request.get("contained") or ()}
-    known = {**beside, **contained}
-    status = request.get("status", "unknown")
+def _known(named: Iterable[tuple[str, Element]]) -> dict[str, Element | None]:
+    """Return resources by name. A name that two of them have means none: it could be the other patient."""
+    known: dict[str, Element | None] = {}
+    for name, one in named:
+        if name:
+            other = known.get(name, one)
+            known[name] = one if other and other.value == one.value else None
+    return known
+
+
+def _order(request: Element, beside: Known, sender: str) -> NewOrder:
+    contained = [one for one in request.many("contained") if one.text("id")]
+    known = {**beside, **_known((f"#{one.text('id')}", one) for one in contained)}
+    status = request.text("status") or "unknown"
     if status not in STATUSES:
-        raise BadResource(f"ServiceRequest.status {status!r} is none of {', '.join(STATUSES)}")
+        raise BadResource(f"ServiceRequest.status {status[:_SHOWN]!r} is none of {', '.join(STATUSES)}")
     attributes = _attributes(request, known)
-    identity = request.get("id") or next((attributes[k] for k in NUMBERS.values() if k in attributes), "")
+    identity = request.text("id") or next((attributes[k] for k in NUMBERS.values() if k in attributes), "")
     if not identity:
         raise BadResource("ServiceRequest has neither id nor an identifier of type PLAC, FILL or ACSN")
-    reference = _reference(request.get("subject"))
+    reference = request.one("subject").text("reference")
     patient = known.get(reference)
-    if patient is None or patient.get("resourceType") != "Patient":
+    if patient is None or patient.text("resourceType") != "Patient":
         raise BadResource(
-            f"ServiceRequest.subject {reference!r} is no Patient, contained or in the same Bundle"
+            f"ServiceRequest.subject {reference[:_SHOWN]!r} is no Patient, contained or in the same Bundle"
         )
     return NewOrder(
         Source.FHIR,
         sender,
-        str(identity),
+        identity,
         _patient(patient),
         attributes,
         [_step(request, known)],
@@ -93,143 +153,161 @@ def _order(request: Resource, beside: Mapping[Any, Resource], sender: str) -> Ne
     )
 
 
-def _reference(value: Any) -> str:
-    return str(value.get("reference", "")) if isinstance(value, Mapping) else ""
-
-
-def _patient(patient: Resource) -> dict[str, Any]:
-    identifiers = [one for one in patient.get("identifier") or () if one.get("value")]
-    first = next(
-        (one for one in identifiers if "MR" in _codes(one.get("type"))), next(iter(identifiers), None)
-    )
-    if first is None:
+def _patient(patient: Element) -> dict[str, Any]:
+    identifiers = [one for one in patient.many("identifier") if one.text("value")]
+    if not identifiers:
         raise BadResource("Patient.identifier: one with a value is needed")
-    names = patient.get("name") or [{}]
-    name = next((one for one in names if one.get("use") == "official"), names[0])
+    first = next((one for one in identifiers if "MR" in _codes(one.one("type"))), identifiers[0])
+    names = patient.many("name")
+    official = [one for one in names if one.text("use") == "official"]
     return _said(
         {
-            "PatientID": first["value"],
+            "PatientID": first.text("value"),
             **_issuer(first),
-            "PatientName": person_name(name),
-            "PatientBirthDate": str(patient.get("birthDate", "")).replace("-", "")
-            if len(patient.get("birthDate", "")) == len("YYYY-MM-DD")
-            else "",
-            "PatientSex": GENDERS.get(patient.get("gender", ""), ""),
+            "PatientName": next(map(person_name, official or names), ""),
+            "PatientBirthDate": moment(patient.text("birthDate"))[0],
+            "PatientSex": GENDERS.get(patient.text("gender"), ""),
         }
     )
 
 
-def _issuer(identifier: Resource) -> dict[str, Any]:
+def _issuer(identifier: Element) -> dict[str, Any]:
     """An OID as a system is the issuer's universal id; other systems say nothing that DICOM knows."""
-    system = str(identifier.get("system", ""))
+    system = identifier.text("system")
     if not system.startswith("urn:oid:"):
         return {}
     item = {"UniversalEntityID": system.removeprefix("urn:oid:"), "UniversalEntityIDType": "ISO"}
     return {"IssuerOfPatientIDQualifiersSequence": [item]}
 
 
-def person_name(name: Resource) -> str:
+def person_name(name: Element) -> str:
     """Return a HumanName as a PN (PS3.5 Section 6.2.1)."""
-    given = list(name.get("given") or ())
+    given = name.texts("given")
     parts = (
-        name.get("family") or ("" if given else name.get("text", "")),
+        name.text("family") or ("" if given else name.text("text")),
         given[0] if given else "",
         " ".join(given[1:]),
-        " ".join(name.get("prefix") or ()),
-        " ".join(name.get("suffix") or ()),
+        " ".join(name.texts("prefix")),
+        " ".join(name.texts("suffix")),
     )
     return "^".join(part.replace("^", " ").replace("=", " ").replace("\\", " ") for part in parts).rstrip("^")
 
 
-def _codes(concept: Any) -> list[str]:
-    return [str(one.get("code", "")) for one in (concept or {}).get("coding") or ()]
+def _codes(concept: Element) -> list[str]:
+    return [one.text("code") for one in concept.many("coding")]
 
 
-def _attributes(request: Resource, known: Mapping[Any, Resource]) -> dict[str, Any]:
-    identifiers = [one for one in request.get("identifier") or () if one.get("value")]
-    made: dict[str, Any] = {}
-    for one in identifiers:
-        for code in _codes(one.get("type")):
-            if code in NUMBERS:
-                made.setdefault(NUMBERS[code], one["value"])
-        if one.get("system") == _UIDS:
-            made.setdefault("StudyInstanceUID", str(one["value"]).removeprefix("urn:oid:"))
-    concept = request.get("code") or {}
-    reasons = request.get("reasonCode") or [{}]
-    requester = request.get("requester") or {}
-    day, time = moment(request.get("authoredOn"))
+def _numbers(request: Element) -> dict[str, str]:
+    """Return the numbers of an order, and its study's UID where that is one."""
+    made: dict[str, str] = {}
+    for one in request.many("identifier"):
+        value = one.text("value")
+        for code in _codes(one.one("type")):
+            if code in NUMBERS and value:
+                made.setdefault(NUMBERS[code], value)
+        uid = value.removeprefix("urn:oid:")
+        if one.text("system") == _UIDS and _UID.fullmatch(uid):
+            made.setdefault("StudyInstanceUID", uid)
+    return made
+
+
+def _attributes(request: Element, known: Known) -> dict[str, Any]:
+    made = _numbers(request)
+    concept, reasons = request.one("code"), request.many("reasonCode")
+    requester = _person(request.one("requester"), known)
+    day, time = moment(request.text("authoredOn"))
+    number = made.get("FillerOrderNumberImagingServiceRequest") or request.text("id")
     return _said(
         {
             **made,
-            "RequestedProcedureID": made.get(
-                "FillerOrderNumberImagingServiceRequest", str(request.get("id", ""))
-            )[:16],
+            "RequestedProcedureID": number[:_LONGEST_CODE],
             "RequestedProcedureDescription": _text(concept),
             "RequestedProcedureCodeSequence": list(_items(concept)),
-            "RequestedProcedurePriority": PRIORITIES.get(request.get("priority", ""), ""),
-            "ReasonForTheRequestedProcedure": _text(reasons[0]),
+            "RequestedProcedurePriority": PRIORITIES.get(request.text("priority"), ""),
+            "ReasonForTheRequestedProcedure": next(map(_text, reasons), ""),
             "ReasonForRequestedProcedureCodeSequence": [item for one in reasons for item in _items(one)],
-            "RequestingPhysician": _person(requester, known),
-            "ReferringPhysicianName": _person(requester, known),
+            "RequestingPhysician": requester,
+            "ReferringPhysicianName": requester,
             "IssueDateOfImagingServiceRequest": day,
             "IssueTimeOfImagingServiceRequest": time,
-            "RequestedProcedureComments": " ".join(one.get("text", "") for one in request.get("note") or ()),
+            "RequestedProcedureComments": " ".join(one.text("text") for one in request.many("note")),
         }
     )
 
 
-def _person(reference: Resource, known: Mapping[Any, Resource]) -> str:
-    names = (known.get(_reference(reference)) or {}).get("name") or []
-    return person_name(names[0]) if names else str(reference.get("display", ""))
+def _person(reference: Element, known: Known) -> str:
+    person = known.get(reference.text("reference"))
+    names = person.many("name") if person else []
+    return person_name(names[0]) if names else reference.text("display")
 
 
-def _step(request: Resource, known: Mapping[Any, Resource]) -> dict[str, Any]:
-    when = request.get("occurrenceDateTime") or (request.get("occurrencePeriod") or {}).get("start")
-    day, time = moment(when)
-    details = [one for concept in request.get("orderDetail") or () for one in concept.get("coding") or ()]
-    modality = next((str(one.get("code", "")) for one in details if one.get("system") == _DCM), "")
-    performers = [one for one in request.get("performer") or () if isinstance(one, Mapping)]
-    device = next(
-        (one for one in performers if "Device" in _reference(one) or one.get("type") == "Device"), {}
-    )
-    station = next(
-        (one.get("value", "") for one in (known.get(_reference(device)) or {}).get("identifier") or ()), ""
-    )
+def _step(request: Element, known: Known) -> dict[str, Any]:
+    day, time = _scheduled(request)
+    details = [one for concept in request.many("orderDetail") for one in concept.many("coding")]
+    modality = next((one.text("code") for one in details if one.text("system") == _DCM), "")
+    stations = list(filter(None, (_station(one, known) for one in request.many("performer"))))
     return _said(
         {
             "Modality": modality,
-            "ScheduledStationAETitle": station or (device.get("identifier") or {}).get("value", ""),
+            "ScheduledStationAETitle": stations[0] if len(stations) == 1 else stations,
             "ScheduledProcedureStepStartDate": day,
             "ScheduledProcedureStepStartTime": time,
-            "ScheduledProcedureStepDescription": _text(request.get("code") or {}),
-            "ScheduledProtocolCodeSequence": list(_items(request.get("code") or {})),
+            "ScheduledProcedureStepDescription": _text(request.one("code")),
+            "ScheduledProtocolCodeSequence": list(_items(request.one("code"))),
         }
     )
 
 
-def moment(value: Any) -> tuple[str, str]:
+def _scheduled(request: Element) -> tuple[str, str]:
+    """Return date and time of a step: now where the order says none, so that a query by date finds it."""
+    name, when = "occurrenceDateTime", request.text("occurrenceDateTime")
+    if not when:
+        name, when = "occurrencePeriod.start", request.one("occurrencePeriod").text("start")
+    if not when:
+        now = dt.datetime.now().astimezone()
+        return now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    day, time = moment(when)
+    if not day:
+        raise BadResource(f"ServiceRequest.{name} {when[:_SHOWN]!r}: a date like 2026-01-31 is needed")
+    return day, time
+
+
+def _station(performer: Element, known: Known) -> str:
+    """Return the AE title of a performer that is a device; empty where it is none."""
+    reference = performer.text("reference")
+    if "Device" not in reference and performer.text("type") != "Device":
+        return ""
+    device = known.get(reference)
+    identifiers = device.many("identifier") if device else []
+    return next((one.text("value") for one in identifiers), "") or performer.one("identifier").text("value")
+
+
+def moment(value: str) -> tuple[str, str]:
     """Return a FHIR dateTime as DA and TM; both empty where it is no full date."""
-    match = _MOMENT.fullmatch(value) if isinstance(value, str) else None
+    match = _MOMENT.fullmatch(value)
     if not match:
         return "", ""
-    year, month, day, hour, minute, second = match.groups()
-    return year + month + day, f"{hour}{minute}{second or '00'}" if hour else ""
+    day, hour, minute, second = match.groups()
+    try:
+        dt.date.fromisoformat(day)
+        dt.time(int(hour or 0), int(minute or 0))
+    except ValueError:
+        return "", ""
+    return day.replace("-", ""), f"{hour}{minute}{second or '00'}" if hour else ""
 
 
-def _text(concept: Resource) -> str:
-    displays = [one.get("display", "") for one in concept.get("coding") or ()]
-    return str(concept.get("text") or next(iter(displays), ""))
+def _text(concept: Element) -> str:
+    return concept.text("text") or next((one.text("display") for one in concept.many("coding")), "")
 
 
-def _items(concept: Resource) -> Iterator[dict[str, str]]:
-    for one in concept.get("coding") or ():
-        code = str(one.get("code", ""))
+def _items(concept: Element) -> Iterator[dict[str, str]]:
+    for one in concept.many("coding"):
+        code = one.text("code")
         if 0 < len(code) <= _LONGEST_CODE:
-            scheme = SCHEMES.get(one.get("system", ""), "L")
             yield {
                 "CodeValue": code,
-                "CodingSchemeDesignator": scheme,
-                "CodeMeaning": one.get("display") or code,
+                "CodingSchemeDesignator": SCHEMES.get(one.text("system"), "L"),
+                "CodeMeaning": one.text("display") or code,
             }
 
 

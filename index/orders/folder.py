@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from index.errors import IndexFault
-from index.orders.dicom import BadItem, order_of, read_file
+from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.records import Source
 from index.orders.store import OrderStore
 
@@ -70,9 +70,9 @@ class Folder:
             return
         self._unreadable = ""
         known = self._store.stamps(Source.FILE, self._sender)
-        for name, stamp in found.items():
+        for name, (path, stamp) in found.items():
             if known.get(name) != stamp and self._bad.get(name) != stamp:
-                self._take(name, stamp)
+                self._take(name, path, stamp)
             if self._stopping.is_set():
                 return
         for name in known.keys() - found.keys():
@@ -81,23 +81,26 @@ class Folder:
                 log.info("worklist_file_gone", file=name)
         self._bad = {name: stamp for name, stamp in self._bad.items() if name in found}
 
-    def _take(self, name: str, stamp: str) -> None:
+    def _take(self, name: str, path: Path, stamp: str) -> None:
         try:
-            dataset = read_file(self._root / name)
+            dataset = read_file(path)
             self._store.put(order_of(dataset, Source.FILE, self._sender, name, stamp))
         except FileNotFoundError:
             return  # gone since it was listed; the next look sees that
         except (BadItem, OSError) as error:
             self._bad[name] = stamp
-            log.warning("worklist_file_passed_over", file=str(self._root / name), reason=str(error))
+            log.warning("worklist_file_passed_over", file=name, reason=str(error))
         except IndexFault:
             raise
+        except Exception:  # whatever one file brings up, the others are taken
+            self._bad[name] = stamp
+            log.exception("worklist_file_passed_over", file=name)
         else:
             self._bad.pop(name, None)
             log.info("worklist_file", file=name)
 
-    def _files(self) -> Iterator[tuple[str, str]]:
-        """Yield each worklist file with its stamp, in order of name. Raises OSError."""
+    def _files(self) -> Iterator[tuple[str, tuple[Path, str]]]:
+        """Yield the name, path and stamp of each worklist file, in order of name. Raises OSError."""
 
         def failed(error: OSError) -> None:
             raise error
@@ -113,5 +116,9 @@ class Folder:
                     log.error("worklist_folder_too_large", folder=str(self._root), files=MAX_FILES)
                     return
                 path = Path(folder) / name
-                status = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
-                yield str(path.relative_to(self._root)), f"{status.st_mtime_ns}:{status.st_size}"
+                try:
+                    status = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+                except FileNotFoundError:
+                    continue  # gone since it was listed
+                stamp = f"{status.st_mtime_ns}:{status.st_size}"
+                yield printable(path.relative_to(self._root)), (path, stamp)

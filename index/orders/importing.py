@@ -1,18 +1,22 @@
 """Orders from files: DICOM worklist files, HL7 messages, FHIR resources, folders of them."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import structlog
 
-from index.errors import IndexFault
+from index.errors import DatabaseFault, IndexFault
 from index.orders import fhir
-from index.orders.dicom import BadItem, order_of, read_file
+from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.hl7.handler import Handler
 from index.orders.records import Source
 from index.orders.store import OrderStore
+
+log = structlog.get_logger(__name__)
 
 # What one file may hold: an export of a day's messages.
 MAX_FILE = 64 * 1024 * 1024
@@ -43,15 +47,23 @@ class OrderImport:
         for path in paths:
             for file in _files(path):
                 try:
-                    self._import(file, report)
+                    self._import(file, report, is_named=file == path)
+                except DatabaseFault:
+                    raise
                 except (OSError, ValueError, IndexFault) as error:
-                    report.failed.append((file, str(error)))
+                    report.failed.append((Path(printable(file)), str(error)))
+                except Exception as error:  # whatever one file brings up, the others are taken
+                    log.exception("order_file_failed", file=printable(file))
+                    report.failed.append((Path(printable(file)), f"{type(error).__name__}: {error}"))
         return report
 
-    def _import(self, path: Path, report: Imported) -> None:
-        size = path.stat().st_size
-        if size > MAX_FILE:
-            raise BadItem(f"{size} bytes are more than the {MAX_FILE} that are read")
+    def _import(self, path: Path, report: Imported, *, is_named: bool) -> None:
+        status = path.stat()
+        # A pipe is read where it is meant: one that lies about has perhaps no writer.
+        if not (is_named or stat.S_ISREG(status.st_mode)):
+            raise BadItem("is no regular file")
+        if status.st_size > MAX_FILE:
+            raise BadItem(f"{status.st_size} bytes are more than the {MAX_FILE} that are read")
         content = path.read_bytes().removeprefix(_BOM)
         start = content.lstrip(b" \t\r\n" + _FRAMING)
         if start.startswith(b"{"):
@@ -62,9 +74,10 @@ class OrderImport:
                 if answer == "AA":
                     report.taken += 1
                 else:
-                    report.failed.append((path, f"message {number}: {_reason(acknowledgement)}"))
+                    reason = f"message {number}: {_reason(acknowledgement)}"
+                    report.failed.append((Path(printable(path)), reason))
         else:
-            item = order_of(read_file(path), Source.FILE, "import", str(path.absolute()))
+            item = order_of(read_file(path), Source.FILE, "import", printable(path.absolute()))
             self._store.put(item)
             report.taken += 1
 

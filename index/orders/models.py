@@ -40,7 +40,10 @@ class ImagingOrder(Table):
 
 
 class ScheduledStep(Table):
-    """A scheduled procedure step. `station` is its one AE title; empty where it has none, or several."""
+    """A scheduled procedure step. `station` is its one AE title; empty where it has none, or several.
+
+    Likewise `modality`. Columns hold what a worklist answers: values that fit their VR (vr.py).
+    """
 
     id = peewee.BigAutoField()
     order = peewee.ForeignKeyField(ImagingOrder, backref="steps")

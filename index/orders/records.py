@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from index.orders.vr import doubts
 from index.records import Attributes
 
 
@@ -91,3 +92,8 @@ class Listed:
     study_uid: str
     attributes: Mapping[str, Any]
     studies: tuple[str, ...] = field(default=())
+
+    @property
+    def doubts(self) -> list[str]:
+        """Which attributes no worklist answers as they were told: their VR does not allow them."""
+        return list(doubts(self.attributes))

@@ -5,15 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import structlog
+
 from index.database import Database
 from index.errors import NotFound
 from index.orders.facts import accession_issuer
 from index.orders.models import ImagingOrder, ScheduledStep, StudyOrder
 from index.orders.patients import known_as, patient_columns, patient_row
 from index.orders.records import ENDED, OPEN, Listed, NewOrder, Source, Status
-from index.orders.touching import Key, ensure_study, now, touch_order, touch_studies
+from index.orders.touching import ensure_study, now, touch_order
+from index.orders.vr import doubts, fitting
 from index.records import Attributes
 from index.rows import digest
+
+log = structlog.get_logger(__name__)
 
 _STEP_STATUS = "ScheduledProcedureStepStatus"
 # SH holds 16 characters (PS3.5 Table 6.2-1).
@@ -72,6 +77,9 @@ class OrderStore:
         self._put_steps(row, order, status)
         ensure_study(self._database, uid)
         self._touch(row, uid)
+        steps = {"ScheduledProcedureStepSequence": list(order.steps)}
+        if unfit := list(doubts({**order.patient, **order.attributes, **steps})):
+            log.warning("order_doubts", order=row, doubts=unfit)
         return row
 
     def _completed(self, order: NewOrder, known: int | None) -> NewOrder:
@@ -228,17 +236,7 @@ class OrderStore:
         return str(rows[0][0])
 
     def _touch(self, order: int, uid: str) -> None:
-        touch_studies(self._database, [uid])
-        touch_order(self._database, order, self._keys(order))
-
-    def _keys(self, order: int) -> list[Key]:
-        query = ImagingOrder.select(ImagingOrder.accession, ImagingOrder.procedure_id)
-        ((accession, procedure),) = self._database.rows(query.where(ImagingOrder.id == order))
-        steps = self._database.rows(
-            ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == order)
-        )
-        keys = [("accession", accession), ("procedure", procedure), *(("step", step) for (step,) in steps)]
-        return [(kind, value) for kind, value in keys if value]
+        touch_order(self._database, order, uid)
 
     def listed(self, order: int | None = None) -> list[Listed]:
         """Return all orders, or one of them, oldest first."""
@@ -339,17 +337,21 @@ def order_columns(attributes: Attributes) -> dict[str, Any]:
 
 def step_columns(item: Attributes, step_id: str, status: Status) -> dict[str, Any]:
     """Return the columns that an item of ScheduledProcedureStepSequence fills."""
-    titles = item.get("ScheduledStationAETitle") or ""
-    several = titles if isinstance(titles, list) else [titles]
     said = {**item, "ScheduledProcedureStepID": step_id, _STEP_STATUS: str(status)}
     return {
-        "station": str(several[0]) if len(several) == 1 else "",
-        "modality": str(item.get("Modality", "")),
-        "start_date": str(item.get("ScheduledProcedureStepStartDate", "")),
-        "start_time": str(item.get("ScheduledProcedureStepStartTime", "")),
+        "station": _fitting(item, "ScheduledStationAETitle"),
+        "modality": _fitting(item, "Modality"),
+        "start_date": _fitting(item, "ScheduledProcedureStepStartDate"),
+        "start_time": _fitting(item, "ScheduledProcedureStepStartTime"),
         "status": status,
         "attributes": said,
     }
+
+
+def _fitting(item: Attributes, keyword: str) -> str:
+    """Return the one value of an attribute that a worklist answers, for SQL to choose by."""
+    values = fitting(keyword, item.get(keyword))
+    return values[0] if len(values) == 1 else ""
 
 
 def order_status(steps: Sequence[Status]) -> Status:
@@ -364,7 +366,7 @@ def order_status(steps: Sequence[Status]) -> Status:
 
 def step_status(item: Attributes) -> Status:
     """Return the state that an item of ScheduledProcedureStepSequence says it is in."""
-    said = item.get(_STEP_STATUS, "")
+    said = _fitting(item, _STEP_STATUS)
     return Status(said) if said in set(Status) else Status.SCHEDULED
 
 

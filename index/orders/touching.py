@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from index.database import Database
 from index.models import Study, StudyVariant
-from index.orders.models import ImagingOrder, StudyKey, StudyOrder
+from index.orders.models import ImagingOrder, ScheduledStep, StudyKey, StudyOrder
 
 Key = tuple[str, str]
 
@@ -38,13 +39,29 @@ def touch_patients(database: Database, patients: Sequence[int]) -> None:
     )
 
 
-def touch_order(database: Database, order: int, keys: Iterable[Key]) -> None:
-    """Mark every study changed that is matched to an order, or that has one of its keys."""
-    found = {
-        uid
-        for (uid,) in database.rows(StudyOrder.select(StudyOrder.study_uid).where(StudyOrder.order == order))
-    }
-    for kind, value in keys:
-        query = StudyKey.select(StudyKey.study_uid).where((StudyKey.kind == kind) & (StudyKey.value == value))
-        found |= {uid for (uid,) in database.rows(query)}
-    touch_studies(database, found)
+def touch_order(database: Database, order: int, uid: str) -> None:
+    """Mark every study changed that an order asks for (`uid`), is matched to, or could be matched to.
+
+    The last by the accession number alone. Ids of procedures and steps are shared by many studies ("1"): they
+    count for those of the order's patient only, by its row or by its PatientID.
+    """
+    mine = ImagingOrder.id == order
+    matched = StudyOrder.select(StudyOrder.study_uid).where(StudyOrder.order == order)
+    accession = _with_key("accession", ImagingOrder.accession).where(mine)
+    of_row = Study.select(Study.uid.alias("uid")).join(StudyVariant)
+    of_row = of_row.join(ImagingOrder, on=(ImagingOrder.patient == StudyVariant.patient)).where(mine)
+    of_patient = (of_row | _with_key("patient", ImagingOrder.patient_number).where(mine)).alias("of_patient")
+    procedure = ImagingOrder.select(ImagingOrder.procedure_id).where(mine)
+    step = ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == order)
+    # From the few studies of the patient, never from the many that share the id.
+    shared = StudyKey.select(StudyKey.study_uid).join(of_patient, on=(StudyKey.study_uid == of_patient.c.uid))
+    has_procedure = (StudyKey.kind == "procedure") & StudyKey.value.in_(procedure)
+    shared = shared.where(has_procedure | ((StudyKey.kind == "step") & StudyKey.value.in_(step)))
+    wanted = (Study.uid == uid) | Study.uid.in_(matched | accession | shared)
+    database.execute(Study.update(revision=Study.revision + 1).where(wanted))
+
+
+def _with_key(kind: str, column: Any) -> Any:
+    """Select the studies that have the value of an order's column as a key."""
+    query = StudyKey.select(StudyKey.study_uid).join(ImagingOrder, on=(column == StudyKey.value))
+    return query.where((StudyKey.kind == kind) & (column != ""))

@@ -7,7 +7,7 @@ from typing import Any
 from index.database import Database
 from index.errors import DatabaseFault
 from index.orders import fhir
-from index.orders.candidates import candidates
+from index.orders.candidates import Candidates
 from index.orders.folder import Folder
 from index.orders.hl7.handler import Handler
 from index.orders.hl7.mllp import Listener
@@ -88,9 +88,13 @@ class Orders:
         """Return all orders, or one of them, oldest first."""
         return self._store.listed(order)
 
-    def candidates(self, **wanted: Any) -> list[Candidate]:
+    def chosen(self, **wanted: Any) -> Candidates:
         """Return a superset of the worklist items that a query means; see candidates.py for the keys."""
-        return candidates(self._database, **wanted)
+        return Candidates(self._database, **wanted)
+
+    def candidates(self, **wanted: Any) -> list[Candidate]:
+        """Return the same at once, as a list."""
+        return list(self.chosen(**wanted))
 
     def set_step_status(self, step: int, status: Status) -> None:
         """Let a scheduled step (row id) and its order follow what a modality does. Raises NotFound."""

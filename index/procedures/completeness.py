@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from peewee import JOIN
 
 from index.database import Database
-from index.models import Instance
+from index.models import Instance, Study
 from index.procedures.models import PerformedInstance, PerformedStep, PerformedStepStudy
 from index.procedures.rules import State
-from index.records import ProcedureStep
+from index.records import Attributes, ProcedureStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,17 @@ def steps_of(database: Database, uid: str) -> tuple[ProcedureStep, ...]:
     return tuple(ProcedureStep(*row) for row in database.rows(mine.order_by(PerformedStep.uid)))
 
 
+def announced(database: Database) -> dict[str, list[Attributes]]:
+    """Return what the steps of studies say that have no instance, by Study Instance UID."""
+    query = PerformedStepStudy.select(PerformedStepStudy.study_uid, PerformedStep.attributes)
+    here = Study.select(Study.uid).where(Study.instance_count > 0)
+    rows = database.rows(query.join(PerformedStep).where(PerformedStepStudy.study_uid.not_in(here)))
+    found: dict[str, list[Attributes]] = {}
+    for uid, attributes in rows:
+        found.setdefault(uid, []).append(attributes)
+    return found
+
+
 def completeness(database: Database, uid: str) -> Completeness:
     """Tell whether what the steps of a study say they made is here."""
     query = PerformedStep.select(PerformedStep.id, PerformedStep.state).join(PerformedStepStudy)
@@ -53,7 +64,10 @@ def completeness(database: Database, uid: str) -> Completeness:
 
 
 def incomplete(database: Database) -> list[Completeness]:
-    """Return the studies with steps in progress or with instances missing, by UID."""
+    """Return the studies with steps in progress or with instances missing, by UID.
+
+    Also those of which nothing has arrived, but not those that were deleted since.
+    """
     table = PerformedInstance
     missing = (
         table.select(table.step)
@@ -62,5 +76,6 @@ def incomplete(database: Database) -> list[Completeness]:
     )
     query = PerformedStepStudy.select(PerformedStepStudy.study_uid).join(PerformedStep)
     wanted = (PerformedStep.state == State.IN_PROGRESS) | PerformedStep.id.in_(missing)
+    wanted &= PerformedStepStudy.study_uid.not_in(Study.select(Study.uid).where(Study.withdrawn == 1))
     rows = database.rows(query.where(wanted).distinct().order_by(PerformedStepStudy.study_uid))
     return [completeness(database, uid) for (uid,) in rows]

@@ -2,11 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pydicom.charset import python_encoding
+from pydicom.charset import convert_encodings, encode_string, python_encoding
 from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
+
+from index.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, repertoire
 
 UTF_8 = "ISO_IR 192"
 _TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+# pydicom has Latin-1 for these, to read what is declared wrongly; no other reader has to.
+_ASCII = frozenset(("", "ISO_IR 6", "ISO 2022 IR 6"))
+# Sets without code extensions: they stand alone (PS3.3 Table C.12-5).
+_ALONE = frozenset((UTF_8, "GB18030", "GBK"))
 
 
 def is_charset(terms: str) -> bool:
@@ -19,30 +26,44 @@ def charset_for(dataset: Dataset, offered: Iterable[str]) -> str | list[str] | N
 
     The last one offered is taken on trust. Terms are separated by backslashes.
     """
-    text = "".join(_texts(dataset))
-    if text.isascii():
+    texts = [(vr, text) for vr, text in _texts(dataset) if not text.isascii()]
+    if not texts:
         return None
     chosen = ""
     for chosen in offered:
-        if chosen and _holds(chosen.split("\\"), text):
+        if chosen and _holds(chosen, texts):
             break
     terms = chosen.split("\\")
     return terms if len(terms) > 1 else chosen
 
 
-def _texts(dataset: Dataset) -> Iterator[str]:
+def _texts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
                 yield from _texts(item)
         elif element.VR in _TEXT and element.value is not None:
-            yield str(element.value)
+            several = element.value if element.VM > 1 else [element.value]
+            yield from ((element.VR, str(one)) for one in several)
 
 
-def _holds(terms: Sequence[str], text: str) -> bool:
-    """Whether each character is in one of the sets; pydicom switches between them by escape sequences."""
-    codecs = [python_encoding[term] for term in terms if term in python_encoding]
-    return all(any(_has(codec, one) for codec in codecs) for one in set(text) if not one.isascii())
+def _holds(charset: str, texts: Sequence[tuple[str, str]]) -> bool:
+    """Whether what is written in a character set reads as the same texts again."""
+    terms = charset.split("\\")
+    if not is_charset(charset) or (len(terms) > 1 and _ALONE & set(terms)):
+        return False
+    codecs = ["ascii" if term in _ASCII else python_encoding[term] for term in terms]
+    characters = {one for _, text in texts for one in text if not one.isascii()}
+    # pydicom would write replacements and a warning.
+    if not all(any(_has(codec, one) for codec in codecs) for one in characters):
+        return False
+    encodings, initial = convert_encodings(terms), repertoire(charset.encode())
+    for vr, text in texts:
+        is_name = vr == "PN"
+        written = PersonName(text).encode(encodings) if is_name else encode_string(text, encodings)
+        if decode(written, initial, NAME_DELIMITERS if is_name else TEXT_DELIMITERS) != (text, True):
+            return False
+    return True
 
 
 def _has(codec: str, character: str) -> bool:

@@ -7,10 +7,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
+from index.orders.vr import described, fitting, is_code, is_single
 from index.records import Attributes
 from index.worklist.charsets import UTF_8, charset_for
-from index.worklist.keys import KEYS, Key, described, is_single
-from index.worklist.matching import texts
+from index.worklist.keys import KEYS, Key
 from index.worklist.values import BadIdentifier
 
 # Table K.6-1 nests three deep; an identifier that goes on for longer means no good.
@@ -88,9 +88,9 @@ def _asked(tree: Tree, item: Attributes, keys: Mapping[str, Key]) -> Dataset:
             content = _value(keyword, vr, value)
         elif isinstance(wanted, list) and wanted and wanted[0]:
             below = key.items if key else {}
-            content = Items([_asked(wanted[0], one, below) for one in value or ()])
+            content = Items([_asked(wanted[0], one, below) for one in value or () if is_code(one)])
         else:
-            content = Items([_whole(one) for one in value or ()])
+            content = Items([_whole(one) for one in value or () if is_code(one)])
         made.add(DataElement(tag, vr, content))
     return made
 
@@ -103,14 +103,16 @@ def _whole(item: Attributes) -> Dataset:
             tag, vr = described(keyword)
         except KeyError:
             continue
-        content = Items([_whole(one) for one in value or ()]) if vr == "SQ" else _value(keyword, vr, value)
+        items = (value or ()) if vr == "SQ" else ()
+        whole = Items([_whole(one) for one in items if is_code(one)])
+        content = whole if vr == "SQ" else _value(keyword, vr, value)
         made.add(DataElement(tag, vr, content))
     return made
 
 
 def _value(keyword: str, vr: str, value: Any) -> Any:
     """Return a value as pydicom takes it; what its VR cannot hold is left out."""
-    several = texts(value)
+    several = fitting(keyword, value)
     try:
         if vr in _INTEGERS:
             numbers: Sequence[Any] = [int(text) for text in several]

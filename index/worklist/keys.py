@@ -5,10 +5,10 @@ Each entry is matching key type and return key type: R required, O optional, - n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
+
+from index.orders.vr import described
 
 Entry = tuple[str, str]
 Entries = Mapping[str, "Entry | tuple[str, str, Entries]"]
@@ -165,21 +165,6 @@ def _keys(entries: Entries) -> dict[str, Key]:
         below = _keys(items[0]) if items else {}
         made[keyword] = Key(keyword, *described(keyword), matching, returned, below)
     return made
-
-
-@cache
-def described(keyword: str) -> tuple[BaseTag, str]:
-    """Return tag and VR of a keyword of PS3.6. Raises KeyError."""
-    tag = tag_for_keyword(keyword)
-    if tag is None:
-        raise KeyError(keyword)
-    return Tag(tag), dictionary_VR(tag)
-
-
-@cache
-def is_single(keyword: str) -> bool:
-    """Whether a keyword of PS3.6 has one value."""
-    return dictionary_VM(keyword) == "1"
 
 
 KEYS = _keys(TABLE)

@@ -4,9 +4,10 @@ Identifiers and items are mappings by keyword, nested for sequences; see records
 `Wanted` once, which then looks at every item.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from index.orders.vr import fitting, texts
 from index.records import Attributes
 from index.worklist.keys import KEYS, Key
 from index.worklist.values import BadIdentifier, Matcher, limits, matcher, moment, plain
@@ -20,11 +21,14 @@ Test = Callable[[Attributes], bool]
 class Wanted:
     """What the keys of one level ask of an item. No test at all: every item matches.
 
-    Raises BadIdentifier where a key's value is none of its VR, or no sequence where one is due.
+    `ignore_accents`: names match without regard to them. Raises BadIdentifier where a key's value is none of
+    its VR, or no sequence where one is due.
     """
 
-    def __init__(self, identifier: Attributes, keys: Mapping[str, Key] = KEYS) -> None:
-        self._tests = _tests(identifier, keys)
+    def __init__(
+        self, identifier: Attributes, keys: Mapping[str, Key] = KEYS, *, ignore_accents: bool = False
+    ) -> None:
+        self._tests = _tests(identifier, keys, ignore_accents=ignore_accents)
 
     @property
     def is_universal(self) -> bool:
@@ -36,21 +40,22 @@ class Wanted:
         return all(test(item) for test in self._tests)
 
 
-def _tests(identifier: Attributes, keys: Mapping[str, Key]) -> list[Test]:
+def _tests(identifier: Attributes, keys: Mapping[str, Key], *, ignore_accents: bool) -> list[Test]:
     together = _period(identifier) if _DATE in keys else None
     tests = [together] if together else []
     for keyword, value in identifier.items():
         key = keys.get(keyword)
         if key is None or (together and keyword in (_DATE, _TIME)):
             continue
-        test = _in_sequence(key, value) if key.vr == "SQ" else _on_value(key, value)
+        make = _in_sequence if key.vr == "SQ" else _on_value
+        test = make(key, value, ignore_accents=ignore_accents)
         if test:
             tests.append(test)
     return tests
 
 
-def _on_value(key: Key, value: Any) -> Test | None:
-    match = matcher(key.keyword, key.vr, texts(value))
+def _on_value(key: Key, value: Any, *, ignore_accents: bool) -> Test | None:
+    match = matcher(key.keyword, key.vr, texts(value), ignore_accents=ignore_accents)
     return _Tested(key.keyword, match) if match else None
 
 
@@ -62,10 +67,10 @@ class _Tested:
         self._match = match
 
     def __call__(self, item: Attributes) -> bool:
-        return self._match(texts(item.get(self._keyword)))
+        return self._match(fitting(self._keyword, item.get(self._keyword)))
 
 
-def _in_sequence(key: Key, value: Any) -> Test | None:
+def _in_sequence(key: Key, value: Any, *, ignore_accents: bool) -> Test | None:
     """Sequence matching: one item has to have all that is asked for."""
     if not value:
         return None
@@ -73,7 +78,7 @@ def _in_sequence(key: Key, value: Any) -> Test | None:
         raise BadIdentifier(key.keyword, "must be a sequence")
     if len(value) > 1:
         raise BadIdentifier(key.keyword, "a sequence in a query has one item (PS3.4 C.2.2.2.6)")
-    below = Wanted(value[0], key.items)
+    below = Wanted(value[0], key.items, ignore_accents=ignore_accents)
     if below.is_universal:
         return None
     return lambda item: any(below.fits(one) for one in item.get(key.keyword) or ())
@@ -91,16 +96,10 @@ def _period(identifier: Attributes) -> Test | None:
     last = (last_day or "~") + (last_time or "~")
 
     def fits(item: Attributes) -> bool:
-        day, time = "".join(texts(item.get(_DATE))), "".join(texts(item.get(_TIME)))
+        day, time = "".join(fitting(_DATE, item.get(_DATE))), "".join(fitting(_TIME, item.get(_TIME)))
         return bool(day and time) and first <= moment("DA", day) + moment("TM", time) <= last
 
     return fits
-
-
-def texts(value: Any) -> Sequence[str]:
-    """Return the values of an attribute as texts, empty ones left out."""
-    several = value if isinstance(value, list | tuple) else (value,)
-    return [text for one in several if one is not None and (text := str(one).strip())]
 
 
 def exactly(identifier: Attributes, keyword: str) -> str | None:

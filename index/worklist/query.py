@@ -1,30 +1,45 @@
 """One worklist query against the index: rows chosen by SQL, matched by rule, answered one by one."""
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from index.orders.records import Candidate
+from index.orders.vr import fitting, texts
 from index.orders.worklist import Orders
 from index.records import Attributes
 from index.settings import WorklistSettings
 from index.worklist.identifiers import Tree, answer, tree_of, unsupported
 from index.worklist.keys import SCHEDULED_STEPS
-from index.worklist.matching import Wanted, days, exactly, texts
+from index.worklist.matching import Wanted, days, exactly
 from index.worklist.values import groups
 
-# By key: how candidates() calls it. Those of the step stand in its sequence.
-_EXACT = {"PatientID": "patient_id", "AccessionNumber": "accession", "StudyInstanceUID": "study_uid"}
-_EXACT_OF_STEP = {"ScheduledStationAETitle": "station", "Modality": "modality"}
+_STATION = "ScheduledStationAETitle"
+# By key: how Candidates calls it. Those of the step stand in its sequence.
+_EXACT = {
+    "PatientID": "patient_id",
+    "AccessionNumber": "accession",
+    "StudyInstanceUID": "study_uid",
+    "RequestedProcedureID": "procedure_id",
+    "PlacerOrderNumberImagingServiceRequest": "placer",
+    "FillerOrderNumberImagingServiceRequest": "filler",
+}
+_EXACT_OF_STEP = {
+    _STATION: "station",
+    "Modality": "modality",
+    "ScheduledProcedureStepID": "step_id",
+    "ScheduledProcedureStepStatus": "status",
+}
 
 
 class Query:
-    """What a peer asks of the worklist. Iterating gives the answers, by scheduled time. Raises BadIdentifier.
+    """What a peer asks of the worklist. Iterating gives the answers, the nearest in time first.
 
     `unsupported` names the keys that were passed over. `is_cut_short` says, after the last answer, whether
-    there are more than the limit.
+    anything was cut off: there are more matches than the limit, or more steps than one query looks at.
+    Raises BadIdentifier.
     """
 
     def __init__(
@@ -34,21 +49,24 @@ class Query:
         identifier: Dataset,
         caller: str,
         charset: str | None,
+        *,
+        ignore_accents: bool = False,
     ) -> None:
         self._orders = orders
         self._settings = settings
         self._caller = caller
         self._charset = charset
         self._tree = tree_of(identifier)
-        self._wanted = Wanted(self._tree)
-        self._hints = hints(self._tree)
+        self._wanted = Wanted(self._tree, ignore_accents=ignore_accents)
+        self._hints = hints(self._tree, ignore_accents=ignore_accents)
         self.unsupported = tuple(unsupported(self._tree))
         self.is_cut_short = False
 
     def __iter__(self) -> Iterator[Dataset]:
         """Yield the answers."""
         count = 0
-        for candidate in self._candidates():
+        chosen = self._orders.chosen(**self._hints, **self._since())
+        for candidate in chosen:
             item = self._item(candidate)
             if not self._wanted.fits(item):
                 continue
@@ -57,31 +75,28 @@ class Query:
                 return
             count += 1
             yield answer(self._tree, item, self._charset or candidate.charset)
+        self.is_cut_short = chosen.is_cut_short
 
-    def _candidates(self) -> Iterable[Candidate]:
-        found = self._orders.candidates(**self._hints)
+    def _since(self) -> dict[str, str]:
+        """Return the first day whose steps have not left the worklist, where there is one."""
         if self._settings.expire_days is None:
-            return found
+            return {}
         today = dt.datetime.now().astimezone().date()
-        first = (today - dt.timedelta(days=self._settings.expire_days)).strftime("%Y%m%d")
-        return [one for one in found if _day(one) >= first or not _day(one)]
+        return {"since": (today - dt.timedelta(days=self._settings.expire_days)).strftime("%Y%m%d")}
 
     def _item(self, candidate: Candidate) -> Attributes:
         """Return a candidate's attributes; a step for any station becomes the caller's where configured."""
         attributes = candidate.attributes
         (step,) = attributes[SCHEDULED_STEPS]
-        if self._settings.fill_station and not texts(step.get("ScheduledStationAETitle")):
-            return {**attributes, SCHEDULED_STEPS: [{**step, "ScheduledStationAETitle": self._caller}]}
+        if self._settings.fill_station and not fitting(_STATION, step.get(_STATION)):
+            return {**attributes, SCHEDULED_STEPS: [{**step, _STATION: self._caller}]}
         return attributes
 
 
-def _day(candidate: Candidate) -> str:
-    return str(candidate.attributes[SCHEDULED_STEPS][0].get("ScheduledProcedureStepStartDate", ""))
-
-
-def hints(tree: Tree) -> Mapping[str, Any]:
+def hints(tree: Tree, *, ignore_accents: bool = False) -> Mapping[str, Any]:
     """Return what SQL can choose by: the keys that ask for one exact value, days, and a part of the name.
 
+    SQL knows names with their accents only.
     Only steps that are still scheduled, unless a query asks by ScheduledProcedureStepStatus.
     """
     steps = tree.get(SCHEDULED_STEPS)
@@ -90,7 +105,7 @@ def hints(tree: Tree) -> Mapping[str, Any]:
         **{name: exactly(tree, keyword) for keyword, name in _EXACT.items()},
         **{name: exactly(step, keyword) for keyword, name in _EXACT_OF_STEP.items()},
         "dates": days(step),
-        "name": _name_part(tree),
+        "name": None if ignore_accents else _name_part(tree),
         "scheduled_only": not texts(step.get("ScheduledProcedureStepStatus")),
     }
     return {name: value for name, value in found.items() if value is not None}

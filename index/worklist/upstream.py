@@ -5,15 +5,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import orjson
+import structlog
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from index.orders.dicom import BadItem, order_of
+from index.errors import IndexFault
+from index.orders.dicom import BadItem, attributes_of, order_of
 from index.orders.records import NewOrder, Source
 from index.orders.worklist import Orders
+from index.records import Attributes
 from index.worklist.charsets import UTF_8
 from index.worklist.keys import KEYS, SCHEDULED_STEPS, Key
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +61,51 @@ def take_over(orders: Orders, sender: str, answers: Iterable[Dataset], *, whole:
     """
     told: dict[str, NewOrder] = {}
     bad: list[str] = []
+    spared: set[str] = set()
     items = 0
     for items, dataset in enumerate(answers, start=1):
-        identity = _identity(dataset)
         try:
-            order = order_of(dataset, Source.UPSTREAM, sender, identity)
+            order = order_of(dataset, Source.UPSTREAM, sender, "")
         except BadItem as error:
             bad.append(f"item {items} {error}")
+            spared.add(_identity_of_bad(dataset))
             continue
-        known = told.get(identity)
-        told[identity] = replace(known, steps=[*known.steps, *order.steps]) if known else order
+        identity = _identity({**order.attributes, **order.patient})
+        known = told.get(identity) or replace(order, identity=identity, steps=())
+        told[identity] = replace(known, steps=[*known.steps, *order.steps])
     stamps = orders.identities(Source.UPSTREAM, sender)
     changed = 0
     for identity, order in told.items():
-        stamp = _stamp(order)
-        if stamps.get(identity) != stamp:
-            orders.add(replace(order, stamp=stamp))
-            changed += 1
-    gone = stamps.keys() - told.keys() if whole and not bad else set()
+        try:
+            stamp = _stamp(order)
+            if stamps.get(identity) != stamp:
+                orders.add(replace(order, stamp=stamp))
+                changed += 1
+        except IndexFault:
+            raise
+        except Exception as error:  # whatever one order brings up, the others are taken
+            log.exception("upstream_order_failed", peer=sender)
+            bad.append(f"an order: {type(error).__name__}")
+    # A bad item that does not say what it is called may be any of those that are told of no more.
+    gone = stamps.keys() - told.keys() - spared if whole and "" not in spared else set()
     for identity in sorted(gone):
         orders.withdraw(Source.UPSTREAM, sender, identity)
     return TakenOver(items, changed, len(gone), tuple(bad))
 
 
-def _identity(dataset: Dataset) -> str:
+def _identity(said: Attributes) -> str:
     """Return what makes two answers one order: its study, else its numbers and its patient."""
     keywords = ("AccessionNumber", "RequestedProcedureID", "PatientID")
-    return str(dataset.get("StudyInstanceUID") or "") or "|".join(
-        str(dataset.get(one) or "") for one in keywords
-    )
+    return str(said.get("StudyInstanceUID") or "|".join(str(said.get(one) or "") for one in keywords))
+
+
+def _identity_of_bad(dataset: Dataset) -> str:
+    """Return the same of an item that is no order, as far as it can be read; empty where it says nothing."""
+    try:
+        identity = _identity(attributes_of(dataset))
+    except BadItem:
+        return ""
+    return identity if identity.strip("|") else ""
 
 
 def _stamp(order: NewOrder) -> str:

@@ -20,6 +20,12 @@ _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 # The least and the greatest time that an imprecise one means (PS3.5 Table 6.2-1).
 _EARLIEST, _LATEST = "000000.000000", "235959.999999"
+# Marks of Latin, Greek and Cyrillic; those of Kana (U+3099) make other syllables.
+_MARKS = re.compile("[\u0300-\u036f]")
+# What Unicode does not take apart.
+_STROKES = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"}  # noqa: RUF001
+)
 
 
 class BadIdentifier(IndexFault):
@@ -30,20 +36,24 @@ class BadIdentifier(IndexFault):
         self.keyword = keyword
 
 
-def matcher(keyword: str, vr: str, wanted: Sequence[str]) -> Matcher | None:
-    """Return what matches any of the values wanted (list of UID matching for UI). Raises BadIdentifier."""
+def matcher(keyword: str, vr: str, wanted: Sequence[str], *, ignore_accents: bool = False) -> Matcher | None:
+    """Return what matches any of the values wanted (list of UID matching for UI). Raises BadIdentifier.
+
+    `ignore_accents` is for names: PS3.4 Section C.2.2.2.1 leaves that to the application.
+    """
     asked = [value.strip() for value in wanted if value.strip()]
     if not asked or (vr in _WILD and any(set(value) == {"*"} for value in asked)):
         return None
-    each = [_single(keyword, vr, value) for value in asked]
+    plain_name = without_accents if ignore_accents else str
+    each = [_single(keyword, vr, value, plain_name) for value in asked]
     return lambda values: any(one(value) for value in values for one in each)
 
 
-def _single(keyword: str, vr: str, wanted: str) -> Callable[[str], bool]:
+def _single(keyword: str, vr: str, wanted: str, plain_name: Callable[[str], str]) -> Callable[[str], bool]:
     if vr in ("DA", "TM"):
         return _moment(keyword, vr, wanted)
     if vr == "PN":
-        return _name(wanted)
+        return _name(wanted, plain_name)
     if vr in _WILD:
         return _text(wanted)
     if vr in _NUMBERS:
@@ -76,15 +86,20 @@ def groups(name: str) -> list[str]:
     return ["^".join(part.strip() for part in group.split("^")).rstrip("^") for group in folded.split("=")]
 
 
-def _name(wanted: str) -> Callable[[str], bool]:
+def without_accents(text: str) -> str:
+    """Return a case-folded text without diacritical marks: Müller is Muller, Łódź is Lodz."""
+    return _MARKS.sub("", unicodedata.normalize("NFD", text)).translate(_STROKES)
+
+
+def _name(wanted: str, plain_name: Callable[[str], str]) -> Callable[[str], bool]:
     """Match group by group; a key of one group matches whichever group of the name it fits."""
-    asked = [_text(group) if group else None for group in groups(wanted)]
+    asked = [_text(group) if group else None for group in groups(plain_name(wanted.casefold()))]
     if len(asked) == 1 and asked[0]:
         only = asked[0]
-        return lambda value: any(only(group) for group in groups(value) if group)
+        return lambda value: any(only(group) for group in groups(plain_name(value.casefold())) if group)
 
     def fits(value: str) -> bool:
-        said = groups(value)
+        said = groups(plain_name(value.casefold()))
         said += [""] * (len(asked) - len(said))
         return all(one is None or one(group) for one, group in zip(asked, said, strict=False))
 

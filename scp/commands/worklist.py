@@ -240,6 +240,7 @@ def _as_json(row: Listed) -> dict[str, Any]:
         "study_uid": row.study_uid,
         "studies": list(row.studies),
         "attributes": row.attributes,
+        "doubts": row.doubts,
     }
 
 

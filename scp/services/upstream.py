@@ -89,8 +89,9 @@ class Upstream:
         final = None
         for status, identifier in association.send_c_find(self._identifier(), WORKLIST):
             final = status.get("Status")
-            if final in (PENDING, PENDING_WITHOUT_SOME_KEYS) and identifier is not None:
-                answers.append(identifier)
+            if final in (PENDING, PENDING_WITHOUT_SOME_KEYS):
+                # None: it could not be decoded. As an item it is a bad one, and nothing counts as withdrawn.
+                answers.append(Dataset() if identifier is None else identifier)
             if self._stopping.is_set() or len(answers) >= MOST_ITEMS:
                 association.abort()
                 return answers, None

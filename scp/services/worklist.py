@@ -81,11 +81,18 @@ class WorklistService:
             return
         if query.is_cut_short:
             # Table K.4-1 has no warning for a limit, as that of inventories has (B001); this is what it has.
-            yield tally.ends(OUT_OF_RESOURCES, f"more than {tally.matches} matches; ask for less"), None
+            yield (
+                tally.ends(OUT_OF_RESOURCES, f"more than {tally.matches} may match; ask for less"),
+                None,
+            )
 
     def _query(self, event: Event, link: Link) -> WorklistQuery:
         peer = self._find_peer(link.calling_aet)
-        return self._index.worklist(event.identifier, link.calling_aet, peer.charset if peer else None)
+        charset = peer.charset if peer else None
+        ignore_accents = bool(peer and peer.ignore_accents)
+        return self._index.worklist(
+            event.identifier, link.calling_aet, charset, ignore_accents=ignore_accents
+        )
 
 
 class _Ending(NamedTuple):

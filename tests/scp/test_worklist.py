@@ -194,6 +194,20 @@ def test_character_sets_as_peers_are_configured(serving: Callable[..., Daemon], 
         }
 
 
+def test_a_peer_may_have_names_matched_without_accents(
+    serving: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    peers = '[[peers]]\naet = "OLD"\nignore_accents = true\n[[peers]]\naet = "NEW"\n'
+    daemon = serving(ITEMS[3], ITEMS[0], peers=peers)
+    found = {
+        aet: findscu(daemon.port, query(PatientName="Muller^HANSEL"), tmp_path, aet=aet)[0]
+        for aet in ("OLD", "NEW")
+    }
+    assert {"OLD": ["RP4"], "NEW": []} == {
+        aet: [one.RequestedProcedureID for one in answers] for aet, answers in found.items()
+    }
+
+
 def test_steps_for_any_station(serving: Callable[..., Daemon], tmp_path: Path) -> None:
     daemon = serving(ITEMS[0], item(2, ScheduledStationAETitle=""), fill_station="true")
     asked = query(ScheduledStationAETitle="US7")

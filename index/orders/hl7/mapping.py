@@ -31,6 +31,8 @@ MODALITIES = {
 # PID-3.5 (HL7 Table 0203): the number that is the patient's here.
 _RECORD_NUMBERS = ("MR", "PI", "PT")
 _LONGEST_CODE = 16
+# An escaped delimiter of HL7 would be one of PN (PS3.5 Section 6.2.1).
+_NO_COMPONENT = re.compile(r"[\\^=]")
 
 
 def text(message: Message, segment: Any, at: Path) -> str:
@@ -60,7 +62,8 @@ def staff(message: Message, segment: Any, at: Path) -> str:
 
 def _name(message: Message, repetition: Any, start: int) -> str:
     """PN: family^given^middle^prefix^suffix; HL7 has the suffix first."""
-    family, given, middle, suffix, prefix = (message.part(repetition, start + n) for n in range(5))
+    parts = (message.part(repetition, start + n) for n in range(5))
+    family, given, middle, suffix, prefix = (_NO_COMPONENT.sub(" ", part) for part in parts)
     return f"{family}^{given}^{middle}^{prefix}^{suffix}".rstrip("^")
 
 
@@ -87,6 +90,32 @@ def code(message: Message, segment: Any, at: Path) -> Any:
         return []
     item = {"CodeValue": value, "CodingSchemeDesignator": scheme or "L", "CodeMeaning": meaning or value}
     return [item]
+
+
+def codes(message: Message, segment: Any, at: Path) -> Any:
+    """Read every repetition of a CE as an item of a code sequence."""
+    made = []
+    for repetition in message.repetitions(segment, at.field):
+        value, meaning, scheme = (message.part(repetition, n) for n in (1, 2, 3))
+        if value == NULL:
+            return NULL
+        if 0 < len(value) <= _LONGEST_CODE:
+            item = {
+                "CodeValue": value,
+                "CodingSchemeDesignator": scheme or "L",
+                "CodeMeaning": meaning or value,
+            }
+            made.append(item)
+    return made
+
+
+def several(message: Message, segment: Any, at: Path) -> Any:
+    """Read every repetition of a field; one alone as text."""
+    values = [
+        message.part(one, at.component, at.subcomponent) for one in message.repetitions(segment, at.field)
+    ]
+    values = [value for value in values if value]
+    return values if len(values) > 1 else "".join(values)
 
 
 def looked_up(table: Mapping[str, str], *, otherwise: bool = False) -> Reader:
@@ -142,6 +171,7 @@ ORDER: Mapping[str, Entry] = {
     "RequestedProcedurePriority": _entry("TQ1-9 OBR-27.6 ORC-7.6", looked_up(PRIORITIES)),
     "RequestedProcedureComments": _entry("OBR-39.2 OBR-39.1"),
     "ReasonForTheRequestedProcedure": _entry("OBR-31.2 OBR-31.1"),
+    "ReasonForRequestedProcedureCodeSequence": _entry("OBR-31", codes),
     "RequestingPhysician": _entry("OBR-16 ORC-12", staff),
     "ReferringPhysicianName": _entry("PV1-8 OBR-16", staff),
     "RequestingService": _entry("ORC-17.2 ORC-17.1"),
@@ -161,7 +191,7 @@ ORDER: Mapping[str, Entry] = {
 STEP: Mapping[str, Entry] = {
     "ScheduledProcedureStepID": _entry("IPC-4.1 OBR-20"),
     "Modality": _entry("IPC-5.1 OBR-24", looked_up(MODALITIES, otherwise=True)),
-    "ScheduledStationAETitle": _entry("IPC-9 OBR-21"),
+    "ScheduledStationAETitle": _entry("IPC-9 OBR-21", several),
     "ScheduledStationName": _entry("IPC-7.1"),
     "ScheduledProcedureStepLocation": _entry("IPC-8.2 IPC-8.1"),
     "ScheduledProtocolCodeSequence": _entry("IPC-6 OBR-4.4 OBR-4", code),

@@ -46,6 +46,41 @@ def test_person_names(wanted: str, said: str, *, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wanted", "said", "expected"),
+    [
+        ("Muller*", "Müller^Hänsel", True),
+        ("MULLER^HANSEL", "Müller^Hänsel", True),
+        ("Müller*", "Muller^Hansel", True),
+        ("mu\u0308ller*", "MULLER", True),
+        ("Lodz", "Łódź", True),
+        ("Sorensen^Bjork", "Sørensen^Björk", True),
+        ("Strasse", "Straße", True),
+        ("ilhan", "İlhan", True),
+        ("Aesir", "Æsir", True),
+        ("=Παπας", "Papas=Παπάς", True),
+        ("=かき", "Kaki=かき", True),
+        # A mark that makes another syllable is no accent; neither is another letter.
+        ("=かき", "Gaki=がき", False),
+        ("Mueller*", "Müller", False),
+        ("Muller", "Muellér", False),
+    ],
+)
+def test_names_without_accents(wanted: str, said: str, *, expected: bool) -> None:
+    identifier, told = tree_of(query(PatientName=wanted)), attributes_of(item(1, PatientName=said))
+    assert expected is Wanted(identifier, ignore_accents=True).fits(told)
+    assert "name" not in hints(identifier, ignore_accents=True)
+
+
+def test_accents_count_unless_asked_for() -> None:
+    assert not fits({"PatientName": "Muller*"}, PatientName="Müller")
+    asked = query(ScheduledPerformingPhysicianName="Jurgen*", PatientID="*")
+    told = attributes_of(item(1, ScheduledPerformingPhysicianName="Jürgen^A", PatientID="Ü1"))
+    assert [False, True] == [Wanted(tree_of(asked), ignore_accents=flag).fits(told) for flag in (False, True)]
+    asked = query(PatientID="U1")
+    assert not Wanted(tree_of(asked), ignore_accents=True).fits(told)
+
+
+@pytest.mark.parametrize(
     ("date", "time", "expected"),
     [
         ("", "", True),

@@ -1,0 +1,130 @@
+"""Values of orders as their VR allows them (PS3.5 Table 6.2-1), and which of them it does not.
+
+Orders are kept as their source told them. What goes out to a scanner, and what is matched by, is made to fit:
+text is mended; an identifier, code, title, date or number that does not fit is left out, since a part of it
+would name another thing.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from typing import Any
+
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.tag import BaseTag, Tag
+
+# Half a surrogate pair is no character of any set.
+_CONTROL = r"\0-\x1f\x7f-\x9f\ud800-\udfff"
+# Text of one line; the backslash stands between values (PS3.5 Section 6.1.2.3).
+_NO_LINE = re.compile(rf"[\\{_CONTROL}]+")
+# Text of several lines has TAB, LF, FF and CR (PS3.5 Section 6.1.3).
+_NO_LINES = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
+_LINE = ("LO", "PN", "SH", "UC")
+_LINES = ("LT", "ST", "UT")
+_LENGTHS = {"LO": 64, "LT": 10240, "SH": 16, "ST": 1024}
+"""In characters, of VRs whose text may be cut."""
+# Of one component group, and how many groups and components a name has (PS3.5 Section 6.2.1).
+_GROUP_LENGTH, _GROUPS, _COMPONENTS = 64, 3, 5
+# What is of no use, or harmful, as a part of itself.
+_IDENTIFIER = re.compile(r"(IDs?|Numbers?|CodeValue|Designator)$")
+_SEPARATORS = {"DA": ".", "TM": ":"}
+"""ACR-NEMA's, as in 2026.01.02 and 10:11:12."""
+
+
+def _table(**patterns: str) -> dict[str, re.Pattern[str]]:
+    return {vr: re.compile(pattern, re.ASCII) for vr, pattern in patterns.items()}
+
+
+_ALLOWED = _table(
+    AE=r"[ -\[\]-~]{1,16}",
+    AS=r"\d{3}[DWMY]",
+    CS=r"[A-Z0-9_ ]{1,16}",
+    DA=r"\d{8}",
+    DS=r"(?=.{1,16}$)[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?",
+    DT=r"\d{4}(\d{2}){0,5}(\.\d{1,6})?([+-]\d{4})?",
+    IS=r"(?=.{1,12}$)[+-]?\d+",
+    LO=rf"[^\\{_CONTROL}]{{1,64}}",
+    PN=rf"[^\\{_CONTROL}]+",
+    SH=rf"[^\\{_CONTROL}]{{1,16}}",
+    TM=r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?",
+    UC=rf"[^\\{_CONTROL}]+",
+    UI=r"[0-9.]{1,64}",
+    UR=r"[!-\[\]-~]+",
+)
+
+
+@cache
+def described(keyword: str) -> tuple[BaseTag, str]:
+    """Return tag and VR of a keyword of PS3.6. Raises KeyError."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return Tag(tag), dictionary_VR(tag)
+
+
+@cache
+def is_single(keyword: str) -> bool:
+    """Whether a keyword of PS3.6 has one value."""
+    return dictionary_VM(keyword) == "1"
+
+
+def texts(value: Any) -> list[str]:
+    """Return the values of an attribute as texts, empty ones left out."""
+    several = value if isinstance(value, list | tuple) else (value,)
+    return [text for one in several if one is not None and (text := str(one).strip())]
+
+
+def fitting(keyword: str, value: Any) -> list[str]:
+    """Return the values of an attribute as its VR allows them, empty and unfit ones left out."""
+    return [made for one in texts(value) if (made := _fitted(keyword, one))]
+
+
+@lru_cache(maxsize=4096)  # a day's stations, dates and patients, asked for again and again
+def _fitted(keyword: str, text: str) -> str:
+    vr = described(keyword)[1]
+    made = text.strip("\0 ").replace(_SEPARATORS.get(vr, "\0"), "")
+    if vr == "CS":
+        made = made.upper()
+    elif vr in _LINES:
+        made = _NO_LINES.sub(" ", made)[: _LENGTHS.get(vr)]
+    elif vr in _LINE and not _IDENTIFIER.search(keyword):
+        made = _NO_LINE.sub(" ", made)
+        made = (_name(made) if vr == "PN" else made[: _LENGTHS.get(vr)]).strip()
+    allowed = _ALLOWED.get(vr)
+    fits = allowed is None or (allowed.fullmatch(made) and (vr != "DA" or _is_date(made)))
+    return made if fits else ""
+
+
+def _name(text: str) -> str:
+    groups = []
+    for group in text.split("=")[:_GROUPS]:
+        parts = group.split("^")
+        whole = [*parts[: _COMPONENTS - 1], " ".join(parts[_COMPONENTS - 1 :])]
+        groups.append("^".join(whole[: len(parts)])[:_GROUP_LENGTH].rstrip())
+    return "=".join(groups)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        dt.date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
+
+
+def is_code(item: Mapping[str, Any]) -> bool:
+    """Whether an item of a sequence still says its code, where it has one."""
+    names = ("CodeValue", "CodingSchemeDesignator")
+    return all(fitting(name, item[name]) for name in names if item.get(name))
+
+
+def doubts(attributes: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """Yield which attributes do not go out as they were told, without their values."""
+    for keyword, value in attributes.items():
+        if value and isinstance(value, list) and isinstance(value[0], Mapping):
+            for item in value:
+                yield from doubts(item, f"{place}{keyword}.")
+        elif (said := texts(value)) and (made := fitting(keyword, value)) != said:
+            what = "changed" if len(made) == len(said) else "left out"
+            yield f"{place}{keyword}: {what}, no {described(keyword)[1]}"
