@@ -28,6 +28,8 @@ class BadItem(ValueError):
 def read_file(path: Path) -> Dataset:
     """Read a worklist file, with or without file meta information. Raises BadItem, OSError."""
     size = path.stat().st_size
+    if not path.is_file():  # a FIFO would hold its reader for ever
+        raise BadItem("is no regular file")
     if size > MAX_FILE:
         raise BadItem(f"{size} bytes are more than the {MAX_FILE} that a worklist item may have")
     try:

@@ -50,6 +50,8 @@ class OrderImport:
 
     def _import(self, path: Path, report: Imported) -> None:
         size = path.stat().st_size
+        if not path.is_file():  # a FIFO would hold its reader for ever
+            raise BadItem("is no regular file")
         if size > MAX_FILE:
             raise BadItem(f"{size} bytes are more than the {MAX_FILE} that are read")
         content = path.read_bytes().removeprefix(_BOM)
