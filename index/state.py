@@ -21,4 +21,4 @@ class State:
     conflicts: int
     free: int
     watermark: int
-    shortage: str
+    shortage: str = ""
