@@ -369,8 +369,9 @@ def _open_read_only(path: Path, cache: int) -> Database:
     """Open an SQLite file that may only be read, such as one on a read-only file system."""
     pragmas = {"busy_timeout": BUSY_TIMEOUT_SECONDS * 1000, "cache_size": -cache, "temp_store": "memory"}
     how = "mode=ro"
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
-        # Nobody writes it. Without locks SQLite keeps in memory what it would put beside a log.
+    if os.statvfs(path).f_flag & os.ST_RDONLY and not Path(f"{path}-shm").exists():
+        # Nobody has it open, elsewhere either. Without locks SQLite keeps in memory what it would put beside
+        # a log.
         log_file = Path(f"{path}-wal")
         if log_file.exists() and log_file.stat().st_size:
             how, pragmas = "mode=ro&vfs=unix-none", {"locking_mode": "exclusive", **pragmas}

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
@@ -163,10 +163,9 @@ class Index:
         self._lock = lock
         # An earlier version left them to the umask.
         keep_from_others(self.data / name for name in NAMES)
-        self._make_room()
         self._recover()
-        self._objects.keeps_reserve = True
-        self._objects.spare_room.hold()
+        self._objects.room.keeps_reserve = True
+        self._objects.room.reserve.hold()
         self._spool.start()
         self._publisher.start()
         self._housekeeper.start()
@@ -202,14 +201,22 @@ class Index:
         try:
             return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
         except DatabaseFault:
-            if not self._make_room():
-                raise
-        return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
+            with self._more_room() as is_more:
+                if is_more:
+                    return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
+            raise
 
-    def _make_room(self) -> bool:
-        """Use up the reserve where the disk is full; return whether that was so."""
-        reserve = self._objects.spare_room
-        return reserve.is_needed() and reserve.release()
+    @contextmanager
+    def _more_room(self) -> Iterator[bool]:
+        """Use the reserve where the disk is full, and keep what is left of it; say whether that is so."""
+        reserve = self._objects.room.reserve
+        if not (reserve.is_needed() and reserve.release()):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            reserve.put_back()
 
     def __enter__(self) -> Self:
         return self
@@ -303,7 +310,7 @@ class Index:
 
     def state(self) -> State:
         """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
-        free, shortage = self._objects.room()
+        free, shortage = self._objects.room.look()
         return State(
             self._commits.waiting(),
             self._spool.waiting(),
@@ -312,7 +319,7 @@ class Index:
             self._publisher.lag(),
             self._commits.conflicts(),
             free,
-            self._objects.watermark,
+            self._objects.room.watermark,
             shortage,
         )
 
@@ -362,8 +369,9 @@ class Index:
         except (Locked, OSError):
             return
         try:
-            self._database.checkpoint()
-            recover_spooled(self._objects, self._spool, self._commits)
+            with self._more_room():
+                self._database.checkpoint()
+                recover_spooled(self._objects, self._spool, self._commits)
         finally:
             lock.release()
 

@@ -52,7 +52,8 @@ def check(database: Database, data: Path) -> None:
     if not known:
         if not _holds_objects(database, data):
             raise ForeignIndex(
-                f"index.url: {database.name} is the index of another data directory: {data} has not its objects"
+                f"index.url: {database.name} is the index of another data directory: its objects are not in"
+                f" {data}"
             )
     elif mine not in [identity for identity, _, _ in known]:
         identity, host, path = known[0]

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,17 +18,13 @@ from typing import BinaryIO
 import structlog
 
 from index.durable import FOLDER_MODE, make_folder, open_file, open_new, sync_folder
-from index.errors import NotKept
 from index.reserve import Reserve
+from index.room import Room
 
 log = structlog.get_logger(__name__)
 
 FOLDER_SIZE = 4096
 _FOLDER = re.compile(r"[0-9a-f]{6,}")
-# What the resources of a few studies take, and SQLite.
-LEAST_INODES = 100
-# How long a look at the free space holds, in seconds; what is filed meanwhile is taken off.
-LOOK_SECONDS = 0.1
 
 
 class ObjectStore:
@@ -46,7 +41,6 @@ class ObjectStore:
     ) -> None:
         self.data = data
         self.sync = sync
-        self.watermark = watermark
         self.size_limit = size_limit
         self._objects = data / "objects"
         self._incoming = data / "incoming"
@@ -58,53 +52,15 @@ class ObjectStore:
         self._below = f"{data}/"
         self._folder = ""
         self._filled = FOLDER_SIZE
-        self.spare_room = reserve or Reserve(data / "reserve")
-        # Whether nothing is taken while the reserve is not there, as a daemon does.
-        self.keeps_reserve = False
-        self._free, self._look_again = 0, 0.0
-        self._shortage = ""
+        self.room = Room(self._incoming, watermark, reserve or Reserve(data / "reserve"))
         if os.access(data, os.W_OK):
             for folder in (self._objects, self._incoming, self._conflicts):
                 make_folder(folder, sync=sync)
 
     def incoming_path(self) -> str:
         """Return a path in `incoming/` for a new object. Raises NotKept where there is no room."""
-        now = time.monotonic()
-        if now >= self._look_again or self._shortage or self._free < self.watermark:
-            try:
-                self._free, self._shortage = self.room()
-            except OSError as error:
-                raise NotKept(f"{self._incoming}: {error.strerror}") from error
-            self._look_again = now + LOOK_SECONDS
-            if self._shortage:
-                raise NotKept(self._shortage)
+        self.room.require()
         return f"{self._incoming}/{self._process}-{next(self._names)}"
-
-    def room(self) -> tuple[int, str]:
-        """Return the free space of the disk, in bytes, and why it takes nothing more. Raises OSError."""
-        statistics = os.statvfs(self._incoming)
-        free = statistics.f_bavail * statistics.f_frsize
-        if free < self.watermark:
-            return free, f"free space is {free} bytes, below storage.watermark = {self.watermark}"
-        inodes, least = statistics.f_favail, self._least_inodes(statistics)
-        if inodes < least:
-            return (
-                free,
-                f"{inodes} inodes are free, less than the {least} that storage.watermark keeps of them",
-            )
-        if self.keeps_reserve and not self.spare_room.hold():
-            return (
-                free,
-                f"free space is {free} bytes: too little for the reserve, which lets objects be deleted",
-            )
-        return free, ""
-
-    def _least_inodes(self, statistics: os.statvfs_result) -> int:
-        """Return what share of the disk's inodes the watermark is of its bytes; 0 where it counts none."""
-        size = statistics.f_blocks * statistics.f_frsize
-        if not (self.watermark and statistics.f_files and size):
-            return 0
-        return max(LEAST_INODES, statistics.f_files * min(self.watermark, size) // size)
 
     def reserve(self, size: int) -> str:
         """Return a path below the data directory for an object of so many bytes, in the current folder.
@@ -116,7 +72,7 @@ class ObjectStore:
                 self._folder, self._filled = f"objects/{self._claim_folder().name}", 0
             path = f"{self._folder}/{self._filled:03x}.dcm"
             self._filled += 1
-            self._free -= size
+            self.room.take(size)
         return path
 
     def rename(self, incoming: str, path: str) -> None:

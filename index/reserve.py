@@ -47,14 +47,27 @@ class Reserve:
             size = min(SIZE, statistics.f_blocks * statistics.f_frsize // SHARE)
             if statistics.f_bavail * statistics.f_frsize < 2 * size or _few_inodes(statistics):
                 return False
-            make_folder(self._folder, sync=False)
-            for name in self._names():
-                _allocate(name, size // FILES)
+            self._make(FILES, size // FILES)
         except OSError as error:
             log.warning("no_reserve", path=str(self._folder), reason=error.strerror)
             self.release()
             return False
         return True
+
+    def put_back(self) -> None:
+        """Make as much of it as there is room for, after `release`: others are not to take what was left."""
+        if self.hold():
+            return
+        with contextlib.suppress(OSError):
+            statistics = os.statvfs(self._folder.parent)
+            size = min(SIZE, statistics.f_bavail * statistics.f_frsize) * 3 // 4
+            # Without the last of them it is not held.
+            self._make(FILES - 1, size // FILES)
+
+    def _make(self, files: int, size: int) -> None:
+        make_folder(self._folder, sync=False)
+        for name in self._names()[:files]:
+            _allocate(name, size)
 
     def is_needed(self) -> bool:
         """Tell whether what it is there for has no other room. Raises OSError."""
