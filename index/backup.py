@@ -10,13 +10,14 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from index.carryover import close_and_merge
 from index.database import Database, open_sqlite
-from index.durable import make_folder, sync_folder
+from index.durable import make_folder, open_file, open_new, sync_folder
 from index.errors import DatabaseFault
 from index.lock import DirectoryLock
 from index.models import Conflict, Instance, RemovedObject, Resource, Series, Study
@@ -46,7 +47,6 @@ class Backup:
     def __init__(
         self,
         data: Path,
-        index: Path,
         database: Database,
         target: Path,
         *,
@@ -57,7 +57,6 @@ class Backup:
         if there.is_relative_to(here) or here.is_relative_to(there):
             raise DatabaseFault(f"{target}: a backup of {data} cannot lie in it or around it")
         self._data = data
-        self._index = index
         self._database = database
         self._target = target
         self._link = link
@@ -94,12 +93,10 @@ class Backup:
         path = self._target / "index.sqlite.new"
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
-        with (
-            contextlib.closing(sqlite3.connect(self._index)) as source,
-            contextlib.closing(sqlite3.connect(path)) as copy,
-        ):
+        open_new(path).close()
+        with self._database.connection(), contextlib.closing(sqlite3.connect(path)) as copy:
             # All pages at once are one read transaction: no writer waits for it, none makes it begin again.
-            source.backup(copy)
+            self._database.peewee.connection().backup(copy)
         return open_sqlite(path, sync=True)
 
     def _objects(self, snapshot: Database) -> KnownPaths:
@@ -150,6 +147,8 @@ class Backup:
             wanted = source.stat()
         except FileNotFoundError:
             return False
+        if not stat.S_ISREG(wanted.st_mode):
+            return False
         self._done.objects += 1
         with contextlib.suppress(FileNotFoundError):
             there = target.stat()
@@ -173,9 +172,12 @@ class Backup:
             with contextlib.suppress(OSError):
                 temporary.hardlink_to(source)
                 return
-        shutil.copy2(source, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with open_file(source) as content, open_new(temporary) as copy:
+            shutil.copyfileobj(content, copy)
+            copy.flush()
+            when = os.fstat(content.fileno())
+            os.utime(copy.fileno(), ns=(when.st_atime_ns, when.st_mtime_ns))
+            os.fsync(copy.fileno())
 
     def _prune(self, kept: KnownPaths) -> None:
         """Remove the objects of an earlier run that the index does not know any more."""

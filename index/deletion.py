@@ -4,6 +4,7 @@ What is to be unlinked is written down in that transaction: a crash in between m
 object without a row, what an operator has deleted.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import structlog
 from peewee import SQL, fn
 
 from index.database import Database
-from index.errors import NotFound
+from index.errors import NotFound, NotKept
 from index.models import Conflict, Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
 from index.objects import ObjectStore
 from index.rows import Rows
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 # Files that are unlinked between two looks at the table, and paths in one statement: below SQLite's limit.
 BATCH = 500
+# Instances that are deleted at one time where there is no room: their rows' pages fit into the reserve.
+PART = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +52,100 @@ class Deletion:
         self._keep_tombstone = keep_tombstone
 
     def delete(self, uid: str) -> Deleted:
-        """Delete the study, else the series, else the instance of this UID. Raises NotFound, NotKept."""
+        """Delete the study, else the series, else the instance of this UID. Raises NotFound, NotKept.
+
+        On a full disk this uses up the reserve, and deletes in parts where that is not enough: what is gone
+        then makes room for what is still there.
+        """
+        reserve = self._objects.room.reserve
+        released = False
+        try:
+            try:
+                deleted = self._delete(uid)
+            except NotKept:
+                if not reserve.is_needed():
+                    raise
+                released = reserve.release()
+                deleted = self._delete_without_room(uid)
+            log.info(
+                "deleted",
+                uid=uid,
+                level=deleted.level,
+                instances=deleted.instances,
+                conflicts=deleted.conflicts,
+            )
+            self._finish_now(uid)
+        finally:
+            if released:
+                reserve.put_back()
+        return deleted
+
+    def _finish_now(self, uid: str) -> None:
+        try:
+            self.finish()
+        except NotKept as error:  # the rows are gone; the next start unlinks what is left
+            log.warning("deletion_unfinished", uid=uid, reason=str(error))
+
+    def _delete(self, uid: str) -> Deleted:
         with self._database.writing():
             deleted = self._study(uid) or self._series(uid) or self._instance(uid)
             if deleted is None:
                 raise NotFound(f"{uid} is no study, series or instance in the index")
-        log.info(
-            "deleted", uid=uid, level=deleted.level, instances=deleted.instances, conflicts=deleted.conflicts
+            return deleted
+
+    def _delete_without_room(self, uid: str) -> Deleted:
+        instances = size = conflicts = 0
+        while True:
+            try:
+                last = self._delete(uid)
+                break
+            except NotKept:
+                gone = self._delete_part(uid)
+                if not gone:
+                    raise
+            instances += len(gone)
+            size += sum(one.bytes for one in gone)
+            conflicts += sum(one.conflicts for one in gone)
+            self.finish()
+            self._database.checkpoint()
+        return dataclasses.replace(
+            last,
+            instances=instances + last.instances,
+            bytes=size + last.bytes,
+            conflicts=conflicts + last.conflicts,
         )
-        self.finish()
-        return deleted
+
+    def _delete_part(self, uid: str) -> list[Deleted]:
+        """Delete some instances of a study or series, but the last one. Raises NotKept."""
+        query = Instance.select(Instance.uid).join(Series).join(Study)
+        query = query.where((Study.uid == uid) | (Series.uid == uid)).limit(PART + 1)
+        found = [instance for (instance,) in self._database.rows(query)]
+        with self._database.writing():
+            return [gone for instance in found[1:] if (gone := self._instance(instance))]
 
     def finish(self) -> int:
-        """Unlink the objects of deleted rows; return how many. A start does it for an earlier process."""
-        done = 0
-        while rows := self._database.rows(
-            RemovedObject.select(RemovedObject.id, RemovedObject.path).limit(BATCH)
-        ):
-            for _, path in rows:
-                self._objects.remove(path)
-            self._objects.sync_folders(path for _, path in rows)
+        """Unlink the objects of deleted rows; return how many. A start does it for an earlier process.
+
+        What cannot be unlinked is named, stays noted, and stops no other.
+        """
+        done = last = 0
+        query = RemovedObject.select(RemovedObject.id, RemovedObject.path).order_by(RemovedObject.id)
+        while rows := self._database.rows(query.where(RemovedObject.id > last).limit(BATCH)):
+            last = rows[-1][0]
+            gone = {row: path for row, path in rows if self._unlink(path)}
+            self._objects.sync_folders(gone.values())
             with self._database.writing():
-                self._database.execute(
-                    RemovedObject.delete().where(RemovedObject.id.in_([row for row, _ in rows]))
-                )
-            done += len(rows)
+                self._database.execute(RemovedObject.delete().where(RemovedObject.id.in_(list(gone))))
+            done += len(gone)
         return done
+
+    def _unlink(self, path: str) -> bool:
+        try:
+            self._objects.remove(path)
+        except OSError as error:
+            log.warning("not_unlinked", path=path, reason=error.strerror)
+            return False
+        return True
 
     def _study(self, uid: str) -> Deleted | None:
         found = self._database.rows(

@@ -13,6 +13,8 @@ import mmap
 import os
 from threading import Lock
 
+from index.durable import FILE_MODE
+
 # Memory, offset and length are multiples of this; it is one of every disk's block sizes.
 BLOCK = 4096
 # What is written at one time, and so the memory of each object that arrives.
@@ -136,7 +138,7 @@ class DirectFile:
 
 def create(path: str) -> int:
     """Return the descriptor of a new file. Raises OSError."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
 
 
 def write_new(path: str, content: bytes | bytearray, *, sync: bool) -> None:

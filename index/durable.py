@@ -1,9 +1,20 @@
-"""Bytes to disk so that they stay: the one place that syncs, replaces and claims."""
+"""Bytes to disk so that they stay: the one place that syncs, replaces and claims.
 
+Whatever the umask is, only the daemon's user writes what is made here, and only its group reads it.
+"""
+
+import contextlib
 import ctypes
+import errno
 import os
 import platform
+import stat
+from collections.abc import Iterable
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
+
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
 
 # From this version on Linux tells by syncfs(2) that something could not be written; before, it says nothing.
 _SYNCFS_TELLS = (5, 8)
@@ -45,9 +56,35 @@ def make_folder(folder: Path, *, sync: bool = True) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent, sync=sync)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     if sync:
         sync_folder(folder.parent)
+
+
+def keep_from_others(paths: Iterable[Path]) -> None:
+    """Let only owner and group have these files and folders, where they are there and ours."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & stat.S_IRWXO:
+                path.chmod(mode & ~stat.S_IRWXO)
+
+
+def open_new(path: Path | str) -> BufferedWriter:
+    """Open a file to be written that is not there yet. Raises OSError."""
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, FILE_MODE))
+
+
+def open_file(path: Path | str) -> BufferedReader:
+    """Open a file to be read. Raises OSError.
+
+    What is no file is not opened: a FIFO would hold its reader for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def replace(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -56,16 +93,31 @@ def replace(path: Path, content: bytes, *, sync: bool = True) -> None:
     One process at a time may replace a path. The temporary name begins with a dot and does not end as `path`
     does; it is always the same, so that what a crash leaves goes when `path` is written again.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
-        with temporary.open("wb") as file:
+        with _open_anew(temporary) as file:
             file.write(content)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where `replace` writes what is to stand at a path; a crash may leave it there."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _open_anew(path: Path) -> BufferedWriter:
+    """Open a file to be written, in place of what a crash has left there. Raises OSError."""
+    try:
+        return open_new(path)
+    except FileExistsError:
+        path.unlink()
+        return open_new(path)

@@ -44,5 +44,9 @@ class NewerSchema(DatabaseFault):
     """The database was written by a newer version of this program; nothing of it is touched."""
 
 
+class ForeignIndex(DatabaseFault):
+    """The index is that of another data directory; nothing of it is touched."""
+
+
 class Locked(IndexFault):
     """Another process serves from this data directory."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
@@ -12,14 +13,16 @@ from pydicom.dataset import Dataset
 from index.backup import BackedUp, Backup
 from index.commitments import Commitments
 from index.commits import GroupCommit
-from index.database import open_database, sqlite_path
+from index.database import Database, open_database, sqlite_path
 from index.deletion import Deleted, Deletion
-from index.durable import make_folder
-from index.errors import DatabaseFault, IndexFault, Locked
+from index.durable import keep_from_others, make_folder
+from index.errors import DatabaseFault, IndexFault, Locked, NotKept
 from index.imagingstudy import Rules
 from index.importing import Report, import_files
 from index.lock import DirectoryLock, UseLock, is_served
 from index.models import Study
+from index.node import ServingLock, is_elsewhere, register
+from index.node import check as check_owner
 from index.objects import ObjectStore
 from index.observer import Observer
 from index.orders.worklist import Orders
@@ -34,6 +37,7 @@ from index.receiving import Incoming
 from index.reconcile import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
 from index.records import Disagreed, Origin
 from index.recovery import adopt, recover, recover_spooled
+from index.reserve import Reserve, reserve_of
 from index.retention import Expired, Housekeeper, Retention
 from index.settings import (
     FhirSettings,
@@ -49,6 +53,19 @@ from index.studies import announced_summaries, load, summaries
 from index.worklist.query import Query
 
 log = structlog.get_logger(__name__)
+
+# What stands in a data directory.
+NAMES = (
+    "index.sqlite",
+    "index.sqlite-wal",
+    "index.sqlite-shm",
+    "journal",
+    "objects",
+    "incoming",
+    "conflicts",
+    "fhir",
+    "use.lock",
+)
 
 
 def rules(settings: FhirSettings) -> Rules:
@@ -82,10 +99,21 @@ class Index:
         sync = storage.durability == "power-loss"
         make_folder(data, sync=sync)
         self.data = data
-        self._use = UseLock(data)
         self._fhir = fhir or FhirSettings()
-        self._objects = ObjectStore(data, sync=sync, watermark=storage.watermark, size_limit=object_size)
-        self._database = open_database(url, data, sync=sync, on_fatal=on_fatal)
+        self._index_file = sqlite_path(url, data)
+        self._objects = ObjectStore(
+            data,
+            sync=sync,
+            watermark=storage.watermark,
+            size_limit=object_size,
+            reserve=Reserve(reserve_of(self._index_file, data)),
+        )
+        self._use = UseLock(data)
+        self._database = self._open(url, sync=sync, on_fatal=on_fatal)
+        self._is_elsewhere = is_elsewhere(self._index_file, data)
+        if self._is_elsewhere:
+            check_owner(self._database, data)
+        self._serving: ServingLock | None = None
         self._spool = Spool(self._database, self._objects)
         self._commits = GroupCommit(
             self._database,
@@ -114,7 +142,6 @@ class Index:
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
-        self._index_file = sqlite_path(url, data)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._housekeeper = Housekeeper(self._retention)
         self._touched: dict[str, set[int]] = {}
@@ -123,12 +150,22 @@ class Index:
         self._recover_spooled()
 
     def serve(self) -> None:
-        """Become the one daemon of this data directory: recover, begin to publish, and take orders in.
+        """Become the one daemon of this data directory and its index: recover, publish, and take orders in.
 
         Raises Locked, and OSError where the port for HL7 is taken.
         """
-        self._lock = DirectoryLock(self.data)
+        lock = DirectoryLock(self.data)
+        try:
+            self._serve_alone()
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+        # An earlier version left them to the umask.
+        keep_from_others(self.data / name for name in NAMES)
         self._recover()
+        self._objects.room.keeps_reserve = True
+        self._objects.room.reserve.hold()
         self._spool.start()
         self._publisher.start()
         self._housekeeper.start()
@@ -147,8 +184,39 @@ class Index:
             self._spool.stop()
             self._lock.release()
             self._lock = None
+        if self._serving:
+            self._serving.release()
         self._database.close()
         self._use.release()
+
+    def _serve_alone(self) -> None:
+        """Keep other daemons off an index that lies elsewhere. Raises Locked, DatabaseFault."""
+        if not self._database.is_sqlite:
+            self._serving = ServingLock(self._database, self._on_fatal)
+            self._serving.take()
+        if self._is_elsewhere:
+            register(self._database, self.data)
+
+    def _open(self, url: str | None, *, sync: bool, on_fatal: Callable[[DatabaseFault], None]) -> Database:
+        try:
+            return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
+        except DatabaseFault:
+            with self._more_room() as is_more:
+                if is_more:
+                    return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
+            raise
+
+    @contextmanager
+    def _more_room(self) -> Iterator[bool]:
+        """Use the reserve where the disk is full, and keep what is left of it; say whether that is so."""
+        reserve = self._objects.room.reserve
+        if not (reserve.is_needed() and reserve.release()):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            reserve.put_back()
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +274,7 @@ class Index:
         """
         if self._index_file is None:
             raise DatabaseFault("index.url: this backs up an SQLite index; for PostgreSQL use pg_dump")
-        backup = Backup(self.data, self._index_file, self._database, target, link=link, progress=progress)
+        backup = Backup(self.data, self._database, target, link=link, progress=progress)
         return backup.run()
 
     def verify(
@@ -247,6 +315,7 @@ class Index:
 
     def state(self) -> State:
         """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
+        free, shortage = self._objects.room.look()
         return State(
             self._commits.waiting(),
             self._spool.waiting(),
@@ -254,8 +323,9 @@ class Index:
             self._publisher.failing(),
             self._publisher.lag(),
             self._commits.conflicts(),
-            self._objects.free(),
-            self._objects.watermark,
+            free,
+            self._objects.room.watermark,
+            shortage,
         )
 
     def studies(self) -> list[dict[str, Any]]:
@@ -305,19 +375,26 @@ class Index:
         """After a power cut, make whole what this process is about to look at, where no daemon does so."""
         if not self._spool.is_left():
             return
+        if self._database.is_read_only:
+            log.warning(
+                "journal_left", path=str(self.data / "journal"), why="it can only be read: see `serve`"
+            )
+            return
         try:
             lock = DirectoryLock(self.data)
         except (Locked, OSError):
             return
         try:
-            self._database.checkpoint()
-            recover_spooled(self._objects, self._spool, self._commits)
+            with self._more_room():
+                self._database.checkpoint()
+                recover_spooled(self._objects, self._spool, self._commits)
         finally:
             lock.release()
 
     def _recover(self) -> None:
         """Finish what an earlier process did not come to."""
-        self._deletion.finish()
+        with suppress(NotKept):  # on a full disk; a later start or deletion finishes it
+            self._deletion.finish()
         swept, indexed = recover(self._database, self._objects, self._spool, self._commits)
         unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
         log.info("recovered", swept=swept, indexed=indexed, unpublished=len(unpublished))

@@ -5,8 +5,10 @@ more than the records' own blocks. What an earlier turn has left behind the last
 """
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import struct
 import time
 import zlib
@@ -17,12 +19,16 @@ from typing import Any
 
 import orjson
 
-from index.durable import make_folder, sync_folder
+from index.durable import FILE_MODE, make_folder, open_file, sync_folder
 
 # One file, in bytes. Small objects of a second or two.
 SEGMENT = 16 * 1024 * 1024
 _NAMES = ("0", "1")
+# Of these, how many are written at one time, in bytes.
+_ZEROS = 1024 * 1024
 _MAGIC = b"ISDJ"
+# What tells that a name is not there, or is no file's: no journal was ever kept under it.
+_NO_FILE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENXIO, errno.ELOOP, errno.EISDIR))
 # Magic, run, number, CRC-32 of these two and the body's checksum; then the body: CRC-32 of the rest but for
 # the content, lengths of facts (JSON) and content, SHA-1 of the content, facts, content.
 _HEAD = struct.Struct("<4sQQI")
@@ -62,16 +68,21 @@ class Journal:
         self._run = 0
         self.part = 0
         self._end = 0
+        # How far each file has been written since it was empty.
+        self._reach = [0, 0]
 
     def open(self) -> None:
         """Begin: what the files hold is no longer needed. Raises OSError."""
         make_folder(self._folder)
-        for name in _NAMES:
-            path = self._folder / name
-            self._descriptors.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
-        self._run = time.time_ns()
-        self.clear()
-        sync_folder(self._folder)
+        try:
+            for name in _NAMES:
+                self._descriptors.append(_opened(self._folder / name))
+            self._run = time.time_ns()
+            self.clear()
+            sync_folder(self._folder)
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the files."""
@@ -94,6 +105,7 @@ class Journal:
         written = 0
         while written < len(content):
             written += os.pwrite(descriptor, memoryview(content)[written:], self._end + written)
+            self._reach[self.part] = max(self._reach[self.part], self._end + written)
         os.fdatasync(descriptor)
         self._end += len(content)
 
@@ -111,29 +123,62 @@ class Journal:
         self.open()
 
     def clear(self) -> None:
-        """Let no record count any more, durably. The files keep their blocks. Raises OSError."""
+        """Empty the files, durably. Raises OSError."""
         for descriptor in self._descriptors:
-            os.pwrite(descriptor, bytes(len(_MAGIC)), 0)
+            os.ftruncate(descriptor, 0)
             os.fsync(descriptor)
         self.part = self._end = 0
+        self._reach = [0, 0]
+
+    def wipe(self) -> None:
+        """Write zeros over the file that is not written now, and no longer needed. Raises OSError.
+
+        It keeps its blocks: a shorter one would have to be made longer again, record by record.
+        """
+        idle = 1 - self.part
+        for offset in range(0, self._reach[idle], _ZEROS):
+            os.pwrite(self._descriptors[idle], bytes(min(_ZEROS, self._reach[idle] - offset)), offset)
+        os.fdatasync(self._descriptors[idle])
+        self._reach[idle] = 0
+
+
+def _opened(path: Path) -> int:
+    """Open a file of the journal, or make it. Raises OSError where something else has its name."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, FILE_MODE)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.EINVAL, "Is a link", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return descriptor
 
 
 def is_left(folder: Path) -> bool:
-    """Tell whether the files hold a record. Raises OSError."""
-    for name in _NAMES:
-        with contextlib.suppress(FileNotFoundError), (folder / name).open("rb") as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
-                return True
-    return False
+    """Tell whether the files hold a record."""
+    return any(_start(folder / name, len(_MAGIC)) == _MAGIC for name in _NAMES)
 
 
 def read(folder: Path) -> list[Record]:
     """Return all records that the files hold, in the order of their numbers. Raises OSError."""
     records: list[Record] = []
     for name in _NAMES:
-        with contextlib.suppress(FileNotFoundError):
-            records += _records((folder / name).read_bytes())
+        records += _records(_start(folder / name, SEGMENT))
     return sorted(records, key=lambda record: record.number)
+
+
+def _start(path: Path, size: int) -> bytes:
+    """Return what a file of the journal begins with; nothing where something else has its name."""
+    try:
+        with open_file(path) as file:
+            return file.read(size)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return b""
+        raise
 
 
 def _records(content: bytes) -> Iterator[Record]:

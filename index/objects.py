@@ -11,29 +11,36 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from index.durable import make_folder, sync_folder
-from index.errors import NotKept
+import structlog
+
+from index.durable import FOLDER_MODE, make_folder, open_file, open_new, sync_folder
+from index.reserve import Reserve
+from index.room import Room
+
+log = structlog.get_logger(__name__)
 
 FOLDER_SIZE = 4096
 _FOLDER = re.compile(r"[0-9a-f]{6,}")
-# How long a look at the free space holds, in seconds; what is filed meanwhile is taken off.
-LOOK_SECONDS = 0.1
 
 
 class ObjectStore:
     """The folders `objects/`, `incoming/` and `conflicts/` of a data directory."""
 
     def __init__(
-        self, data: Path, *, sync: bool = True, watermark: int = 0, size_limit: int = 1 << 62
+        self,
+        data: Path,
+        *,
+        sync: bool = True,
+        watermark: int = 0,
+        size_limit: int = 1 << 62,
+        reserve: Reserve | None = None,
     ) -> None:
         self.data = data
         self.sync = sync
-        self.watermark = watermark
         self.size_limit = size_limit
         self._objects = data / "objects"
         self._incoming = data / "incoming"
@@ -45,31 +52,15 @@ class ObjectStore:
         self._below = f"{data}/"
         self._folder = ""
         self._filled = FOLDER_SIZE
-        self._free, self._look_again = 0, 0.0
-        for folder in (self._objects, self._incoming, self._conflicts):
-            make_folder(folder, sync=sync)
+        self.room = Room(self._incoming, watermark, reserve or Reserve(data / "reserve"))
+        if os.access(data, os.W_OK):
+            for folder in (self._objects, self._incoming, self._conflicts):
+                make_folder(folder, sync=sync)
 
     def incoming_path(self) -> str:
-        """Return a path in `incoming/` for a new object. Raises NotKept below the watermark."""
-        try:
-            free = self._free_about()
-        except OSError as error:
-            raise NotKept(f"{self._incoming}: {error.strerror}") from error
-        if free < self.watermark:
-            raise NotKept(f"free space is {free} bytes, below storage.watermark = {self.watermark}")
+        """Return a path in `incoming/` for a new object. Raises NotKept where there is no room."""
+        self.room.require()
         return f"{self._incoming}/{self._process}-{next(self._names)}"
-
-    def free(self) -> int:
-        """Return the free space of the disk, in bytes. Raises OSError."""
-        statistics = os.statvfs(self._incoming)
-        return statistics.f_bavail * statistics.f_frsize
-
-    def _free_about(self) -> int:
-        """Return the free space at the last look less what was filed since; below the watermark, look."""
-        now = time.monotonic()
-        if now >= self._look_again or self._free < self.watermark:
-            self._free, self._look_again = self.free(), now + LOOK_SECONDS
-        return self._free
 
     def reserve(self, size: int) -> str:
         """Return a path below the data directory for an object of so many bytes, in the current folder.
@@ -81,7 +72,7 @@ class ObjectStore:
                 self._folder, self._filled = f"objects/{self._claim_folder().name}", 0
             path = f"{self._folder}/{self._filled:03x}.dcm"
             self._filled += 1
-            self._free -= size
+            self.room.take(size)
         return path
 
     def rename(self, incoming: str, path: str) -> None:
@@ -124,7 +115,7 @@ class ObjectStore:
 
     def put_back(self, source: str, path: str) -> None:
         """Copy one of our files to the place of an object, durably and whole. Raises OSError."""
-        with (self.data / source).open("rb") as file:
+        with open_file(self.data / source) as file:
             self._put(path, lambda temporary: shutil.copyfileobj(file, temporary))
 
     def put(self, path: str, content: bytes) -> None:
@@ -134,7 +125,7 @@ class ObjectStore:
     def _put(self, path: str, fill: Callable[[BinaryIO], object]) -> None:
         temporary = self._incoming / f"{self._process}-{next(self._names)}"
         try:
-            with temporary.open("xb") as file:
+            with open_new(temporary) as file:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -167,10 +158,14 @@ class ObjectStore:
 
     def sweep(self) -> int:
         """Remove what an earlier process left in `incoming/`; return how many files that were."""
-        left = self.left_behind()
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        swept = 0
+        for path in self.left_behind():
+            try:
+                path.unlink(missing_ok=True)
+                swept += 1
+            except OSError as error:  # a folder, or what belongs to somebody else
+                _pass_over(f"incoming/{path.name}", str(error.strerror))
+        return swept
 
     def _is_arriving(self, name: str) -> bool:
         """Whether another process that runs, such as an import, is still receiving this file."""
@@ -180,13 +175,24 @@ class ObjectStore:
         started = _started(int(process))
         return bool(started) and rest.partition("-")[0] == started
 
-    def filed_since(self, last: str | None) -> Iterator[str]:
-        """Yield the paths of all objects in the folder of `last`, the one before it and all later ones."""
+    def filed_since(
+        self, last: str | None, pass_over: Callable[[str], object] | None = None
+    ) -> Iterator[str]:
+        """Yield the paths of all objects in the folder of `last`, the one before it and all later ones.
+
+        What has the name of an object and is none, such as a FIFO, is named: to `pass_over`, or else in the
+        log. Raises OSError.
+        """
         first = max(0, int(last.split("/")[1], 16) - 1) if last else 0
         for number, folder in sorted(self._folders()):
             if number >= first:
-                names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".dcm"))
-                yield from (f"objects/{folder.name}/{name}" for name in names)
+                for path, is_file in _objects_of(folder):
+                    if is_file:
+                        yield path
+                    elif pass_over:
+                        pass_over(path)
+                    else:
+                        _pass_over(path, "is no file")
 
     def _folders(self) -> Iterator[tuple[int, Path]]:
         """Yield the folders of `objects/` with their numbers; what else lies there is not ours."""
@@ -199,13 +205,31 @@ class ObjectStore:
         while True:
             folder = self._objects / f"{number:06x}"
             try:
-                folder.mkdir()
+                folder.mkdir(FOLDER_MODE)
             except FileExistsError:
                 number += 1
                 continue
             if self.sync:
                 sync_folder(self._objects)
             return folder
+
+
+def _pass_over(path: str, reason: str) -> None:
+    log.warning("passed_over", path=path, reason=reason)
+
+
+def _objects_of(folder: Path) -> list[tuple[str, bool]]:
+    """Return the paths of all objects in a folder, and whether each is a file; links may lead to one."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, _is_file(entry)) for entry in entries if entry.name.endswith(".dcm")]
+    return [(f"objects/{folder.name}/{name}", is_file) for name, is_file in sorted(found)]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _started(process: int) -> str:

@@ -26,9 +26,11 @@ from index.carryover import (
     remembered,
 )
 from index.database import Database, open_sqlite
-from index.durable import sync_folder
-from index.errors import DatabaseFault, IndexFault, NewerSchema
+from index.durable import open_file, sync_folder
+from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
 from index.models import RemovedObject
+from index.node import check as check_owner
+from index.node import is_elsewhere
 from index.objects import ObjectStore
 from index.part10 import NotPart10
 from index.reading import read_object
@@ -71,7 +73,10 @@ class Rebuild:
         self._rebuilt = Rebuilt()
 
     def run(self) -> Rebuilt:
-        """Rebuild and exchange. Raises NewerSchema, OSError, NotKept; then the old index is as it was."""
+        """Rebuild and exchange.
+
+        Raises NewerSchema, ForeignIndex, OSError, NotKept; then the old index is as it was.
+        """
         old = self._open_old()
         if old is None:
             restore_all(self._objects)
@@ -111,12 +116,14 @@ class Rebuild:
                 said = old.peewee.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if said != "ok":
                 raise DatabaseFault(said)
+            if is_elsewhere(self._path, self._objects.data):
+                check_owner(old, self._objects.data)
             Spool(old, self._objects).recover(lambda *_: None)
             for (path,) in old.rows(RemovedObject.select(RemovedObject.path)):
                 self._objects.remove(path)
             with old.writing():
                 old.execute(RemovedObject.delete())
-        except NewerSchema:
+        except (NewerSchema, ForeignIndex):
             raise
         except (IndexFault, peewee.PeeweeException) as error:
             old.close()
@@ -174,7 +181,7 @@ class Rebuild:
         """Return what the index is to hold of an object, or its path and why that cannot be told."""
         path = self._objects.data / one.path
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 header, meta = read_object(file)
                 if one.uid == header.sop_instance_uid:
                     return Filed(

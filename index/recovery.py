@@ -8,7 +8,8 @@ import structlog
 
 from index.commits import GroupCommit, Outcome
 from index.database import Database
-from index.errors import IndexFault
+from index.durable import open_file
+from index.errors import IndexFault, NotKept
 from index.models import Instance
 from index.objects import FOLDER_SIZE, ObjectStore
 from index.part10 import NotPart10
@@ -24,10 +25,13 @@ ORIGIN = Origin(association="recovery")
 
 def recover(database: Database, objects: ObjectStore, spool: Spool, commits: GroupCommit) -> tuple[int, int]:
     """Sweep `incoming/`, index what was filed and not committed; return how many files that were of each."""
-    database.checkpoint()
+    try:
+        database.checkpoint()
+    except NotKept as error:  # on a full disk the log goes on as it is
+        log.warning("checkpoint_failed", reason=str(error))
     objects.settle()
-    recover_spooled(objects, spool, commits)
     swept = objects.sweep()
+    recover_spooled(objects, spool, commits)
     last = database.rows(Instance.select(Instance.path).order_by(Instance.id.desc()).limit(1))
     filed = list(objects.filed_since(last[0][0] if last else None))
     adopted = 0
@@ -72,7 +76,7 @@ def adopt(
     Raises NotPart10, Unreadable, InvalidUID, NotKept, DatabaseFault or OSError; then the object stays.
     """
     file = objects.data / path
-    with file.open("rb") as content:
+    with open_file(file) as content:
         header, meta = read_object(content)
         content.seek(0)
         sha1 = hashlib.file_digest(content, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()

@@ -8,9 +8,11 @@ the index, and the journal is written over.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -18,7 +20,7 @@ import structlog
 from peewee import SQL, BigAutoField, BigIntegerField, Query, fn
 
 from index.database import Database
-from index.durable import can_sync_filesystem, sync_filesystem
+from index.durable import can_sync_filesystem, open_file, sync_filesystem
 from index.errors import IndexFault, NotKept
 from index.incoming import Unsynced
 from index.journal import Journal, Record, is_left, read
@@ -36,6 +38,12 @@ PLACES = 4096
 SETTLE_SECONDS = 0.5
 # After a disk's failure, in seconds.
 RETRY_SECONDS = 5
+# How often it is asked whether anything was deleted: no trace of that is to stay for more than a minute.
+LOOK_SECONDS = 20
+_WITHOUT = "without a journal each small object is synced by itself"
+
+# Numbers of removed objects are given once: the newest stays known after its row has gone.
+_EVER_REMOVED = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'removed_object'"
 
 Adopt = Callable[[str, Origin, int], object]
 
@@ -87,6 +95,12 @@ class Spool:
         self._objects_folder = -1
         # The newest instance when the journal was turned.
         self._newest = 0
+        # What was ever deleted at the last look; parts of the journal that may still hold some of it, and
+        # whether the database's log may.
+        self._removed = 0
+        self._look_again = 0.0
+        self._to_wipe: set[int] = set()
+        self._log_to_empty = False
 
     def has_room(self) -> bool:
         """Tell whether a small object may be spooled."""
@@ -168,11 +182,24 @@ class Spool:
             return
         self._next = self._position() + 1
         self._newest = self._now_newest()
-        self._journal.open()
+        self._removed = self._now_removed()
+        if not self._open_journal():
+            return
         # Open from now on: it is told of all that cannot be written.
         self._objects_folder = os.open(self._objects.data / "objects", os.O_RDONLY | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
+
+    def _open_journal(self) -> bool:
+        """Begin an empty journal; return whether there is or will be one."""
+        try:
+            self._journal.open()
+        except OSError as error:
+            # On a full disk it is tried again; what else has its name is somebody else's.
+            self._broken = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            log.warning("passed_over", path=str(self._folder), reason=str(error), so=_WITHOUT)
+            return self._broken
+        return True
 
     def stop(self) -> None:
         """Sync what is left, and end."""
@@ -203,7 +230,7 @@ class Spool:
         if self._recovered:
             with self._database.writing():
                 self.reached(max(position, records[-1].number))
-            self._journal.open()
+            self._open_journal()
             self._journal.close()
         return sum(mended)
 
@@ -239,12 +266,17 @@ class Spool:
         with self._database.connection():
             return int(self._database.prepared(_newest).one()[0])
 
+    def _now_removed(self) -> int:
+        with self._database.connection():
+            return int(self._database.peewee.execute_sql(_EVER_REMOVED).fetchone()[0])
+
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify()
 
     def _run(self) -> None:
         while self._wait():
+            self._look_for_deletions()
             part, newest = self._turn()
             while not self._settle(part, newest):
                 # Records and files stay as they are; after a stop the next start sees to them.
@@ -252,18 +284,48 @@ class Spool:
                     if self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS):
                         return
             self._waiting[part].clear()
+            self._wipe(part)
         with contextlib.suppress(OSError):  # the next start finds all of it settled
             self._journal.clear()
 
     def _wait(self) -> bool:
         """Wait until something is to be done; return False at the end."""
+        while not self._is_due():
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_due() or self._stopping, LOOK_SECONDS)
+                if self._stopping:
+                    return self._is_due()
+            self._look_for_deletions()
         with self._changed:
-            self._changed.wait_for(lambda: self._is_due() or self._stopping)
             self._changed.wait_for(lambda: self._full or self._broken or self._stopping, SETTLE_SECONDS)
-            return self._is_due()
+        return True
 
     def _is_due(self) -> bool:
-        return bool(self.waiting()) or self._broken or self._full
+        to_wipe = bool(self._to_wipe) and not self._stopping
+        return bool(self.waiting()) or self._broken or self._full or to_wipe
+
+    def _look_for_deletions(self) -> None:
+        """Have both parts of the journal wiped, once each of them is settled, where anything was deleted."""
+        now = time.monotonic()
+        if now < self._look_again:
+            return
+        self._look_again = now + LOOK_SECONDS
+        with contextlib.suppress(IndexFault):  # the next look tells as well
+            removed = self._now_removed()
+            if removed != self._removed:
+                self._removed, self._to_wipe = removed, {0, 1}
+                self._log_to_empty = True
+            if self._log_to_empty:
+                self._log_to_empty = not self._database.empty_log()
+
+    def _wipe(self, part: int) -> None:
+        """Leave nothing of what was deleted in a part that is settled, and that nothing is written to."""
+        if part in self._to_wipe:
+            try:
+                self._journal.wipe()
+            except OSError:
+                log.exception("journal_not_wiped")
+            self._to_wipe.discard(part)
 
     def _turn(self) -> tuple[int, int]:
         """Let the next objects go into the other part; return this one, and the newest instance before it."""
@@ -323,7 +385,8 @@ def restore(objects: ObjectStore, record: Record) -> None:
     """Make a record's object whole and durable in its place. Raises OSError."""
     path = record.facts["path"]
     try:
-        there = (objects.data / path).read_bytes()
+        with open_file(objects.data / path) as file:
+            there = file.read(len(record.content) + 1)
     except OSError:
         there = b""
     if there == record.content:

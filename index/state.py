@@ -9,7 +9,8 @@ class State:
 
     `waiting` are instances that wait for their commit, `spooled` small objects whose files are not synced yet
     (the index holds their bytes), `unpublished` studies that wait for publication, `failing` those of them
-    whose last try failed. `free` and `watermark` are in bytes.
+    whose last try failed. `free` and `watermark` are in bytes; `shortage` tells why there is too little room,
+    or nothing.
     """
 
     waiting: int
@@ -20,3 +21,4 @@ class State:
     conflicts: int
     free: int
     watermark: int
+    shortage: str = ""

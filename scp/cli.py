@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
 """
 
+import os
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from scp import logs
 from scp.config import Configuration, ConfigurationError
 from scp.configfile import load
 
+UMASK = 0o027
 FAILED = 1
 WRONG_USAGE = 2
 # How often --follow looks for more.
@@ -56,6 +58,8 @@ class Fhir(StrEnum):
 
 def main() -> None:
     """Run the command line."""
+    # What is made is for our user and its group, whatever we were started with.
+    os.umask(UMASK)
     # Each module registers its commands by being imported.
     import scp.commands.mending
     import scp.commands.service

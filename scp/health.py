@@ -37,8 +37,7 @@ def health(index: Index, listener: Listener) -> Health:
     except (IndexFault, OSError) as error:
         vital["database"] = str(error)
     else:
-        short = state.free < state.watermark
-        vital["disk"] = f"{state.free} bytes free, watermark {state.watermark}" if short else "ok"
+        vital["disk"] = state.shortage or "ok"
         late["publisher"] = _publisher(state.publication_lag, state.failing)
     failed = {name for name, said in vital.items() if said != "ok"}
     slow = {name for name, said in late.items() if said != "ok"}

@@ -1,12 +1,13 @@
 """Logging: structlog events on stderr, for a person on a terminal, as JSON lines elsewhere."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -31,8 +32,27 @@ def _json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     return _encode(event)
 
 
+class _Unfailing:
+    """A stream whose disk may be full: what cannot be written is lost, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, where that is possible."""
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """Flush, where that is possible."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure(settings: LogSettings) -> None:
     """Set up structlog for the process, and let other libraries' logging come out the same way."""
+    stream = cast("TextIO", _Unfailing(sys.stderr))
     in_journal = _is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM", ""))
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
@@ -49,11 +69,11 @@ def configure(settings: LogSettings) -> None:
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # A line is one write: two processes may share the journal's stream.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         # A reload may change the level, also of loggers that have been used.
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_drop_meta, *renderer])
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from index.durable import make_folder, replace, sync_folder
+from index.durable import make_folder, replace, sync_folder, temporary_of
 
 
 class Directory:
@@ -28,10 +28,11 @@ class Directory:
     def remove(self, version: str, kind: str, name: str) -> None:
         """Remove a resource, where it is there."""
         path = self.path(version, kind, name)
-        if path.exists():
-            path.unlink(missing_ok=True)
-            if self._sync:
-                sync_folder(path.parent)
+        there = [one for one in (path, temporary_of(path)) if one.exists()]
+        for one in there:
+            one.unlink(missing_ok=True)
+        if there and self._sync:
+            sync_folder(path.parent)
 
 
 def encode(resource: dict[str, Any]) -> bytes:

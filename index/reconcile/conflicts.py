@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from index.durable import open_file
 from index.errors import IndexFault
 from index.models import Conflict
 from index.part10 import NotPart10
@@ -45,7 +46,7 @@ def _unknown_conflicts(work: Work, known: AbstractSet[str]) -> Iterator[Finding]
 def _take_up(work: Work, path: str, file: Path) -> str | None:
     """Make a row for a file, or an instance where none has its UID; return why that cannot be done."""
     try:
-        with file.open("rb") as content:
+        with open_file(file) as content:
             header, meta = read_object(content)
         sha1 = work.sha1(file)
     except (NotPart10, IndexFault, OSError) as error:

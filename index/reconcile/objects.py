@@ -6,6 +6,7 @@ from pathlib import Path
 
 from peewee import JOIN
 
+from index.durable import open_file
 from index.errors import IndexFault
 from index.models import Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
 from index.objects import FOLDER_SIZE
@@ -66,9 +67,12 @@ def check_orphans(work: Work) -> Iterator[Finding]:
         for _, path in rows:
             known.add(path)
         last = rows[-1][0]
-    suspects = [path for path in work.objects.filed_since(None) if path not in known]
+    no_files: list[str] = []
+    suspects = [path for path in work.objects.filed_since(None, no_files.append) if path not in known]
     for at in range(0, len(suspects), PAGE):
         yield from _orphans(work, suspects[at : at + PAGE])
+    for path in no_files:
+        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is no file: passed over")
 
 
 def _orphans(work: Work, suspects: list[str]) -> Iterator[Finding]:
@@ -93,7 +97,7 @@ def _orphans(work: Work, suspects: list[str]) -> Iterator[Finding]:
 def _misses(work: Work, path: str) -> str | None:
     """Return the path that a row has for an object equal to this file, where it is not there or not whole."""
     try:
-        with (work.data / path).open("rb") as file:
+        with open_file(work.data / path) as file:
             header, _ = read_object(file)
         sha1 = work.sha1(work.data / path)
     except (NotPart10, IndexFault, OSError):
@@ -173,7 +177,7 @@ def _is_current(work: Work, row: Known) -> bool:
 
 def _content(work: Work, row: Known, uid: str, content: tuple[str, ...]) -> Iterator[Finding]:
     try:
-        with (work.data / row.path).open("rb") as file:
+        with open_file(work.data / row.path) as file:
             wanted = describe(read_object(file)[0])
     except (NotPart10, IndexFault, OSError) as error:
         yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")

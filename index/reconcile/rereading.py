@@ -5,6 +5,7 @@ from typing import Any
 
 from peewee import JOIN
 
+from index.durable import open_file
 from index.errors import IndexFault
 from index.models import Instance, Series, SeriesVariant, Source, Study, StudyVariant, canonical
 from index.part10 import NotPart10
@@ -62,7 +63,7 @@ def reread(work: Work, row: int) -> bool:
     rows = work.database.rows(query.where(Instance.id == row))
     for path, size, sha1, received, calling, called, address, study in rows:
         try:
-            with (work.data / path).open("rb") as file:
+            with open_file(work.data / path) as file:
                 header, meta = read_object(file)
         except (NotPart10, IndexFault, OSError):
             return False

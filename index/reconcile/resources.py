@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from index.durable import open_file
 from index.errors import NotExpressible, NotFound
 from index.models import Resource, Study, StudyResource, StudyVariant
 from index.objects import is_alive
@@ -70,13 +71,25 @@ def _compare(work: Work, study: int, uid: str) -> dict[Key, Kind]:
     found = {}
     for key, sha256 in wanted.items():
         path = work.directory.path(*key)
-        if not path.exists():
+        there = _sha256(path)
+        if there is None:
             found[key] = Kind.RESOURCE_MISSING
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        elif there != sha256:
             found[key] = Kind.RESOURCE_ALTERED
         elif key not in mine:
             found[key] = Kind.RESOURCE_UNRECORDED
     return found | dict.fromkeys(mine - set(wanted), Kind.RESOURCE_STRAY)
+
+
+def _sha256(path: Path) -> str | None:
+    """Return a file's SHA-256, in hexadecimal; None where there is nothing, empty where that is no file."""
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
 
 
 def _wanted(work: Work, uid: str) -> dict[Key, str]:
@@ -104,7 +117,7 @@ def _hand_over(work: Work, study: int, found: dict[Key, Kind]) -> None:
 
 def _strays(work: Work, handed_over: AbstractSet[Path]) -> Iterator[Finding]:
     """Find files that nobody published, and temporary files of processes that have ended."""
-    for folder in sorted(work.directory.root.glob("*/*")):
+    for folder in sorted(path for path in work.directory.root.glob("*/*") if path.is_dir()):
         query = Resource.select(Resource.name).where(
             (Resource.fhir == folder.parent.name) & (Resource.type == folder.name) & (Resource.deleted == 0)
         )
@@ -117,21 +130,26 @@ def _strays(work: Work, handed_over: AbstractSet[Path]) -> Iterator[Finding]:
             busy = temporary and is_alive(path.stem.rpartition(".")[2])
             if busy or not work.is_settled(path):
                 continue
-            if work.repair:
-                path.unlink(missing_ok=True)
             kind = Kind.LEFTOVER if temporary else Kind.RESOURCE_STRAY
-            name = str(path.relative_to(work.data))
-            yield Finding(kind, name, name, "belongs to nobody", work.repair)
+            yield _useless(work, kind, path, "belongs to nobody")
 
 
 def check_incoming(work: Work) -> Iterator[Finding]:
     """Find what processes that have ended left in `incoming/`."""
     for path in sorted(work.objects.left_behind()):
         if work.is_settled(path):
-            if work.repair:
-                path.unlink(missing_ok=True)
-            name = f"incoming/{path.name}"
-            yield Finding(Kind.LEFTOVER, name, name, "was never finished", work.repair)
+            yield _useless(work, Kind.LEFTOVER, path, "was never finished")
+
+
+def _useless(work: Work, kind: Kind, path: Path, why: str) -> Finding:
+    """Find what nobody needs, and remove it where asked for; a folder of somebody else's stays."""
+    name = str(path.relative_to(work.data))
+    try:
+        if work.repair:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return Finding(kind, name, name, f"{why}, and cannot be removed: {error.strerror}")
+    return Finding(kind, name, name, why, work.repair)
 
 
 def check_unpublished(work: Work) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.database import Database
+from index.durable import open_file
 from index.objects import ObjectStore
 from index.publication.directory import Directory
 from index.publication.study import StudyPublication
@@ -68,6 +69,6 @@ class Work:
 
     def sha1(self, path: Path) -> str:
         """Return the SHA-1 of a file, in hexadecimal, at the pace allowed. Raises OSError."""
-        with path.open("rb") as file:
+        with open_file(path) as file:
             self.pace.spend(os.fstat(file.fileno()).st_size)
             return hashlib.file_digest(file, "sha1").hexdigest()

@@ -14,16 +14,10 @@ import pytest
 from scp.config import Configuration
 from scp.example import example
 from support.daemon import cli, run
+from support.machine import steps
 
 HOME = Path(__file__).parents[2]
-README = HOME / "systemd" / "README.md"
 EXAMPLE = HOME / "systemd" / "imagingstudyd.toml"
-
-
-def steps(heading: str) -> str:
-    """Return the commands of a section of the README."""
-    section = README.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
 
 
 @pytest.fixture(scope="module")

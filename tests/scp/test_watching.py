@@ -145,7 +145,7 @@ class Part:
     [
         (True, State(0, 0, 0, 0, 0, 0, 9, 9), "ok"),
         (False, State(0, 0, 0, 0, 0, 0, 9, 9), "unavailable"),
-        (True, State(0, 0, 0, 0, 0, 0, 8, 9), "unavailable"),
+        (True, State(0, 0, 0, 0, 0, 0, 8, 9, shortage="full"), "unavailable"),
         (True, State(0, 0, 1, 0, 61, 0, 9, 9), "degraded"),
         (True, State(0, 0, 1, 1, 0, 0, 9, 9), "degraded"),
     ],

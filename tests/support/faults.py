@@ -4,10 +4,11 @@ import contextlib
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.daemon import Daemon, eventually
+from support.daemon import Daemon, eventually, run
 from support.sender import Sender
 
 
@@ -44,11 +45,38 @@ def _is_traced(thread: str) -> bool:
     return "TracerPid:\t0\n" not in status
 
 
-def small_disk(path: Path, size: int) -> tuple[str, ...]:
+def small_disk(path: Path, size: int, *, inodes: int = 0) -> tuple[str, ...]:
     """Return a command that runs another with a disk of `size` bytes on `path`, which only it sees."""
     path.mkdir(parents=True)
-    mount = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+    mount = f'mount -t tmpfs -o size={size},nr_inodes={inodes} tmpfs "$0" && exec "$@"'
     return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(path))
+
+
+def on_small_disk(script: str, path: Path, size: int, *, inodes: int = 0) -> str:
+    """Run a Python script, whose first argument is `path`, on a disk of its own; return what it printed.
+
+    `fill(path, rest)` there leaves `rest` bytes free, and returns the file to be removed for more.
+    """
+    command = [*small_disk(path, size, inodes=inodes), sys.executable, "-c", f"{_FILL}{script}", str(path)]
+    done = run(*command, PYTHONPATH=str(Path(__file__).parents[1]))
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+_FILL = """
+import contextlib, os, sys
+from pathlib import Path
+def fill(path, rest=0):
+    ballast = path / f"ballast-{len(list(path.iterdir()))}"
+    with ballast.open("wb") as file:
+        # Others write meanwhile, and what they are given back comes later.
+        while (free := os.statvfs(path)).f_bavail * free.f_frsize > rest:
+            with contextlib.suppress(OSError):
+                size = os.fstat(file.fileno()).st_size
+                os.posix_fallocate(file.fileno(), size, free.f_bavail * free.f_frsize - rest)
+    return ballast
+path = Path(sys.argv[1])
+"""
 
 
 def inside(daemon: Daemon, path: Path) -> Path:
