@@ -3,9 +3,10 @@
 Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
 """
 
+import io
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,17 +21,21 @@ from index import Completeness, DatabaseFault, Entry, Index, IndexFault, Report
 from scp import logs
 from scp.config import Configuration, ConfigurationError
 from scp.configfile import load
+from scp.text import json_line, plain, visible_json
 
 FAILED = 1
 WRONG_USAGE = 2
 # How often --follow looks for more.
 FOLLOW_SECONDS = 0.5
+# Columns of a table that goes into a file or a pipe, which have no width of their own.
+PIPE_WIDTH = 200
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Receive DICOM instances, index them, and keep their FHIR ImagingStudy resources current.",
+    # Help texts are text: rich's markup would swallow the [sections] of the configuration that they name.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
@@ -57,12 +62,33 @@ def main() -> None:
     import scp.commands.service
     import scp.commands.worklist  # noqa: F401
 
+    # A name that the terminal's character set lacks is printed by its code, instead of ending the command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 
 def say(text: str) -> None:
     """Print a line for a person: to stderr."""
-    typer.echo(text, err=True)
+    typer.echo(plain(text), err=True)
+
+
+def print_line(text: str) -> None:
+    """Print a line of data: to stdout."""
+    typer.echo(plain(text))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table to stdout, its values as the text that they are, each in full."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    first = Column(columns[0], overflow="fold", min_width=32 if columns[0].endswith("UID") else None)
+    table = Table(first, *(Column(name, overflow="fold") for name in columns[1:]))
+    for row in rows:
+        table.add_row(*("" if value is None else Text(plain(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -72,6 +98,12 @@ def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any
     return named if data is None else {**named, "storage": {"path": data}}
 
 
+def refused(error: ConfigurationError) -> None:
+    """Say everything that is wrong with a configuration, one line for each fault."""
+    for fault in error.faults:
+        say(fault)
+
+
 def configured(
     config: Path | None, data: Path | None, *, check_files: bool = False, **flags: dict[str, Any]
 ) -> Configuration:
@@ -79,7 +111,7 @@ def configured(
     try:
         configuration = load(config, given(data, **flags), check_files=check_files)
     except ConfigurationError as error:
-        say(str(error))
+        refused(error)
         raise typer.Exit(WRONG_USAGE) from None
     logs.configure(configuration.log)
     return configuration
@@ -112,7 +144,24 @@ def opened(configuration: Configuration, *, create: bool = False) -> Iterator[In
 
 def print_json(value: Any) -> None:
     """Print a line of JSON to stdout."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.buffer.write(json_line(value))
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001  typer's way
+    if asked:
+        from importlib.metadata import version
+
+        print_line(f"imagingstudyd {version('imagingstudyd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: FBT002  typer's way
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Receive DICOM instances, index them, and keep their FHIR ImagingStudy resources current."""
 
 
 @app.command()
@@ -162,18 +211,12 @@ def studies(
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    others = ["Patient ID", "Accession", "Modalities", "Series", "Instances", "Started"]
-    others += ["Steps in progress", "Missing"] if incomplete else []
-    others += ["Doubt"] if unmatched else []
-    table = Table(Column("Study Instance UID", overflow="fold", min_width=32), *others)
-    for row in rows:
-        values = [", ".join(value) if isinstance(value, tuple) else value for value in row.values()]
-        table.add_row(*("" if value is None else str(value) for value in values))
-    # A pipe has no width: room for everything.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    columns = ["Study Instance UID", "Patient ID", "Accession", "Modalities"]
+    columns += ["Series", "Instances", "Started"]
+    columns += ["Steps in progress", "Missing"] if incomplete else []
+    columns += ["Doubt"] if unmatched else []
+    values = ([", ".join(v) if isinstance(v, tuple) else v for v in row.values()] for row in rows)
+    print_table(columns, values)
 
 
 def _incomplete(rows: list[dict[str, Any]], said: list[Completeness]) -> list[dict[str, Any]]:
@@ -196,6 +239,8 @@ def show(
         steps = index.procedures.completeness(uid)
     if not as_json:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if not as_json or sys.stdout.isatty():
+        content = visible_json(content.decode())
     sys.stdout.buffer.write(content)
     for one in disagreements:
         values = ", ".join(f"{orjson.dumps(value).decode()} ({count})" for value, count in one.values)
@@ -232,7 +277,7 @@ def _print_change(entry: Entry, *, as_json: bool) -> None:
         print_json({**asdict(entry), "at": at})
         sys.stdout.buffer.flush()
     else:
-        typer.echo(
+        print_line(
             f"{entry.seq} {at} {entry.change} {entry.fhir} {entry.type}/{entry.id} version {entry.version}"
         )
 
@@ -269,7 +314,7 @@ def progress(doing: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(doing, total=None)
         yield lambda more: shown.advance(task, more)
@@ -293,4 +338,4 @@ def _report(report: Report, *, as_json: bool) -> None:
     counts = (
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())) or "nothing"
     )
-    typer.echo(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")
+    print_line(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")

@@ -58,6 +58,10 @@ files_are_checked: ContextVar[bool] = ContextVar("files_are_checked", default=Fa
 class ConfigurationError(Exception):
     """Everything that is wrong with the configuration, one line for each fault."""
 
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
 
 class Timeouts(Section):
     """`[dicom.timeouts]`, in seconds."""

@@ -100,7 +100,7 @@ def load_with_sources(
         faults.append(f"environment: {error}: {error.__cause__}")
     finally:
         files_are_checked.reset(token)
-    raise ConfigurationError("\n".join(faults))
+    raise ConfigurationError(*faults)
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:

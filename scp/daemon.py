@@ -149,7 +149,7 @@ class Daemon:
             configuration = self._reread()
             listener.reload(configuration.peers, configuration.limits, configuration.dicom)
         except (ConfigurationError, ValueError) as error:
-            faults = str(error).splitlines()
+            faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults say it all
         else:
             logs.configure(configuration.log)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from scp.cli import WRONG_USAGE, AsJSON, Config, Data, app, given, print_json, say
+from scp.cli import WRONG_USAGE, AsJSON, Config, Data, app, given, print_json, print_line, refused, say
 from scp.config import Configuration, ConfigurationError
 from scp.configfile import Place, Sources, dotted, load_with_sources
 
@@ -31,7 +31,7 @@ def check(
     try:
         configuration, sources = load_with_sources(config, given(data), check_files=True)
     except ConfigurationError as error:
-        say(str(error))
+        refused(error)
         raise typer.Exit(WRONG_USAGE) from None
     found, warnings = faults(configuration), openings(configuration)
     if as_json:
@@ -45,7 +45,7 @@ def check(
         )
     else:
         for place, value, where in _in_force(configuration, sources):
-            typer.echo(f"{dotted(place)} = {orjson.dumps(value).decode()}  # {where}")
+            print_line(f"{dotted(place)} = {orjson.dumps(value).decode()}  # {where}")
     for warning in warnings if not as_json else ():
         say(f"warning: {warning}")
     for fault in found if not as_json else ():
@@ -66,7 +66,7 @@ def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
         passcode = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True, err=True)
     else:
         passcode = sys.stdin.readline().rstrip("\n")
-    typer.echo(f"{name}:{hashed(passcode)}")
+    print_line(f"{name}:{hashed(passcode)}")
 
 
 def _in_force(configuration: Configuration, sources: Sources) -> Iterator[tuple[Place, Any, str]]:
