@@ -7,6 +7,7 @@ from pathlib import Path
 from index import is_served
 from scp.admission import addresses
 from scp.config import Configuration
+from scp.descriptors import raise_limit, shares
 from scp.listener import bind
 from scp.tls import expiry_notice
 
@@ -83,6 +84,10 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"http.host = {http.host}: HTTP without TLS is open to whoever reaches port {http.port}"
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
+    most = shares(raise_limit())
+    if configuration.limits.associations > most.associations:
+        wanted = f"limits.associations = {configuration.limits.associations}"
+        yield f"{wanted}: {most.total} file descriptors (ulimit -n) are enough for {most.associations}"
     if dicom.timeouts.drain > _LONG_DRAIN:
         yield f"dicom.timeouts.drain = {dicom.timeouts.drain}: a stop may take that many seconds"
 

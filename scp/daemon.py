@@ -9,7 +9,8 @@ import structlog
 
 from index import DatabaseFault, Index
 from scp import logs
-from scp.config import Configuration, ConfigurationError, Peer
+from scp.config import Configuration, ConfigurationError, LimitsSettings, Peer
+from scp.descriptors import raise_limit, shares
 from scp.health import health
 from scp.http import HttpServer, watching
 from scp.listener import Listener
@@ -74,6 +75,7 @@ class Daemon:
         self._reread = reread or (lambda: configuration)
         self._fault: DatabaseFault | None = None
         self._metrics = Metrics()
+        self._shares = shares(raise_limit())
 
     def run(self) -> int:
         """Serve until SIGTERM, SIGINT or a fault of the database; return the exit status.
@@ -140,14 +142,24 @@ class Daemon:
         if not settings.enabled:
             return None
         self._metrics.watch(index.state, listener.active)
-        return HttpServer(settings, watching(lambda: health(index, listener), self._metrics))
+        routes = watching(lambda: health(index, listener), self._metrics)
+        return HttpServer(settings, routes, self._shares.http)
+
+    def _limits(self, configuration: Configuration) -> LimitsSettings:
+        """Return the limits that are in force: no more associations than there are descriptors for."""
+        limits, most = configuration.limits, self._shares.associations
+        if limits.associations <= most:
+            return limits
+        total = self._shares.total
+        log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
+        return limits.model_copy(update={"associations": most})
 
     def _reload(self, listener: Listener) -> None:
         """Take the configuration as it is now; where it is broken, say so and keep the old one."""
         reloading()
         try:
             configuration = self._reread()
-            listener.reload(configuration.peers, configuration.limits, configuration.dicom)
+            listener.reload(configuration.peers, self._limits(configuration), configuration.dicom)
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults say it all
@@ -180,7 +192,7 @@ class Daemon:
 
         return Listener(
             configuration.dicom,
-            configuration.limits,
+            self._limits(configuration),
             configuration.peers,
             StoreService(index, self._metrics),
             handlers=[handler for service in services for handler in service.handlers],
