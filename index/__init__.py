@@ -53,6 +53,7 @@ from index.settings import (
     WorklistSettings,
 )
 from index.state import State
+from index.supervisor import Supervisor, WorkerState
 from index.worklist.charsets import is_charset
 from index.worklist.query import Query as WorklistQuery
 from index.worklist.upstream import TakenOver, everything, take_over
@@ -108,10 +109,12 @@ __all__ = [
     "StepEnded",
     "StepFault",
     "StorageSettings",
+    "Supervisor",
     "TakenOver",
     "TooLarge",
     "Unreadable",
     "UpstreamSettings",
+    "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
     "everything",

@@ -46,6 +46,7 @@ from index.settings import (
 from index.spool import Spool
 from index.state import State
 from index.studies import load, summaries
+from index.supervisor import Supervisor
 from index.worklist.query import Query
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,8 @@ class Index:
         self._fhir = fhir or FhirSettings()
         self._objects = ObjectStore(data, sync=sync, watermark=storage.watermark, size_limit=object_size)
         self._database = open_database(url, data, sync=sync, on_fatal=on_fatal)
-        self._spool = Spool(self._database, self._objects)
+        self.workers = Supervisor()
+        self._spool = Spool(self._database, self._objects, self.workers)
         self._commits = GroupCommit(
             self._database,
             self._objects,
@@ -97,7 +99,7 @@ class Index:
         )
         self._directory = Directory(data, sync=sync)
         self._worklist = worklist or WorklistSettings()
-        self.orders = Orders(self._database, self._worklist)
+        self.orders = Orders(self._database, self._worklist, self.workers)
         self._on_fatal = on_fatal
         self._publication = StudyPublication(
             self._database,
@@ -107,7 +109,7 @@ class Index:
             self._match,
         )
         pace = publish or PublishSettings()
-        self._publisher = Publisher(self._database, self._publication, pace, observer)
+        self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self._arrivals = Arrivals(self._database, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, self._publisher.flush)
         self.commitments = Commitments(self._database)
@@ -116,7 +118,7 @@ class Index:
         )
         self._index_file = sqlite_path(url, data)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
-        self._housekeeper = Housekeeper(self._retention)
+        self._housekeeper = Housekeeper(self._retention, self.workers)
         self._touched: dict[str, set[int]] = {}
         self._touched_lock = threading.Lock()
         self._lock: DirectoryLock | None = None

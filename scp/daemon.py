@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import structlog
@@ -65,6 +66,13 @@ def _calm_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
+def _log_uncaught(fault: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, as everything else is: a bare traceback on stderr is no log event."""
+    if fault.exc_type is not SystemExit:
+        name = fault.thread.name if fault.thread else None
+        log.error("thread_failed", thread=name, exc_info=fault.exc_value)
+
+
 class Daemon:
     """One running `imagingstudyd serve`. `reread` returns the configuration as it is now, for SIGHUP."""
 
@@ -85,6 +93,7 @@ class Daemon:
         # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
         # in Python would then wait until this thread, asleep, happens to run.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.excepthook = _log_uncaught
         index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
         try:
             index.serve()
@@ -96,7 +105,12 @@ class Daemon:
         except BaseException:
             index.close()
             raise
-        watchdog = Watchdog({"accept loop": listener.is_moving, "commit lock": index.commits_move})
+        probes = {
+            "accept loop": listener.is_moving,
+            "commit lock": index.commits_move,
+            "workers": lambda _: not index.workers.lost(),
+        }
+        watchdog = Watchdog(probes, index.workers)
         watchdog.start()
         commitment.start()
         upstream = self._upstream(index)
@@ -141,9 +155,9 @@ class Daemon:
         settings = self._configuration.http
         if not settings.enabled:
             return None
-        self._metrics.watch(index.state, listener.active)
-        routes = watching(lambda: health(index, listener), self._metrics)
-        return HttpServer(settings, routes, self._shares.http)
+        self._metrics.watch(index.state, listener.active, index.workers.states)
+        routes = watching(lambda: health(index, listener, index.workers.states()), self._metrics)
+        return HttpServer(settings, routes, self._shares.http, index.workers)
 
     def _limits(self, configuration: Configuration) -> LimitsSettings:
         """Return the limits that are in force: no more associations than there are descriptors for."""
@@ -201,6 +215,7 @@ class Daemon:
             sockets=[listening for named in passed.values() for listening in named],
             tls_sockets=tls_sockets,
             metrics=self._metrics,
+            workers=index.workers,
         )
 
     def _upstream(self, index: Index) -> Upstream | None:

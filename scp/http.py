@@ -6,8 +6,7 @@ connections have places, and each is under deadlines: who says nothing gives way
 
 import asyncio
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -21,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from index import Supervisor
 from scp.config import HttpSettings
 from scp.descriptors import HTTP_MOST
 from scp.health import Health
@@ -37,6 +37,8 @@ ANSWER_SECONDS = 30.0
 GRACE_SECONDS = 5
 # When accept() fails for want of descriptors or memory, how long to wait for some, in seconds.
 BREATHER = 1.0
+# How often the server gives a sign of life, in seconds.
+BEAT_SECONDS = 1
 # Of the connections, one in so many is kept for whoever watches the daemon.
 WATCHED_PART = 8
 # Threads that look at health and metrics, apart from those of all other requests.
@@ -76,29 +78,41 @@ class HttpServer:
     """
 
     def __init__(
-        self, settings: HttpSettings, routes: Sequence[BaseRoute], connections: int = HTTP_MOST
+        self,
+        settings: HttpSettings,
+        routes: Sequence[BaseRoute],
+        connections: int = HTTP_MOST,
+        workers: Supervisor | None = None,
     ) -> None:
         self._socket: socket.socket = bind(settings.host, settings.port)
         self._socket.setblocking(False)
         most = connections - max(1, connections // WATCHED_PART)
-        self._server = _Server(_Bounded(Starlette(routes=list(routes)), most), self._socket, connections)
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._app = _Bounded(Starlette(routes=list(routes)), most)
+        self._connections = connections
+        self._server: _Server | None = None
+        self._worker = (workers or Supervisor()).add("http", self._run)
 
     def start(self) -> tuple[str, int]:
         """Serve; return the address bound."""
         host, port = self._socket.getsockname()[:2]
-        self._thread.start()
+        self._worker.start()
         return host, port
 
     def stop(self) -> None:
         """Finish running answers, and end."""
-        self._server.should_exit = True
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stopping.set()
+        if self._server:
+            self._server.should_exit = True
+        self._worker.stop()
         self._socket.close()
 
     def _run(self) -> None:
-        self._server.run()
+        self._server = _Server(self._app, self._socket, self._connections, self._beat)
+        if not self._worker.stopping.is_set():
+            self._server.run()
+
+    async def _beat(self) -> None:
+        self._worker.beat()
 
 
 class _Bounded:
@@ -201,7 +215,9 @@ class _Places:
 class _Server(uvicorn.Server):
     """uvicorn's server, for which we accept the connections: one at a time, and where there is a place."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, places: int) -> None:
+    def __init__(
+        self, app: ASGIApp, listening: socket.socket, places: int, beat: Callable[[], Awaitable[None]]
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_Connection,
@@ -211,6 +227,8 @@ class _Server(uvicorn.Server):
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            callback_notify=beat,
+            timeout_notify=BEAT_SECONDS,
         )
         super().__init__(config)
         self._listening = listening

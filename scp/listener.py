@@ -7,11 +7,12 @@ import selectors
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from time import monotonic, sleep
 
 import structlog
 
+from index import Supervisor
 from scp.admission import Admission
 from scp.association import Desk, Handler, ServedAssociation, application_entity
 from scp.config import DicomSettings, LimitsSettings, Peer
@@ -66,6 +67,7 @@ class Listener:
         sockets: Sequence[socket.socket] = (),
         tls_sockets: Sequence[socket.socket] = (),
         metrics: Metrics | None = None,
+        workers: Supervisor | None = None,
     ) -> None:
         self._limits = limits
         self._services = dict(services or {})
@@ -90,7 +92,7 @@ class Listener:
         self._stopping = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
-        self._thread = Thread(target=self._run, name="dicom-listener", daemon=True)
+        self._worker = (workers or Supervisor()).add("dicom-listener", self._run)
         self._log = structlog.get_logger("scp")
 
     def start(self) -> tuple[str, int]:
@@ -99,7 +101,7 @@ class Listener:
         self._bind(self._desk.dicom)
         for listening in self._listening():
             listening.setblocking(False)
-        self._thread.start()
+        self._worker.start()
         host, port = self._listening()[0].getsockname()[:2]
         return host, port
 
@@ -145,8 +147,7 @@ class Listener:
         """Accept no more; let running operations finish for `drain` seconds, then abort what is left."""
         self._stopping = True
         self._look_up()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
         for listening in self._listening():
             listening.close()
         self._end_all(lambda association: association.wind_down(), drain)
@@ -196,17 +197,24 @@ class Listener:
             selector.register(self._wake, selectors.EVENT_READ)
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
-            while not self._stopping:
-                for key, _ in selector.select(overflow.timeout()):
-                    if key.data is not None:
-                        overflow.serve(key.data)
-                    elif isinstance(key.fileobj, socket.socket):
-                        self._accept(key.fileobj, overflow)
-                    else:
-                        os.eventfd_read(self._wake)
-                overflow.expire()
-                self._round.set()
-            overflow.close()
+            try:
+                while not self._stopping:
+                    with self._worker.waiting():
+                        ready = selector.select(overflow.timeout())
+                    for key, _ in ready:
+                        self._take(key, overflow)
+                    overflow.expire()
+                    self._round.set()
+            finally:
+                overflow.close()
+
+    def _take(self, key: selectors.SelectorKey, overflow: Overflow) -> None:
+        if key.data is not None:
+            overflow.serve(key.data)
+        elif isinstance(key.fileobj, socket.socket):
+            self._accept(key.fileobj, overflow)
+        else:
+            os.eventfd_read(self._wake)
 
     def _accept(self, listening: socket.socket, overflow: Overflow) -> None:
         try:

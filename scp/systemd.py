@@ -2,11 +2,12 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 import structlog
+
+from index import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -79,22 +80,19 @@ def watchdog_seconds() -> float | None:
 class Watchdog:
     """Feeds systemd's watchdog as long as every probe says, within its time, that its part is moving."""
 
-    def __init__(self, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, probes: Mapping[str, Probe], workers: Supervisor | None = None) -> None:
         self._probes = dict(probes)
         self._seconds = watchdog_seconds()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._worker = (workers or Supervisor()).add("watchdog", self._run)
 
     def start(self) -> None:
         """Feed it from now on, where systemd watches at all."""
         if self._seconds is not None:
-            self._thread.start()
+            self._worker.start()
 
     def stop(self) -> None:
         """Feed it no more."""
-        self._over.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
 
     def _run(self) -> None:
         seconds = self._seconds or 0.0
@@ -104,5 +102,5 @@ class Watchdog:
                 log.error("watchdog_not_fed", stuck=stuck)
             else:
                 notify("WATCHDOG=1")
-            if self._over.wait(seconds * WATCHDOG_INTERVAL):
+            if self._worker.wait(seconds * WATCHDOG_INTERVAL):
                 return

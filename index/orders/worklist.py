@@ -17,14 +17,18 @@ from index.orders.patients import Patients
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
 from index.orders.store import OrderStore
 from index.settings import WorklistSettings
+from index.supervisor import Supervisor
 
 
 class Orders:
     """The orders of an index: told, listed, removed, asked for by worklist queries, matched to studies."""
 
-    def __init__(self, database: Database, settings: WorklistSettings) -> None:
+    def __init__(
+        self, database: Database, settings: WorklistSettings, workers: Supervisor | None = None
+    ) -> None:
         self._database = database
         self._settings = settings
+        self._workers = workers or Supervisor()
         self._store = OrderStore(database)
         self._patients = Patients(database, settings.local_authority)
         self._handler = Handler(database, self._store, self._patients, settings.hl7_senders)
@@ -42,11 +46,16 @@ class Orders:
         settings = self._settings
         if settings.hl7_port is not None:
             self._listener = Listener(
-                settings.hl7_host, settings.hl7_port, settings.hl7_networks, self._handler.handle, on_fatal
+                settings.hl7_host,
+                settings.hl7_port,
+                settings.hl7_networks,
+                self._handler.handle,
+                on_fatal,
+                self._workers,
             )
             self._listener.start()
         if settings.folder is not None:
-            self._folder = Folder(self._store, settings.folder, settings.folder_interval)
+            self._folder = Folder(self._store, settings.folder, settings.folder_interval, self._workers)
             self._folder.start()
 
     def stop(self) -> None:

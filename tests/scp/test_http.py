@@ -140,8 +140,10 @@ def test_health_and_metrics_beside_a_full_house(served: Served) -> None:
 def test_a_peer_that_takes_no_answer_is_cut(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scp.http.ANSWER_SECONDS", 0.2)
     with served.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"):
-        assert eventually(lambda: bool(served.server._server._places.taken))
-        assert eventually(lambda: not served.server._server._places.taken)
+        assert served.server._server
+        places = served.server._server._places
+        assert eventually(lambda: bool(places.taken))
+        assert eventually(lambda: not places.taken)
 
 
 def test_an_answer_that_is_taken_is_whole(served: Served) -> None:
