@@ -1,5 +1,6 @@
 """One publication of one study: what it is to have, written as files, then recorded in the feed."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class StudyPublication:
         self._rules = rules
         self._match = match
         # Hashes: a study may have thousands of sentences.
-        self._said: dict[str, int] = {}
+        self._said: dict[str, bytes] = {}
 
     def publish(self, study: int) -> Result | None:
         """Publish a study where it has changed.
@@ -94,10 +95,11 @@ class StudyPublication:
 
     def _say(self, uid: str, version: str, doubts: tuple[str, ...]) -> None:
         """Log the doubts of a study when they are other ones than the last time."""
-        key, said = f"{version} {uid}", hash(doubts)
-        if said != self._said.pop(key, hash(())):
+        key = f"{version} {uid}"
+        said = hashlib.sha256("\n".join(doubts).encode()).digest() if doubts else b""
+        if said != self._said.pop(key, b""):
             log.warning("doubts", study_uid=uid, fhir=version, doubts=doubts)
-        if doubts:
+        if said:
             self._said[key] = said
         if len(self._said) > REMEMBERED:
             del self._said[next(iter(self._said))]
