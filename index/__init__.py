@@ -43,12 +43,16 @@ from index.reconcile import Finding
 from index.records import Disagreed, Origin
 from index.retention import Expired
 from index.settings import (
+    AETitle,
     FhirSettings,
+    GivenPath,
+    Host,
     IndexSettings,
     PublishSettings,
     RetentionSettings,
     Section,
     StorageSettings,
+    Unique,
     UpstreamSettings,
     WorklistSettings,
 )
@@ -61,6 +65,7 @@ from index.worklist.values import BadIdentifier
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
+    "AETitle",
     "BackedUp",
     "BadIdentifier",
     "BadStepValue",
@@ -77,6 +82,8 @@ __all__ = [
     "Expired",
     "FhirSettings",
     "Finding",
+    "GivenPath",
+    "Host",
     "Incoming",
     "Index",
     "IndexFault",
@@ -112,6 +119,7 @@ __all__ = [
     "Supervisor",
     "TakenOver",
     "TooLarge",
+    "Unique",
     "Unreadable",
     "UpstreamSettings",
     "WorkerState",

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import orjson
@@ -10,7 +10,8 @@ import typer
 
 from scp.cli import WRONG_USAGE, AsJSON, Config, Data, app, given, print_json, print_line, refused, say
 from scp.config import Configuration, ConfigurationError
-from scp.configfile import Place, Sources, dotted, load_with_sources
+from scp.configfile import Sources, dotted, load_with_sources
+from scp.consistency import Place, leaves
 
 
 @app.command()
@@ -71,24 +72,11 @@ def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
 
 def _in_force(configuration: Configuration, sources: Sources) -> Iterator[tuple[Place, Any, str]]:
     """Yield each value in force with its place and where it comes from."""
-    for place, value in _leaves(configuration.model_dump(mode="json"), ()):
+    for place, value in leaves(configuration.model_dump(mode="json")):
         if place == ("storage", "path") and value is None:
             yield place, str(configuration.data), _data_source()
         else:
             yield place, value, sources.of(place) or "default"
-
-
-def _leaves(node: Any, place: Place) -> Iterator[tuple[Place, Any]]:
-    children: Iterable[tuple[str | int, Any]]
-    if isinstance(node, dict) and node:
-        children = node.items()
-    elif isinstance(node, list) and node and isinstance(node[0], dict):
-        children = enumerate(node)
-    else:
-        yield place, node
-        return
-    for key, child in children:
-        yield from _leaves(child, (*place, key))
 
 
 def _data_source() -> str:
