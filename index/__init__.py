@@ -6,6 +6,7 @@ from index.commitments import Report as CommitmentReport
 from index.commits import Outcome
 from index.deletion import Deleted
 from index.errors import (
+    CannotListen,
     DatabaseFault,
     Disagreement,
     IndexFault,
@@ -70,6 +71,7 @@ __all__ = [
     "BadIdentifier",
     "BadStepValue",
     "Candidate",
+    "CannotListen",
     "CommitmentReport",
     "Commitments",
     "Completeness",

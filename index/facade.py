@@ -127,7 +127,7 @@ class Index:
     def serve(self) -> None:
         """Become the one daemon of this data directory: recover, begin to publish, and take orders in.
 
-        Raises Locked, and OSError where the port for HL7 is taken.
+        Raises Locked, and CannotListen where the port for HL7 is taken.
         """
         self._lock = DirectoryLock(self.data)
         self._recover()

@@ -37,7 +37,12 @@ def _is_title(value: str) -> str:
 
 def _is_host(value: str) -> str:
     # To getaddrinfo(3) no name at all means every address.
-    if not value or len(value) > LONGEST_HOST or not value.isprintable() or " " in value:
+    try:
+        value.encode("idna")  # as getaddrinfo(3) is asked
+        is_sound = bool(value) and len(value) <= LONGEST_HOST and value.isprintable() and " " not in value
+    except UnicodeError:
+        is_sound = False
+    if not is_sound:
         raise ValueError("is no host name or address")
     return value
 

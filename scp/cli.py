@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from index import Completeness, DatabaseFault, Entry, Index, IndexFault, Report
+from index import CannotListen, Completeness, DatabaseFault, Entry, Index, IndexFault, Report
 from scp import logs
 from scp.config import Configuration, ConfigurationError
-from scp.configfile import load
+from scp.configfile import load, load_with_sources
 from scp.text import json_line, plain, visible_json
 
 FAILED = 1
@@ -104,17 +104,22 @@ def refused(error: ConfigurationError) -> None:
         say(fault)
 
 
-def configured(
-    config: Path | None, data: Path | None, *, check_files: bool = False, **flags: dict[str, Any]
-) -> Configuration:
+def configured(config: Path | None, data: Path | None) -> Configuration:
     """Load what is in force, and set up logging. Ends with status 2 where it is wrong."""
+    with sound():
+        configuration = load(config, given(data))
+    logs.configure(configuration.log)
+    return configuration
+
+
+@contextmanager
+def sound() -> Iterator[None]:
+    """Say what is wrong with the configuration, and end with status 2."""
     try:
-        configuration = load(config, given(data, **flags), check_files=check_files)
+        yield
     except ConfigurationError as error:
         refused(error)
         raise typer.Exit(WRONG_USAGE) from None
-    logs.configure(configuration.log)
-    return configuration
 
 
 @contextmanager
@@ -176,20 +181,28 @@ def serve(
     no_http: Annotated[bool, typer.Option("--no-http", help="No HTTP at all.")] = False,  # noqa: FBT002  typer's way
 ) -> None:
     """Receive instances until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
-    from scp.checks import data_fault
+    from scp.checks import data_fault, start_faults
     from scp.daemon import Daemon
+    from scp.systemd import passed_names
 
-    flags = {
-        "dicom": {"aet": aet, "host": host, "port": port},
-        "http": {"host": http_host, "port": http_port, "enabled": False if no_http else None},
-    }
-    configuration = configured(config, data, check_files=True, **flags)
-    with faults():
-        if fault := data_fault(configuration.data):
-            raise DatabaseFault(fault)
-        raise typer.Exit(
-            Daemon(configuration, lambda: load(config, given(data, **flags), check_files=True)).run()
-        )
+    flags = given(
+        data,
+        dicom={"aet": aet, "host": host, "port": port},
+        http={"host": http_host, "port": http_port, "enabled": False if no_http else None},
+    )
+    with sound():
+        configuration, sources = load_with_sources(config, flags, check_files=True)
+        logs.configure(configuration.log)
+        if found := start_faults(configuration, passed_names()):
+            raise ConfigurationError(*(one.at(sources) for one in found))
+        with faults():
+            if fault := data_fault(configuration.data):
+                raise DatabaseFault(fault)
+            daemon = Daemon(configuration, lambda: load(config, flags, check_files=True))
+            try:
+                raise typer.Exit(daemon.run())
+            except CannotListen as error:  # taken since it was tried
+                raise ConfigurationError(f"{sources.near(tuple(error.key.split('.')))}: {error}") from None
 
 
 @app.command()

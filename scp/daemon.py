@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import structlog
 
@@ -22,12 +23,9 @@ from scp.services.mpps import StepService
 from scp.services.store import StoreService
 from scp.services.upstream import Upstream
 from scp.services.worklist import WorklistService
-from scp.systemd import Watchdog, notify, passed_sockets, reloading, stopping
+from scp.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
 
 log = structlog.get_logger(__name__)
-
-# The name of a passed socket that speaks TLS (FileDescriptorName= in its unit); all others do not.
-TLS_SOCKET = "dicom-tls"
 
 # After the drain: how long the last associations and the publisher may take, in seconds.
 CLOSE_SECONDS = 60.0
@@ -88,23 +86,25 @@ class Daemon:
     def run(self) -> int:
         """Serve until SIGTERM, SIGINT or a fault of the database; return the exit status.
 
-        Raises Locked, OSError (port taken, data directory unusable) and DatabaseFault at the start.
+        Raises Locked, CannotListen, OSError (data directory unusable) and DatabaseFault at the start.
         """
         # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
         # in Python would then wait until this thread, asleep, happens to run.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.excepthook = _log_uncaught
-        index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
-        try:
+        with ExitStack() as undo:
+            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
+            undo.callback(index.close)
             index.serve()
             commitment = CommitmentService(index, self._configuration.dicom, self._peer, self._metrics)
             listener = self._listener(index, commitment)
             http = self._http(index, listener)
+            if http:
+                undo.callback(http.stop)
             address = listener.start()
+            undo.callback(listener.stop, 0)
             http_address = http.start() if http else None
-        except BaseException:
-            index.close()
-            raise
+            undo.pop_all()
         probes = {
             "accept loop": listener.is_moving,
             "commit lock": index.commits_move,

@@ -84,7 +84,7 @@ class HttpServer:
         connections: int = HTTP_MOST,
         workers: Supervisor | None = None,
     ) -> None:
-        self._socket: socket.socket = bind(settings.host, settings.port)
+        self._socket: socket.socket = bind(settings.host, settings.port, "http.")
         self._socket.setblocking(False)
         most = connections - max(1, connections // WATCHED_PART)
         self._app = _Bounded(Starlette(routes=list(routes)), most)

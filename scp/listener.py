@@ -1,6 +1,7 @@
 """The DICOM listener: accepts connections, counts them, and starts an association for each."""
 
 import contextlib
+import errno
 import logging
 import os
 import selectors
@@ -12,7 +13,7 @@ from time import monotonic, sleep
 
 import structlog
 
-from index import Supervisor
+from index import CannotListen, Supervisor
 from scp.admission import Admission
 from scp.association import Desk, Handler, ServedAssociation, application_entity
 from scp.config import DicomSettings, LimitsSettings, Peer
@@ -160,10 +161,10 @@ class Listener:
         """Bind what was not passed to us."""
         tls = dicom.tls
         if tls and not self._tls_sockets:
-            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port))
+            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port, "dicom.tls."))
         try:
             if not self._sockets and (tls is None or tls.plain):
-                self._sockets.append(bind(dicom.host, dicom.port))
+                self._sockets.append(bind(dicom.host, dicom.port, "dicom."))
         except OSError:
             for listening in self._tls_sockets:
                 listening.close()
@@ -274,12 +275,17 @@ class Listener:
             self._associations.pop(association, None)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there. Raises OSError that names the place."""
+def bind(host: str, port: int, section: str) -> socket.socket:
+    """Return a socket that listens there; the keys of host and port begin with `section`, as `http.`.
+
+    Raises CannotListen.
+    """
     try:
         return _bind(host, port)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror or error}", f"{host}:{port}") from error
+        raise CannotListen(section, host, port, error) from error
+    except UnicodeError as error:  # a name that is none of IDNA
+        raise CannotListen(section, host, port, OSError(errno.EINVAL, str(error))) from error
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -14,6 +14,9 @@ log = structlog.get_logger(__name__)
 # The first descriptor that the service manager passes (sd_listen_fds(3), SD_LISTEN_FDS_START).
 FIRST_DESCRIPTOR = 3
 
+# The name of a passed socket that speaks TLS (FileDescriptorName= in its unit); all others do not.
+TLS_SOCKET = "dicom-tls"
+
 # Of the watchdog's time: how often it is fed, and how long each probe may take. Both together stay below a
 # half, the time by which sd_watchdog_enabled(3) wants to be fed.
 WATCHDOG_INTERVAL = 1 / 4
@@ -67,6 +70,13 @@ def passed_sockets() -> dict[str, list[socket.socket]]:
         name = names[number] if number < len(names) else ""
         passed.setdefault(name, []).append(listening)
     return passed
+
+
+def passed_names() -> list[str]:
+    """Return the names of the sockets that the service manager passes, without taking them."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    return os.environ.get("LISTEN_FDNAMES", "").split(":")
 
 
 def watchdog_seconds() -> float | None:
