@@ -6,6 +6,7 @@ from index.commitments import Report as CommitmentReport
 from index.commits import Outcome
 from index.deletion import Deleted
 from index.errors import (
+    CannotListen,
     DatabaseFault,
     Disagreement,
     IndexFault,
@@ -43,16 +44,21 @@ from index.reconcile import Finding
 from index.records import Disagreed, Origin
 from index.retention import Expired
 from index.settings import (
+    AETitle,
     FhirSettings,
+    GivenPath,
+    Host,
     IndexSettings,
     PublishSettings,
     RetentionSettings,
     Section,
     StorageSettings,
+    Unique,
     UpstreamSettings,
     WorklistSettings,
 )
 from index.state import State
+from index.supervisor import Supervisor, WorkerState
 from index.worklist.charsets import is_charset
 from index.worklist.query import Query as WorklistQuery
 from index.worklist.upstream import TakenOver, everything, take_over
@@ -60,10 +66,12 @@ from index.worklist.values import BadIdentifier
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
+    "AETitle",
     "BackedUp",
     "BadIdentifier",
     "BadStepValue",
     "Candidate",
+    "CannotListen",
     "CommitmentReport",
     "Commitments",
     "Completeness",
@@ -76,6 +84,8 @@ __all__ = [
     "Expired",
     "FhirSettings",
     "Finding",
+    "GivenPath",
+    "Host",
     "Incoming",
     "Index",
     "IndexFault",
@@ -108,10 +118,13 @@ __all__ = [
     "StepEnded",
     "StepFault",
     "StorageSettings",
+    "Supervisor",
     "TakenOver",
     "TooLarge",
+    "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
     "everything",

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -329,6 +330,21 @@ def sqlite_path(url: str | None, data: Path) -> Path | None:
     if url is None:
         return data / "index.sqlite"
     return Path(parse(url)["database"]) if url.startswith("sqlite:") else None
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError, which does not quote it, where a URL names no database that we can use."""
+    if not url.startswith(("sqlite:", "postgresql:", "postgres:")):
+        raise ValueError("allowed are sqlite:///file and postgresql://user@host/database")
+    try:
+        name = str(parse(url)["database"] or "")
+    except (ValueError, KeyError) as error:
+        raise ValueError("is no database URL") from error
+    if url.startswith("sqlite:"):
+        if name in ("", ":memory:"):
+            raise ValueError("names no file; as in sqlite:////var/lib/imagingstudyd/index.sqlite")
+    elif find_spec("psycopg") is None:
+        raise ValueError("PostgreSQL needs the extra: pip install imagingstudyd[postgresql]")
 
 
 def open_sqlite(

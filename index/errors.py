@@ -3,6 +3,8 @@
 scp/status.py maps each of them to a DIMSE status; the index itself knows none.
 """
 
+import errno
+
 
 class IndexFault(Exception):
     """Base of every error that the index raises on purpose; its text names the thing and the value."""
@@ -50,3 +52,22 @@ class ForeignIndex(DatabaseFault):
 
 class Locked(IndexFault):
     """Another process serves from this data directory."""
+
+
+class CannotListen(OSError):
+    """An address of the configuration cannot be listened on; its keys begin with `section`, as `http.`."""
+
+    def __init__(self, section: str, host: str, port: int, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.section = section
+        self.host = host
+        self.port = port
+
+    @property
+    def key(self) -> str:
+        """The key whose value is at fault: the port where it is taken or reserved, else the host."""
+        is_port = self.errno in (errno.EADDRINUSE, errno.EACCES)
+        return f"{self.section}{'port' if is_port else 'host'}"
+
+    def __str__(self) -> str:
+        return f"{self.section}host = {self.host}, {self.section}port = {self.port}: {self.strerror}"

@@ -50,6 +50,7 @@ from index.settings import (
 from index.spool import Spool
 from index.state import State
 from index.studies import announced_summaries, load, summaries
+from index.supervisor import Supervisor
 from index.worklist.query import Query
 
 log = structlog.get_logger(__name__)
@@ -114,7 +115,8 @@ class Index:
         if self._is_elsewhere:
             check_owner(self._database, data)
         self._serving: ServingLock | None = None
-        self._spool = Spool(self._database, self._objects)
+        self.workers = Supervisor()
+        self._spool = Spool(self._database, self._objects, self.workers)
         self._commits = GroupCommit(
             self._database,
             self._objects,
@@ -125,7 +127,7 @@ class Index:
         )
         self._directory = Directory(data, sync=sync)
         self._worklist = worklist or WorklistSettings()
-        self.orders = Orders(self._database, self._worklist)
+        self.orders = Orders(self._database, self._worklist, self.workers)
         self._on_fatal = on_fatal
         self._publication = StudyPublication(
             self._database,
@@ -135,7 +137,7 @@ class Index:
             self._match,
         )
         pace = publish or PublishSettings()
-        self._publisher = Publisher(self._database, self._publication, pace, observer)
+        self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self._arrivals = Arrivals(self._database, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, self._publisher.flush)
         self.commitments = Commitments(self._database)
@@ -143,7 +145,7 @@ class Index:
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
-        self._housekeeper = Housekeeper(self._retention)
+        self._housekeeper = Housekeeper(self._retention, self.workers)
         self._touched: dict[str, set[int]] = {}
         self._touched_lock = threading.Lock()
         self._lock: DirectoryLock | None = None
@@ -152,7 +154,7 @@ class Index:
     def serve(self) -> None:
         """Become the one daemon of this data directory and its index: recover, publish, and take orders in.
 
-        Raises Locked, and OSError where the port for HL7 is taken.
+        Raises Locked, and CannotListen where the port for HL7 is taken.
         """
         lock = DirectoryLock(self.data)
         try:

@@ -1,6 +1,5 @@
 """Retention: which studies have been kept for long enough, or are too many, and that they go."""
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from index.deletion import Deletion
 from index.errors import NotFound
 from index.models import Instance, Series, Source, Study
 from index.settings import RetentionSettings
+from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -131,27 +131,28 @@ class Retention:
 class Housekeeper:
     """Applies the rules once an hour in a running daemon."""
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, workers: Supervisor | None = None) -> None:
         self._retention = retention
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+        # Deleting terabytes takes its time, and begins anew with another start.
+        self._worker = (workers or Supervisor()).add("retention", self._run, depends=True)
 
     def start(self) -> None:
         """Begin, where there is a rule."""
         if self._retention.is_active:
-            self._thread.start()
+            self._worker.start()
 
     def stop(self) -> None:
         """End; a deletion that has begun is finished."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
 
     def _run(self) -> None:
         while True:
             try:
                 self._retention.apply()
-            except Exception:  # whatever was wrong may be right in an hour
+            except Exception as error:  # whatever was wrong may be right in an hour
                 log.exception("retention_failed")
-            if self._stopping.wait(INTERVAL_SECONDS):
+                self._worker.failed(error)
+            else:
+                self._worker.done()
+            if self._worker.wait(INTERVAL_SECONDS):
                 return

@@ -29,6 +29,7 @@ from index.objects import ObjectStore
 from index.part10 import NotPart10
 from index.records import Origin
 from index.statements import Placeholder
+from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ def _newer(p: Placeholder) -> Query:
 class Spool:
     """The spool of one index. It takes objects between `start` and `stop`."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
+    def __init__(self, database: Database, objects: ObjectStore, workers: Supervisor | None = None) -> None:
         self._database = database
         self._objects = objects
         self._folder = objects.data / "journal"
@@ -89,7 +90,7 @@ class Spool:
         # Held while the journal is written or turned.
         self._turning = threading.Lock()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._worker = (workers or Supervisor()).add("journal", self._run)
         self._broken = self._full = self._stopping = False
         self._recovered = True
         self._objects_folder = -1
@@ -104,7 +105,7 @@ class Spool:
 
     def has_room(self) -> bool:
         """Tell whether a small object may be spooled."""
-        is_open = self._thread is not None and not self._broken and not self._full
+        is_open = self._worker.is_started and not self._stopping and not self._broken and not self._full
         return is_open and self.waiting() < PLACES
 
     def waiting(self) -> int:
@@ -187,8 +188,7 @@ class Spool:
             return
         # Open from now on: it is told of all that cannot be written.
         self._objects_folder = os.open(self._objects.data / "objects", os.O_RDONLY | os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
-        self._thread.start()
+        self._worker.start()
 
     def _open_journal(self) -> bool:
         """Begin an empty journal; return whether there is or will be one."""
@@ -205,9 +205,8 @@ class Spool:
         """Sync what is left, and end."""
         self._stopping = True
         self._notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._worker.is_started:
+            self._worker.stop()
             self._journal.close()
             os.close(self._objects_folder)
 
@@ -290,6 +289,7 @@ class Spool:
 
     def _wait(self) -> bool:
         """Wait until something is to be done; return False at the end."""
+        self._worker.rest()
         while not self._is_due():
             with self._changed:
                 self._changed.wait_for(lambda: self._is_due() or self._stopping, LOOK_SECONDS)
@@ -329,6 +329,7 @@ class Spool:
 
     def _turn(self) -> tuple[int, int]:
         """Let the next objects go into the other part; return this one, and the newest instance before it."""
+        self._worker.beat()
         with self._turning:
             newest = self._newest
             with contextlib.suppress(IndexFault):  # an older one does as well
@@ -340,7 +341,10 @@ class Spool:
         return part, newest
 
     def _settle(self, part: int, newest: int) -> bool:
-        """Sync the objects of a part and all rows; return whether that was possible."""
+        """Sync the objects of a part and all rows; return whether that was possible. Raises nothing.
+
+        Its records must not be given up before: the journal turns to the other part, and back to this one.
+        """
         batch = self._waiting[part]
         try:
             self._sync(batch)
@@ -354,9 +358,11 @@ class Spool:
                 with self._turning:  # into which nothing comes while it is broken
                     self._journal.renew()
                     self._broken = False
-        except (IndexFault, OSError):
+        except Exception as error:
             log.exception("spool_not_settled", objects=len(batch))
+            self._worker.failed(error)
             return False
+        self._worker.done()
         return True
 
     def _is_used(self, part: int) -> bool:

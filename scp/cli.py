@@ -5,9 +5,10 @@ Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
 
 import os
 import signal
+import io
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,10 +19,11 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from index import Completeness, DatabaseFault, Entry, Index, IndexFault, Report
+from index import CannotListen, Completeness, DatabaseFault, Entry, Index, IndexFault, Report
 from scp import logs
 from scp.config import Configuration, ConfigurationError
-from scp.configfile import load
+from scp.configfile import load, load_with_sources
+from scp.text import json_line, plain, visible_json
 
 UMASK = 0o027
 FAILED = 1
@@ -31,12 +33,15 @@ FOLLOW_SECONDS = 0.5
 # Off a terminal, progress is told after so many files or seconds: enough to see that it goes on.
 PROGRESS_FILES = 1000
 PROGRESS_SECONDS = 10
+# Columns of a table that goes into a file or a pipe, which have no width of their own.
+PIPE_WIDTH = 200
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Receive DICOM instances, index them, and keep their FHIR ImagingStudy resources current.",
+    # Help texts are text: rich's markup would swallow the [sections] of the configuration that they name.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
@@ -65,12 +70,33 @@ def main() -> None:
     import scp.commands.service
     import scp.commands.worklist  # noqa: F401
 
+    # A name that the terminal's character set lacks is printed by its code, instead of ending the command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 
 def say(text: str) -> None:
     """Print a line for a person: to stderr."""
-    typer.echo(text, err=True)
+    typer.echo(plain(text), err=True)
+
+
+def print_line(text: str) -> None:
+    """Print a line of data: to stdout."""
+    typer.echo(plain(text))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table to stdout, its values as the text that they are, each in full."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    first = Column(columns[0], overflow="fold", min_width=32 if columns[0].endswith("UID") else None)
+    table = Table(first, *(Column(name, overflow="fold") for name in columns[1:]))
+    for row in rows:
+        table.add_row(*("" if value is None else Text(plain(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -80,17 +106,28 @@ def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any
     return named if data is None else {**named, "storage": {"path": data}}
 
 
-def configured(
-    config: Path | None, data: Path | None, *, check_files: bool = False, **flags: dict[str, Any]
-) -> Configuration:
+def refused(error: ConfigurationError) -> None:
+    """Say everything that is wrong with a configuration, one line for each fault."""
+    for fault in error.faults:
+        say(fault)
+
+
+def configured(config: Path | None, data: Path | None) -> Configuration:
     """Load what is in force, and set up logging. Ends with status 2 where it is wrong."""
-    try:
-        configuration = load(config, given(data, **flags), check_files=check_files)
-    except ConfigurationError as error:
-        say(str(error))
-        raise typer.Exit(WRONG_USAGE) from None
+    with sound():
+        configuration = load(config, given(data))
     logs.configure(configuration.log)
     return configuration
+
+
+@contextmanager
+def sound() -> Iterator[None]:
+    """Say what is wrong with the configuration, and end with status 2."""
+    try:
+        yield
+    except ConfigurationError as error:
+        refused(error)
+        raise typer.Exit(WRONG_USAGE) from None
 
 
 @contextmanager
@@ -120,7 +157,24 @@ def opened(configuration: Configuration, *, create: bool = False) -> Iterator[In
 
 def print_json(value: Any) -> None:
     """Print a line of JSON to stdout."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.buffer.write(json_line(value))
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001  typer's way
+    if asked:
+        from importlib.metadata import version
+
+        print_line(f"imagingstudyd {version('imagingstudyd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: FBT002  typer's way
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Receive DICOM instances, index them, and keep their FHIR ImagingStudy resources current."""
 
 
 @app.command()
@@ -135,20 +189,28 @@ def serve(
     no_http: Annotated[bool, typer.Option("--no-http", help="No HTTP at all.")] = False,  # noqa: FBT002  typer's way
 ) -> None:
     """Receive instances until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
-    from scp.checks import data_fault
+    from scp.checks import data_fault, start_faults
     from scp.daemon import Daemon
+    from scp.systemd import passed_names
 
-    flags = {
-        "dicom": {"aet": aet, "host": host, "port": port},
-        "http": {"host": http_host, "port": http_port, "enabled": False if no_http else None},
-    }
-    configuration = configured(config, data, check_files=True, **flags)
-    with faults():
-        if fault := data_fault(configuration.data):
-            raise DatabaseFault(fault)
-        raise typer.Exit(
-            Daemon(configuration, lambda: load(config, given(data, **flags), check_files=True)).run()
-        )
+    flags = given(
+        data,
+        dicom={"aet": aet, "host": host, "port": port},
+        http={"host": http_host, "port": http_port, "enabled": False if no_http else None},
+    )
+    with sound():
+        configuration, sources = load_with_sources(config, flags, check_files=True)
+        logs.configure(configuration.log)
+        if found := start_faults(configuration, passed_names()):
+            raise ConfigurationError(*(one.at(sources) for one in found))
+        with faults():
+            if fault := data_fault(configuration.data):
+                raise DatabaseFault(fault)
+            daemon = Daemon(configuration, lambda: load(config, flags, check_files=True))
+            try:
+                raise typer.Exit(daemon.run())
+            except CannotListen as error:  # taken since it was tried
+                raise ConfigurationError(f"{sources.near(tuple(error.key.split('.')))}: {error}") from None
 
 
 @app.command()
@@ -171,18 +233,12 @@ def studies(
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    others = ["Patient ID", "Accession", "Modalities", "Series", "Instances", "Started"]
-    others += ["Steps in progress", "Missing"] if incomplete else []
-    others += ["Doubt"] if unmatched else []
-    table = Table(Column("Study Instance UID", overflow="fold", min_width=32), *others)
-    for row in rows:
-        values = [", ".join(value) if isinstance(value, tuple) else value for value in row.values()]
-        table.add_row(*("" if value is None else str(value) for value in values))
-    # A pipe has no width: room for everything.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    columns = ["Study Instance UID", "Patient ID", "Accession", "Modalities"]
+    columns += ["Series", "Instances", "Started"]
+    columns += ["Steps in progress", "Missing"] if incomplete else []
+    columns += ["Doubt"] if unmatched else []
+    values = ([", ".join(v) if isinstance(v, tuple) else v for v in row.values()] for row in rows)
+    print_table(columns, values)
 
 
 def _incomplete(rows: list[dict[str, Any]], said: list[Completeness]) -> list[dict[str, Any]]:
@@ -205,6 +261,8 @@ def show(
         steps = index.procedures.completeness(uid)
     if not as_json:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if not as_json or sys.stdout.isatty():
+        content = visible_json(content.decode())
     sys.stdout.buffer.write(content)
     for one in disagreements:
         values = ", ".join(f"{orjson.dumps(value).decode()} ({count})" for value, count in one.values)
@@ -241,7 +299,7 @@ def _print_change(entry: Entry, *, as_json: bool) -> None:
         print_json({**asdict(entry), "at": at})
         sys.stdout.buffer.flush()
     else:
-        typer.echo(
+        print_line(
             f"{entry.seq} {at} {entry.change} {entry.fhir} {entry.type}/{entry.id} version {entry.version}"
         )
 
@@ -285,7 +343,7 @@ def progress(doing: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(doing, total=None)
         yield lambda more: shown.advance(task, more)
@@ -353,4 +411,4 @@ def _report(report: Report, *, as_json: bool) -> None:
     counts = (
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())) or "nothing"
     )
-    typer.echo(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")
+    print_line(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")

@@ -6,18 +6,23 @@ Sections are pydantic models. The index's own come through its façade.
 import os
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 
 from index import (
+    AETitle,
     FhirSettings,
+    Host,
     IndexSettings,
     PublishSettings,
     RetentionSettings,
     Section,
     StorageSettings,
+    Unique,
     WorklistSettings,
     is_charset,
 )
@@ -27,8 +32,6 @@ from scp.tls import check_authorities, check_certificate, check_key
 ENVIRONMENT_PREFIX = "IMAGINGSTUDYD_"
 DEFAULT_DATA = Path("imagingstudyd-data")
 
-# PS3.5 Table 6.2-1: 16 characters at most, no backslash, no control characters, not only spaces.
-AETitle = Annotated[str, Field(pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
@@ -36,19 +39,27 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 # What a peer may use; verification comes with every admission (PS3.4 Annex A).
 ServiceName = Literal["echo", "store", "worklist", "mpps", "commitment", "query", "retrieve"]
 
+
+def _is_transfer_syntax(value: Any) -> Any:
+    """Refuse a UID that is none, or one of something else (PS3.6 Table A-1); private ones nobody can tell."""
+    if value not in get_args(SyntaxKind):
+        uid = UID(str(value), IGNORE)
+        if not uid.is_valid or uid.type not in ("", "Transfer Syntax"):
+            raise ValueError(f"is no UID of a transfer syntax, nor one of {', '.join(get_args(SyntaxKind))}")
+    return value
+
+
 # A kind of transfer syntax (scp/syntaxes.py), or one by its UID (PS3.5 Section 9.1).
-TransferSyntax = (
-    Literal[
-        "explicit-little-endian",
-        "implicit-little-endian",
-        "lossless",
-        "deflated",
-        "explicit-big-endian",
-        "lossy",
-        "unknown",
-    ]
-    | Annotated[str, Field(pattern=r"^[0-9][0-9.]{0,63}$")]
-)
+SyntaxKind = Literal[
+    "explicit-little-endian",
+    "implicit-little-endian",
+    "lossless",
+    "deflated",
+    "explicit-big-endian",
+    "lossy",
+    "unknown",
+]
+TransferSyntax = Annotated[SyntaxKind | str, BeforeValidator(_is_transfer_syntax)]
 
 
 # Whether the files that are named are read and checked. Only who serves from them may need to read them.
@@ -57,6 +68,10 @@ files_are_checked: ContextVar[bool] = ContextVar("files_are_checked", default=Fa
 
 class ConfigurationError(Exception):
     """Everything that is wrong with the configuration, one line for each fault."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
 
 
 class Timeouts(Section):
@@ -83,7 +98,7 @@ class TlsSettings(Section):
         "none", description="Whether callers show a certificate; one that is shown must be signed by ca."
     )
     minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that is spoken.")
-    host: str | None = Field(None, description="Address to listen on. Default: that of [dicom].")
+    host: Host | None = Field(None, description="Address to listen on. Default: that of [dicom].")
     port: Port = Field(2762, description="Port for TLS (PS3.15 Annex B); 0 takes a free one.")
     plain: bool = Field(True, description="Whether the port of [dicom], without TLS, stays open beside.")
 
@@ -122,9 +137,9 @@ class DicomSettings(Section):
     """`[dicom]`: the DICOM listener."""
 
     aet: AETitle = Field("IMAGINGSTUDYD", description="Our own AE title.")
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104  scanners are on other hosts
+    host: Host = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104  scanners are on other hosts
     port: Port = Field(11112, description="Port to listen on; 0 takes a free one.")
-    called_aets: tuple[AETitle, ...] = Field(
+    called_aets: Annotated[tuple[AETitle, ...], Unique] = Field(
         (), description="AE titles that callers may call us by (reject 1/1/7). None given: any."
     )
     unknown_callers: Literal["store", "all", "reject"] = Field(
@@ -135,7 +150,7 @@ class DicomSettings(Section):
         (),
         description="Addresses that may call at all (others: reject 1/1/1), as 10.1.0.0/16. None given: any.",
     )
-    transfer_syntaxes: tuple[TransferSyntax, ...] = Field(
+    transfer_syntaxes: Annotated[tuple[TransferSyntax, ...], Unique] = Field(
         (),
         description="The transfer syntaxes that are accepted, the preferred one first: kinds or UIDs."
         " None given: all, uncompressed ones first, so that no sender compresses because of us.",
@@ -169,21 +184,15 @@ class DicomSettings(Section):
             raise ValueError("needs users, the file of user names and passcodes")
         return value
 
-    @field_validator("aet", "called_aets")
-    @classmethod
-    def _not_blank(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        titles = (value,) if isinstance(value, str) else value
-        if not all(title.strip() for title in titles):
-            raise ValueError("an AE title has at least one character that is no space (PS3.5 Table 6.2-1)")
-        return value
-
 
 class Peer(Section):
     """One of `[[peers]]`: an application entity that we know."""
 
     aet: AETitle = Field(description="Its AE title.")
-    host: str | None = Field(None, description="Its address, where we call it, or to tell it by.")
-    port: Port | None = Field(None, description="The port that it listens on.")
+    host: Host | None = Field(None, description="Its address, where we call it, or to tell it by.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="The port that it listens on."
+    )
     charset: str | None = Field(
         None,
         description="SpecificCharacterSet of worklist answers to it, as ISO_IR 100; UTF-8 (ISO_IR 192) where "
@@ -195,10 +204,10 @@ class Peer(Section):
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Addresses that it may call from, besides host, as 10.1.0.0/16. Neither given: any."
     )
-    services: tuple[ServiceName, ...] | None = Field(
+    services: Annotated[tuple[ServiceName, ...], Unique] | None = Field(
         None, description="What it may use; echo always. Default: every service."
     )
-    transfer_syntaxes: tuple[TransferSyntax, ...] = Field(
+    transfer_syntaxes: Annotated[tuple[TransferSyntax, ...], Unique] = Field(
         (), description="As in [dicom], for this peer. None given: as [dicom] has it."
     )
     associations: Annotated[int, Field(ge=0)] = Field(
@@ -247,7 +256,7 @@ class HttpSettings(Section):
     """`[http]`: the HTTP face."""
 
     enabled: bool = Field(True, description="Whether to listen at all.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: Host = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8104, description="Port to listen on; 0 takes a free one.")
 
 

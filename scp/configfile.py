@@ -12,8 +12,10 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from scp.config import ENVIRONMENT_PREFIX, Configuration, ConfigurationError, files_are_checked
+from scp.consistency import Place, contradictions
 
-Place = tuple[str | int, ...]
+# Of a value that is wrong, so much is said.
+_VALUE_LENGTH = 200
 
 # The flags of `serve` by what they set.
 _FLAGS: dict[Place, str] = {
@@ -26,6 +28,8 @@ _FLAGS: dict[Place, str] = {
     ("storage", "path"): "--data",
 }
 
+# In an address (RFC 3986 Section 3.2.1).
+_PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]*@")
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
@@ -62,6 +66,13 @@ class Sources:
                 return where
         return str(self.file or "configuration")
 
+    def fault(self, place: Place, why: str, value: Any = None) -> str:
+        """Return the sentence for what is wrong at a place; without the value where it is None."""
+        said = "" if value is None else _PASSWORD.sub(r"\1:…@", f" = {value!r}")
+        if len(said) > _VALUE_LENGTH:
+            said = f"{said[:_VALUE_LENGTH]}…"
+        return f"{self.near(place)}: {dotted(place)}{said}: {why}"
+
 
 def load(
     file: Path | None = None, flags: Mapping[str, Any] | None = None, *, check_files: bool = False
@@ -90,17 +101,34 @@ def load_with_sources(
             lower = (InitSettingsSource(settings_cls, values) for values in (secrets, from_file))
             return (*own, *lower)
 
-    faults = []
+    faults = _unknown_variables()
     token = files_are_checked.set(check_files)
     try:
-        return _WithFile(**(flags or {})), sources
+        configuration = _WithFile(**(flags or {}))
     except ValidationError as error:
-        faults = [_describe(fault, sources) for fault in error.errors()]
+        faults += [_describe(fault, sources) for fault in error.errors()]
     except ValueError as error:  # pydantic-settings: a variable that should hold JSON does not
         faults.append(f"environment: {error}: {error.__cause__}")
+    else:
+        faults += [sources.fault(one.place, one.why, one.value) for one in contradictions(configuration)]
     finally:
         files_are_checked.reset(token)
-    raise ConfigurationError("\n".join(faults))
+    if faults:
+        raise ConfigurationError(*faults)
+    return configuration, sources
+
+
+def _unknown_variables() -> list[str]:
+    """Return a sentence for each variable of an unknown section: pydantic-settings passes it over."""
+    sections = Configuration.model_fields
+    return [
+        f"environment {name}: unknown section; allowed are {', '.join(sections)}"
+        for name in sorted(os.environ)
+        if name.upper().startswith(ENVIRONMENT_PREFIX)
+        # Without a key it is somebody else's: Kubernetes names variables after services.
+        and "__" in name
+        and name.upper().removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower() not in sections
+    ]
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
@@ -109,7 +137,7 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers too long, brackets nested too deep
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from error
 
 
@@ -162,8 +190,7 @@ def _parents(place: Place) -> Iterator[Place]:
 def _describe(fault: Any, sources: Sources) -> str:
     place: Place = tuple(fault["loc"])
     is_silent = fault["type"] in ("missing", "extra_forbidden") or _is_secret(place)
-    value = "" if is_silent else f" = {fault['input']!r}"
-    return f"{sources.near(place)}: {dotted(place)}{value}: {_allowed(fault)}"
+    return sources.fault(place, _allowed(fault), None if is_silent else fault["input"])
 
 
 def _holds(flags: Mapping[str, Any], place: Place) -> bool:
@@ -193,7 +220,7 @@ def _allowed(fault: Any) -> str:
 
 
 def _is_secret(place: Place) -> bool:
-    """Tell whether a place holds what is never to be printed."""
+    """Tell whether a place holds what is never to be printed, itself or somewhere within."""
     node: Any = Configuration
     for part in place:
         if isinstance(part, str) and part in getattr(node, "model_fields", {}):
@@ -201,6 +228,14 @@ def _is_secret(place: Place) -> bool:
             if SecretStr in types:
                 return True
             node = types[0]
+    return _has_secret(node)
+
+
+def _has_secret(node: Any) -> bool:
+    for one in getattr(node, "model_fields", {}).values():
+        types = _types(one.annotation)
+        if SecretStr in types or _has_secret(types[0]):
+            return True
     return False
 
 

@@ -3,13 +3,16 @@
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import structlog
 
 from index import DatabaseFault, Index
 from scp import logs
-from scp.config import Configuration, ConfigurationError, Peer
+from scp.config import Configuration, ConfigurationError, LimitsSettings, Peer
+from scp.descriptors import raise_limit, shares
 from scp.health import health
 from scp.http import HttpServer, watching
 from scp.listener import Listener
@@ -20,12 +23,9 @@ from scp.services.mpps import StepService
 from scp.services.store import StoreService
 from scp.services.upstream import Upstream
 from scp.services.worklist import WorklistService
-from scp.systemd import Watchdog, notify, passed_sockets, reloading, stopping
+from scp.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
 
 log = structlog.get_logger(__name__)
-
-# The name of a passed socket that speaks TLS (FileDescriptorName= in its unit); all others do not.
-TLS_SOCKET = "dicom-tls"
 
 # After the drain: how long the last associations and the publisher may take, in seconds.
 CLOSE_SECONDS = 60.0
@@ -64,6 +64,13 @@ def _calm_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
+def _log_uncaught(fault: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, as everything else is: a bare traceback on stderr is no log event."""
+    if fault.exc_type is not SystemExit:
+        name = fault.thread.name if fault.thread else None
+        log.error("thread_failed", thread=name, exc_info=fault.exc_value)
+
+
 class Daemon:
     """One running `imagingstudyd serve`. `reread` returns the configuration as it is now, for SIGHUP."""
 
@@ -74,27 +81,36 @@ class Daemon:
         self._reread = reread or (lambda: configuration)
         self._fault: DatabaseFault | None = None
         self._metrics = Metrics()
+        self._shares = shares(raise_limit())
 
     def run(self) -> int:
         """Serve until SIGTERM, SIGINT or a fault of the database; return the exit status.
 
-        Raises Locked, OSError (port taken, data directory unusable) and DatabaseFault at the start.
+        Raises Locked, CannotListen, OSError (data directory unusable) and DatabaseFault at the start.
         """
         # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
         # in Python would then wait until this thread, asleep, happens to run.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
-        try:
+        threading.excepthook = _log_uncaught
+        with ExitStack() as undo:
+            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
+            undo.callback(index.close)
             index.serve()
             commitment = CommitmentService(index, self._configuration.dicom, self._peer, self._metrics)
             listener = self._listener(index, commitment)
             http = self._http(index, listener)
+            if http:
+                undo.callback(http.stop)
             address = listener.start()
+            undo.callback(listener.stop, 0)
             http_address = http.start() if http else None
-        except BaseException:
-            index.close()
-            raise
-        watchdog = Watchdog({"accept loop": listener.is_moving, "commit lock": index.commits_move})
+            undo.pop_all()
+        probes = {
+            "accept loop": listener.is_moving,
+            "commit lock": index.commits_move,
+            "workers": lambda _: not index.workers.lost(),
+        }
+        watchdog = Watchdog(probes, index.workers)
         watchdog.start()
         commitment.start()
         upstream = self._upstream(index)
@@ -139,17 +155,27 @@ class Daemon:
         settings = self._configuration.http
         if not settings.enabled:
             return None
-        self._metrics.watch(index.state, listener.active)
-        return HttpServer(settings, watching(lambda: health(index, listener), self._metrics))
+        self._metrics.watch(index.state, listener.active, index.workers.states)
+        routes = watching(lambda: health(index, listener, index.workers.states()), self._metrics)
+        return HttpServer(settings, routes, self._shares.http, index.workers)
+
+    def _limits(self, configuration: Configuration) -> LimitsSettings:
+        """Return the limits that are in force: no more associations than there are descriptors for."""
+        limits, most = configuration.limits, self._shares.associations
+        if limits.associations <= most:
+            return limits
+        total = self._shares.total
+        log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
+        return limits.model_copy(update={"associations": most})
 
     def _reload(self, listener: Listener) -> None:
         """Take the configuration as it is now; where it is broken, say so and keep the old one."""
         reloading()
         try:
             configuration = self._reread()
-            listener.reload(configuration.peers, configuration.limits, configuration.dicom)
+            listener.reload(configuration.peers, self._limits(configuration), configuration.dicom)
         except (ConfigurationError, ValueError) as error:
-            faults = str(error).splitlines()
+            faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults say it all
         else:
             logs.configure(configuration.log)
@@ -180,7 +206,7 @@ class Daemon:
 
         return Listener(
             configuration.dicom,
-            configuration.limits,
+            self._limits(configuration),
             configuration.peers,
             StoreService(index, self._metrics),
             handlers=[handler for service in services for handler in service.handlers],
@@ -189,6 +215,7 @@ class Daemon:
             sockets=[listening for named in passed.values() for listening in named],
             tls_sockets=tls_sockets,
             metrics=self._metrics,
+            workers=index.workers,
         )
 
     def _upstream(self, index: Index) -> Upstream | None:

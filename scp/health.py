@@ -1,9 +1,9 @@
 """Health: whether the process lives, and whether it does what it is there for, with reasons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from index import Index, IndexFault
+from index import Index, IndexFault, WorkerState
 from scp.listener import Listener
 
 # The accept loop and the commit lock answer within microseconds; a slow disk may hold a commit for a while.
@@ -25,8 +25,8 @@ class Health:
         return self.status != "unavailable"
 
 
-def health(index: Index, listener: Listener) -> Health:
-    """Look at everything once."""
+def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()) -> Health:
+    """Look at everything once; `workers` are the threads that do not only serve one association."""
     vital = {
         "accept loop": _moving(listener.is_moving, "makes no round"),
         "commit lock": _moving(index.commits_move, "is held"),
@@ -39,6 +39,10 @@ def health(index: Index, listener: Listener) -> Health:
     else:
         vital["disk"] = state.shortage or "ok"
         late["publisher"] = _publisher(state.publication_lag, state.failing)
+    # A thread that does not get on makes something late; what that is to senders, the checks above tell.
+    for worker in workers:
+        if late.get(worker.name, "ok") == "ok":
+            late[worker.name] = worker.said
     failed = {name for name, said in vital.items() if said != "ok"}
     slow = {name for name, said in late.items() if said != "ok"}
     return Health("unavailable" if failed else "degraded" if slow else "ok", vital | late)

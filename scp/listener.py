@@ -1,18 +1,20 @@
 """The DICOM listener: accepts connections, counts them, and starts an association for each."""
 
 import contextlib
+import errno
 import logging
 import os
 import selectors
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from time import monotonic, sleep
 
 import structlog
 
 from scp.admission import Admission, open_to_strangers
+from index import CannotListen, Supervisor
 from scp.association import Desk, Handler, ServedAssociation, application_entity
 from scp.blocking import BlockingAssociation
 from scp.config import DicomSettings, LimitsSettings, Peer
@@ -71,6 +73,7 @@ class Listener:
         sockets: Sequence[socket.socket] = (),
         tls_sockets: Sequence[socket.socket] = (),
         metrics: Metrics | None = None,
+        workers: Supervisor | None = None,
     ) -> None:
         self._limits = limits
         self._services = dict(services or {})
@@ -97,7 +100,7 @@ class Listener:
         self._recovered = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
-        self._thread = Thread(target=self._run, name="dicom-listener", daemon=True)
+        self._worker = (workers or Supervisor()).add("dicom-listener", self._run)
         self._log = structlog.get_logger("scp")
 
     def start(self) -> tuple[str, int]:
@@ -106,7 +109,7 @@ class Listener:
         self._bind(self._desk.dicom)
         for listening in self._listening():
             listening.setblocking(False)
-        self._thread.start()
+        self._worker.start()
         host, port = self._listening()[0].getsockname()[:2]
         return host, port
 
@@ -153,8 +156,7 @@ class Listener:
         """Accept no more; let running operations finish for `drain` seconds, then abort what is left."""
         self._stopping = True
         self._look_up()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
         for listening in self._listening():
             listening.close()
         self._end_all(lambda association: association.wind_down(), drain)
@@ -167,10 +169,10 @@ class Listener:
         """Bind what was not passed to us."""
         tls = dicom.tls
         if tls and not self._tls_sockets:
-            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port))
+            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port, "dicom.tls."))
         try:
             if not self._sockets and (tls is None or tls.plain):
-                self._sockets.append(bind(dicom.host, dicom.port))
+                self._sockets.append(bind(dicom.host, dicom.port, "dicom."))
         except OSError:
             for listening in self._tls_sockets:
                 listening.close()
@@ -204,17 +206,24 @@ class Listener:
             selector.register(self._wake, selectors.EVENT_READ)
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
-            while not self._stopping:
-                for key, _ in selector.select(overflow.timeout()):
-                    if key.data is not None:
-                        overflow.serve(key.data)
-                    elif isinstance(key.fileobj, socket.socket):
-                        self._accept(key.fileobj, overflow)
-                    else:
-                        os.eventfd_read(self._wake)
-                overflow.expire()
-                self._round.set()
-            overflow.close()
+            try:
+                while not self._stopping:
+                    with self._worker.waiting():
+                        ready = selector.select(overflow.timeout())
+                    for key, _ in ready:
+                        self._take(key, overflow)
+                    overflow.expire()
+                    self._round.set()
+            finally:
+                overflow.close()
+
+    def _take(self, key: selectors.SelectorKey, overflow: Overflow) -> None:
+        if key.data is not None:
+            overflow.serve(key.data)
+        elif isinstance(key.fileobj, socket.socket):
+            self._accept(key.fileobj, overflow)
+        else:
+            os.eventfd_read(self._wake)
 
     def _accept(self, listening: socket.socket, overflow: Overflow) -> None:
         try:
@@ -309,12 +318,17 @@ class Listener:
             self._associations.pop(association, None)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there. Raises OSError that names the place."""
+def bind(host: str, port: int, section: str) -> socket.socket:
+    """Return a socket that listens there; the keys of host and port begin with `section`, as `http.`.
+
+    Raises CannotListen.
+    """
     try:
         return _bind(host, port)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror or error}", f"{host}:{port}") from error
+        raise CannotListen(section, host, port, error) from error
+    except UnicodeError as error:  # a name that is none of IDNA
+        raise CannotListen(section, host, port, OSError(errno.EINVAL, str(error))) from error
 
 
 def _bind(host: str, port: int) -> socket.socket:

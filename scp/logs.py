@@ -1,22 +1,26 @@
 """Logging: structlog events on stderr, for a person on a terminal, as JSON lines elsewhere."""
 
+import io
 import contextlib
 import json
 import logging
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import MutableMapping
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import structlog
 
 from scp.config import LogSettings
+from scp.text import plain
 
 # Without local variables: they hold patients' names.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+_STDERR = 2
 # pynetdicom says in many lines what our events say in one; what it cannot handle it says as errors.
 _QUIET = {"pynetdicom": logging.CRITICAL, "pydicom": logging.ERROR}
 
@@ -53,14 +57,14 @@ class _Unfailing:
 def configure(settings: LogSettings) -> None:
     """Set up structlog for the process, and let other libraries' logging come out the same way."""
     stream = cast("TextIO", _Unfailing(sys.stderr))
-    in_journal = _is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM", ""))
+    in_journal = _is_journal(_STDERR, os.environ.get("JOURNAL_STREAM", ""))
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Any] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [_as_text, structlog.dev.ConsoleRenderer(exception_formatter=_traceback)]
         if console
         else [_TRACEBACKS, _in_journal if in_journal else _json]
     )
@@ -82,6 +86,21 @@ def configure(settings: LogSettings) -> None:
     warnings.filterwarnings("ignore", module="pydicom")
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(least)
+
+
+def _as_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Let a person's terminal show what came from outside, and not obey it; JSON escapes it anyway."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = plain(value)
+    return event
+
+
+def _traceback(to: TextIO, exc_info: Any) -> None:
+    """Write a traceback, indented: no line that an exception quotes can pass for one of the log."""
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    to.write("\n".join(textwrap.indent(plain(line), "  ") for line in written.getvalue().split("\n")))
 
 
 def _is_journal(descriptor: int, stream: str) -> bool:

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from index import IndexFault, Observer, State
+from index import IndexFault, Observer, State, WorkerState
 
 # Peers that have a label of their own, first come first served: each costs a series in the monitoring for
 # ever, and whoever can connect can make names up.
@@ -101,9 +101,14 @@ class Metrics(Observer):
         """Return all of it in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def watch(self, state: Callable[[], State], associations: Callable[[], int]) -> None:
+    def watch(
+        self,
+        state: Callable[[], State],
+        associations: Callable[[], int],
+        workers: Callable[[], Iterable[WorkerState]] = tuple,
+    ) -> None:
         """Read these whenever somebody asks."""
-        self._registry.register(_Now(state, associations))
+        self._registry.register(_Now(state, associations, workers))
 
     def stored(self, calling_aet: str, outcome: str, size: int, seconds: float) -> None:
         """An instance is kept; `size` in bytes, `outcome` of index.Outcome."""
@@ -168,9 +173,15 @@ class Metrics(Observer):
 class _Now:
     """What stands at this moment, as a collector of prometheus_client."""
 
-    def __init__(self, state: Callable[[], State], associations: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        state: Callable[[], State],
+        associations: Callable[[], int],
+        workers: Callable[[], Iterable[WorkerState]],
+    ) -> None:
         self._state = state
         self._associations = associations
+        self._workers = workers
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: asking for names must not ask the index."""
@@ -181,9 +192,27 @@ class _Now:
         yield GaugeMetricFamily(
             "imagingstudyd_associations_active", "Associations now.", value=self._associations()
         )
+        yield from self._of_workers()
         try:
             state = self._state()
         except (IndexFault, OSError):
             return
         for name, meaning, field in _STATE:
             yield GaugeMetricFamily(name, meaning, value=getattr(state, field))
+
+    def _of_workers(self) -> Iterator[Metric]:
+        """The label is one of the names that the daemon gives its threads: some ten."""
+        up = GaugeMetricFamily(
+            "imagingstudyd_worker_up", "Whether a thread does its work without a fault.", labels=["worker"]
+        )
+        silent = GaugeMetricFamily(
+            "imagingstudyd_worker_silent_seconds", "Without a sign of life while at work.", labels=["worker"]
+        )
+        failures = CounterMetricFamily(
+            "imagingstudyd_worker_failures", "Faults that a thread went on after.", labels=["worker"]
+        )
+        for worker in self._workers():
+            up.add_metric([worker.name], worker.said == "ok")
+            silent.add_metric([worker.name], worker.silent)
+            failures.add_metric([worker.name], worker.failures)
+        yield from (up, silent, failures)

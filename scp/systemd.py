@@ -2,16 +2,20 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 import structlog
 
+from index import Supervisor
+
 log = structlog.get_logger(__name__)
 
 # The first descriptor that the service manager passes (sd_listen_fds(3), SD_LISTEN_FDS_START).
 FIRST_DESCRIPTOR = 3
+
+# The name of a passed socket that speaks TLS (FileDescriptorName= in its unit); all others do not.
+TLS_SOCKET = "dicom-tls"
 
 # Of the watchdog's time: how often it is fed, and how long each probe may take. Both together stay below a
 # half, the time by which sd_watchdog_enabled(3) wants to be fed.
@@ -68,6 +72,13 @@ def passed_sockets() -> dict[str, list[socket.socket]]:
     return passed
 
 
+def passed_names() -> list[str]:
+    """Return the names of the sockets that the service manager passes, without taking them."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    return os.environ.get("LISTEN_FDNAMES", "").split(":")
+
+
 def watchdog_seconds() -> float | None:
     """Return the time after which the service manager gives us up, or None where it does not watch."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
@@ -79,22 +90,19 @@ def watchdog_seconds() -> float | None:
 class Watchdog:
     """Feeds systemd's watchdog as long as every probe says, within its time, that its part is moving."""
 
-    def __init__(self, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, probes: Mapping[str, Probe], workers: Supervisor | None = None) -> None:
         self._probes = dict(probes)
         self._seconds = watchdog_seconds()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._worker = (workers or Supervisor()).add("watchdog", self._run)
 
     def start(self) -> None:
         """Feed it from now on, where systemd watches at all."""
         if self._seconds is not None:
-            self._thread.start()
+            self._worker.start()
 
     def stop(self) -> None:
         """Feed it no more."""
-        self._over.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
 
     def _run(self) -> None:
         seconds = self._seconds or 0.0
@@ -104,5 +112,5 @@ class Watchdog:
                 log.error("watchdog_not_fed", stuck=stuck)
             else:
                 notify("WATCHDOG=1")
-            if self._over.wait(seconds * WATCHDOG_INTERVAL):
+            if self._worker.wait(seconds * WATCHDOG_INTERVAL):
                 return

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from index.imagingstudy.times import zone
 from index.imagingstudy.values import is_uri
@@ -11,6 +12,21 @@ from index.imagingstudy.values import is_uri
 Resource = dict[str, Any]
 
 _ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
+
+
+def check_address(address: str) -> None:
+    """Raise ValueError where this cannot be the base of a DICOMweb service's addresses, for all to read."""
+    try:
+        parts = urlsplit(address)
+        is_sound = bool(_ADDRESS.fullmatch(address) and parts.hostname and parts.port != 0)
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise ValueError("is no http or https address")
+    if parts.query or parts.fragment:
+        raise ValueError("is no base of addresses: something stands behind its path")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has a user name, which would stand in every resource")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,11 @@ class Rules:
     withdrawn: Literal["entered-in-error", "gone"] = "entered-in-error"
 
     def __post_init__(self) -> None:
-        if self.dicomweb_base and not _ADDRESS.fullmatch(self.dicomweb_base):
-            raise ValueError(f"dicomweb_base: {self.dicomweb_base!r} is no http or https address")
+        if self.dicomweb_base:
+            try:
+                check_address(self.dicomweb_base)
+            except ValueError as error:
+                raise ValueError(f"dicomweb_base: {self.dicomweb_base!r} {error}") from None
         if self.timezone and zone(self.timezone) is None:
             raise ValueError(f"timezone: {self.timezone!r} is neither an offset like +01:00 nor a known zone")
         if self.withdrawn not in ("entered-in-error", "gone"):

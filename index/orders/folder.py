@@ -5,7 +5,6 @@ shares, where change notification does not.
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from index.errors import IndexFault
 from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.records import Source
 from index.orders.store import OrderStore
+from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -26,33 +26,34 @@ MAX_FILES = 100_000
 class Folder:
     """Keeps the index in line with the files of one folder."""
 
-    def __init__(self, store: OrderStore, root: Path, interval: float) -> None:
+    def __init__(
+        self, store: OrderStore, root: Path, interval: float, workers: Supervisor | None = None
+    ) -> None:
         self._store = store
         self._root = root
         self._sender = str(root.absolute())
         self._interval = interval
         self._bad: dict[str, str] = {}
         self._unreadable = ""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worklist-folder", daemon=True)
+        self._worker = (workers or Supervisor()).add("worklist-folder", self._run, depends=True)
+        self._stopping = self._worker.stopping
 
     def start(self) -> None:
         """Begin to follow the folder."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.stop()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self.look()
-            except Exception:  # a full disk or a lost share must not end the following; the next look comes
+            except Exception as error:  # a full disk or a lost share must not end it; the next look comes
                 log.exception("worklist_folder_failed", folder=str(self._root))
-            self._stopping.wait(self._interval)
+                self._worker.failed(error)
+            self._worker.wait(self._interval)
 
     def look(self) -> None:
         """Take over what has changed since the last look. Raises NotKept, DatabaseFault.
@@ -67,12 +68,14 @@ class Folder:
                     "worklist_folder_unreadable", folder=str(self._root), error=str(error)
                 )
             self._unreadable = str(error)
+            self._worker.failed(error)
             return
         self._unreadable = ""
         known = self._store.stamps(Source.FILE, self._sender)
         for name, (path, stamp) in found.items():
             if known.get(name) != stamp and self._bad.get(name) != stamp:
                 self._take(name, path, stamp)
+            self._worker.beat()
             if self._stopping.is_set():
                 return
         for name in known.keys() - found.keys():
@@ -80,6 +83,7 @@ class Folder:
                 self._store.withdraw(Source.FILE, self._sender, name)
                 log.info("worklist_file_gone", file=name)
         self._bad = {name: stamp for name, stamp in self._bad.items() if name in found}
+        self._worker.done()
 
     def _take(self, name: str, path: Path, stamp: str) -> None:
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from index.database import Database
-from index.errors import DatabaseFault
+from index.errors import CannotListen, DatabaseFault
 from index.orders import fhir
 from index.orders.candidates import Candidates
 from index.orders.folder import Folder
@@ -17,14 +17,18 @@ from index.orders.patients import Patients
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
 from index.orders.store import OrderStore
 from index.settings import WorklistSettings
+from index.supervisor import Supervisor
 
 
 class Orders:
     """The orders of an index: told, listed, removed, asked for by worklist queries, matched to studies."""
 
-    def __init__(self, database: Database, settings: WorklistSettings) -> None:
+    def __init__(
+        self, database: Database, settings: WorklistSettings, workers: Supervisor | None = None
+    ) -> None:
         self._database = database
         self._settings = settings
+        self._workers = workers or Supervisor()
         self._store = OrderStore(database)
         self._patients = Patients(database, settings.local_authority)
         self._handler = Handler(database, self._store, self._patients, settings.hl7_senders)
@@ -38,16 +42,21 @@ class Orders:
         return self._listener.address if self._listener else None
 
     def serve(self, on_fatal: Callable[[DatabaseFault], None] = lambda _: None) -> None:
-        """Begin to listen for HL7 and to follow the folder, where configured. Raises OSError: port taken."""
+        """Begin to listen for HL7 and to follow the folder, where configured. Raises CannotListen."""
         settings = self._settings
         if settings.hl7_port is not None:
-            self._listener = Listener(
-                settings.hl7_host, settings.hl7_port, settings.hl7_networks, self._handler.handle, on_fatal
-            )
+            self._listener = self._listen(settings.hl7_host, settings.hl7_port, on_fatal)
             self._listener.start()
         if settings.folder is not None:
-            self._folder = Folder(self._store, settings.folder, settings.folder_interval)
+            self._folder = Folder(self._store, settings.folder, settings.folder_interval, self._workers)
             self._folder.start()
+
+    def _listen(self, host: str, port: int, on_fatal: Callable[[DatabaseFault], None]) -> Listener:
+        networks = self._settings.hl7_networks
+        try:
+            return Listener(host, port, networks, self._handler.handle, on_fatal, self._workers)
+        except OSError as error:
+            raise CannotListen("worklist.hl7_", host, port, error) from error
 
     def stop(self) -> None:
         """Take no more orders in; return when what runs is done."""

@@ -17,6 +17,7 @@ from index.models import Study
 from index.observer import Observer
 from index.publication.study import StudyPublication
 from index.settings import PublishSettings
+from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ class Publisher:
         publication: StudyPublication,
         pace: PublishSettings,
         observer: Observer | None = None,
+        workers: Supervisor | None = None,
     ) -> None:
         self._database = database
         self._publication = publication
@@ -52,15 +54,15 @@ class Publisher:
         self._failing: set[int] = set()
         self._took: dict[int, float] = {}
         self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._worker = (workers or Supervisor()).add("publisher", self._run)
+        self._stopping = self._worker.stopping
         self._unpublished = database.compile(
             lambda _: Study.select(Study.id).where(Study.revision != Study.published)
         )
 
     def start(self) -> None:
         """Begin to publish: first what an earlier process left unpublished."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Publish what has changed, as far as that time goes, and end; the rest is the next start's."""
@@ -68,8 +70,7 @@ class Publisher:
         with self._changed:
             self._stopping.set()
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.stop()
         self.publish_all(until)
         if left := len(self._find()):
             log.warning("left_unpublished", studies=left, why="the next start publishes them")
@@ -132,6 +133,7 @@ class Publisher:
 
     def _run(self) -> None:
         looked = 0.0
+        self._at_work = None
         while True:
             now = time.monotonic()
             if now - looked >= LOOK_INTERVAL:
@@ -143,7 +145,8 @@ class Publisher:
                 due = [study for study, at in self._due.items() if at <= now]
                 if not due:
                     soonest = min(self._due.values(), default=now + LOOK_INTERVAL)
-                    self._changed.wait(min(soonest - now, LOOK_INTERVAL))
+                    with self._worker.waiting():
+                        self._changed.wait(min(soonest - now, LOOK_INTERVAL))
                     continue
                 self._at_work = min(self._due[study] for study in due)
                 for study in due:
@@ -151,6 +154,7 @@ class Publisher:
             for study in due:
                 if self._stopping.is_set():
                     return
+                self._worker.beat()
                 if not self._publish(study):
                     with self._changed:
                         self._due[study] = time.monotonic() + RETRY_INTERVAL

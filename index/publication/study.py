@@ -1,5 +1,6 @@
 """One publication of one study: what it is to have, written as files, then recorded in the feed."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,10 @@ from index.records import Study as StudyRecord
 from index.studies import load
 
 log = structlog.get_logger(__name__)
+
+# Resources of which is remembered which doubts were logged: of as many studies as may well grow at once, in
+# three versions. Those of a study that is published again later are logged once more.
+REMEMBERED = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ class StudyPublication:
         self._versions = versions
         self._rules = rules
         self._match = match
-        self._said: dict[str, tuple[str, ...]] = {}
+        # Hashes: a study may have thousands of sentences.
+        self._said: dict[str, bytes] = {}
 
     def publish(self, study: int) -> Result | None:
         """Publish a study where it has changed.
@@ -90,9 +96,10 @@ class StudyPublication:
     def _say(self, uid: str, version: str, doubts: tuple[str, ...]) -> None:
         """Log the doubts of a study when they are other ones than the last time."""
         key = f"{version} {uid}"
-        if doubts != self._said.get(key, ()):
+        said = hashlib.sha256("\n".join(doubts).encode()).digest() if doubts else b""
+        if said != self._said.pop(key, b""):
             log.warning("doubts", study_uid=uid, fhir=version, doubts=doubts)
-        if doubts:
-            self._said[key] = doubts
-        else:
-            self._said.pop(key, None)
+        if said:
+            self._said[key] = said
+        if len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]

@@ -17,6 +17,7 @@ from scp.cli import (
     faults,
     opened,
     print_json,
+    print_line,
     progress,
     say,
 )
@@ -40,7 +41,7 @@ def delete(
     if as_json:
         print_json(asdict(deleted))
     else:
-        typer.echo(f"deleted {deleted.level} {uid}: {deleted.instances} instances, {deleted.bytes} bytes")
+        print_line(f"deleted {deleted.level} {uid}: {deleted.instances} instances, {deleted.bytes} bytes")
 
 
 @app.command()
@@ -66,9 +67,9 @@ def verify(
                 print_json(asdict(one))
             else:
                 state = "mended" if one.mended else "FAULT"
-                typer.echo(f"{state} {one.kind} {one.what} {one.path}: {one.detail}")
+                print_line(f"{state} {one.kind} {one.what} {one.path}: {one.detail}")
     if not as_json:
-        typer.echo(f"{total} faults, {mended} mended")
+        print_line(f"{total} faults, {mended} mended")
     if mended < total:
         raise typer.Exit(FAILED)
 
@@ -96,7 +97,7 @@ def reindex(config: Config = None, data: Data = None, as_json: AsJSON = False) -
             say(f"not indexed {path}: {reason}")
         if rebuilt.lost:
             say(f"{rebuilt.lost}: orders, matches and the change feed begin anew")
-        typer.echo(f"{rebuilt.instances} instances")
+        print_line(f"{rebuilt.instances} instances")
     if rebuilt.missing or rebuilt.not_indexed:
         raise typer.Exit(FAILED)
 
@@ -125,8 +126,8 @@ def retain(
         print_json([asdict(one) for one in expired])
         return
     for one in expired:
-        typer.echo(f"{one.uid} {one.instances} instances, {one.bytes} bytes: {one.reason}")
-    typer.echo(f"{len(expired)} studies {'would go' if dry_run else 'deleted'}")
+        print_line(f"{one.uid} {one.instances} instances, {one.bytes} bytes: {one.reason}")
+    print_line(f"{len(expired)} studies {'would go' if dry_run else 'deleted'}")
 
 
 @app.command()
@@ -145,7 +146,7 @@ def backup(
     else:
         for path in done.missing:
             say(f"missing {path}: see `imagingstudyd verify`")
-        typer.echo(
+        print_line(
             f"{done.objects} objects, {done.copied} of them new ({done.bytes} bytes), {done.removed} removed"
         )
     if done.missing:

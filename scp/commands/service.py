@@ -2,15 +2,16 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from scp.cli import WRONG_USAGE, AsJSON, Config, Data, app, given, print_json, say
+from scp.cli import WRONG_USAGE, AsJSON, Config, Data, app, given, print_json, print_line, refused, say
 from scp.config import Configuration, ConfigurationError
-from scp.configfile import Place, Sources, dotted, load_with_sources
+from scp.configfile import Sources, dotted, load_with_sources
+from scp.consistency import Place, leaves
 
 
 @app.command()
@@ -31,7 +32,7 @@ def check(
     try:
         configuration, sources = load_with_sources(config, given(data), check_files=True)
     except ConfigurationError as error:
-        say(str(error))
+        refused(error)
         raise typer.Exit(WRONG_USAGE) from None
     found, warnings = faults(configuration), openings(configuration)
     if as_json:
@@ -45,7 +46,7 @@ def check(
         )
     else:
         for place, value, where in _in_force(configuration, sources):
-            typer.echo(f"{dotted(place)} = {orjson.dumps(value).decode()}  # {where}")
+            print_line(f"{dotted(place)} = {orjson.dumps(value).decode()}  # {where}")
     for warning in warnings if not as_json else ():
         say(f"warning: {warning}")
     for fault in found if not as_json else ():
@@ -66,29 +67,16 @@ def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
         passcode = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True, err=True)
     else:
         passcode = sys.stdin.readline().rstrip("\n")
-    typer.echo(f"{name}:{hashed(passcode)}")
+    print_line(f"{name}:{hashed(passcode)}")
 
 
 def _in_force(configuration: Configuration, sources: Sources) -> Iterator[tuple[Place, Any, str]]:
     """Yield each value in force with its place and where it comes from."""
-    for place, value in _leaves(configuration.model_dump(mode="json"), ()):
+    for place, value in leaves(configuration.model_dump(mode="json")):
         if place == ("storage", "path") and value is None:
             yield place, str(configuration.data), _data_source()
         else:
             yield place, value, sources.of(place) or "default"
-
-
-def _leaves(node: Any, place: Place) -> Iterator[tuple[Place, Any]]:
-    children: Iterable[tuple[str | int, Any]]
-    if isinstance(node, dict) and node:
-        children = node.items()
-    elif isinstance(node, list) and node and isinstance(node[0], dict):
-        children = enumerate(node)
-    else:
-        yield place, node
-        return
-    for key, child in children:
-        yield from _leaves(child, (*place, key))
 
 
 def _data_source() -> str:

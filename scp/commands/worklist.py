@@ -1,7 +1,6 @@
 """`worklist` and `match`: orders for who has no RIS, and matches by hand."""
 
 import re
-import sys
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -10,11 +9,27 @@ from typing import Annotated, Any
 import typer
 
 from index import Index, Listed, Locked, NewOrder, Source
-from scp.cli import FAILED, AsJSON, Config, Data, app, configured, opened, print_json, say
+from scp.cli import (
+    FAILED,
+    AsJSON,
+    Config,
+    Data,
+    app,
+    configured,
+    opened,
+    print_json,
+    print_line,
+    print_table,
+    say,
+)
 
-worklist = typer.Typer(no_args_is_help=True, help="Orders: add, list, import and remove them.")
+worklist = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Orders: add, list, import and remove them."
+)
 match = typer.Typer(
-    no_args_is_help=True, help="Which orders a study belongs to, where the rules do not tell."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Which orders a study belongs to, where the rules do not tell.",
 )
 app.add_typer(worklist, name="worklist")
 app.add_typer(match, name="match")
@@ -128,7 +143,7 @@ def add(
     if as_json:
         print_json(_as_json(listed))
     else:
-        typer.echo(f"order {row}, study {listed.study_uid}")
+        print_line(f"order {row}, study {listed.study_uid}")
 
 
 @worklist.command("list")
@@ -139,14 +154,7 @@ def list_(config: Config = None, data: Data = None, as_json: AsJSON = False) -> 
     if as_json:
         print_json([_as_json(row) for row in rows])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*_COLUMNS)
-    for row in rows:
-        table.add_row(*_line(row))
-    # A pipe has no width: room for everything.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(_COLUMNS, map(_line, rows))
 
 
 @worklist.command("import")
@@ -168,7 +176,7 @@ def import_(
     else:
         for path, reason in report.failed:
             say(f"failed {path}: {reason}")
-        typer.echo(f"{report.taken} taken; {len(report.failed)} failed")
+        print_line(f"{report.taken} taken; {len(report.failed)} failed")
     if report.failed:
         raise typer.Exit(FAILED)
 

@@ -4,7 +4,6 @@ The answer to N-ACTION says only that we have understood; N-EVENT-REPORT says wh
 association when the peer keeps it open, else on one of ours to the address in [[peers]].
 """
 
-import threading
 from collections.abc import Callable
 from typing import cast
 
@@ -64,8 +63,7 @@ class CommitmentService:
         self._find_peer = find_peer
         self._metrics = metrics
         self._open: dict[int, ServedAssociation] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="storage-commitment", daemon=True)
+        self._worker = index.workers.add("storage-commitment", self._run, depends=True)
 
     @property
     def handlers(self) -> list[Handler]:
@@ -74,13 +72,11 @@ class CommitmentService:
 
     def start(self) -> None:
         """Begin to report."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Report no more; what is due stays so."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+        self._worker.stop(STOP_SECONDS)
 
     def _on_action(self, event: Event) -> tuple[Dataset, None]:
         session_of(event).did("commitments")
@@ -111,12 +107,16 @@ class CommitmentService:
         return answer
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_INTERVAL):
+        while not self._worker.wait(LOOK_INTERVAL):
             try:
                 for report in self._commitments.due():
+                    self._worker.beat()
                     self._report(report)
-            except Exception:  # a full disk must not end the reporting; the next look comes
+            except Exception as error:  # a full disk must not end the reporting; the next look comes
                 log.exception("commitment_failed")
+                self._worker.failed(error)
+            else:
+                self._worker.done()
 
     def _report(self, report: CommitmentReport) -> None:
         """Tell the peer, and note what came of it; before that, that it was tried."""

@@ -1,7 +1,6 @@
 """An upstream worklist SCP asked by C-FIND on a schedule, for who has a RIS that speaks only that."""
 
 import datetime as dt
-import threading
 from collections.abc import Callable
 from time import perf_counter
 
@@ -38,18 +37,16 @@ class Upstream:
         self._settings = settings
         self._dicom = dicom
         self._find_peer = find_peer
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worklist-upstream", daemon=True)
+        self._worker = index.workers.add("worklist-upstream", self._run, depends=True)
+        self._stopping = self._worker.stopping
 
     def start(self) -> None:
         """Begin to ask."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Ask no more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+        self._worker.stop(STOP_SECONDS)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -57,9 +54,13 @@ class Upstream:
                 self.ask()
             except Unreachable as error:
                 log.warning("upstream_failed", reason=str(error))
-            except Exception:  # a full disk or an odd answer must not end the asking; the next one comes
+                self._worker.failed(error)
+            except Exception as error:  # a full disk or an odd answer must not end it; the next one comes
                 log.exception("upstream_failed")
-            self._stopping.wait(self._settings.interval)
+                self._worker.failed(error)
+            else:
+                self._worker.done()
+            self._worker.wait(self._settings.interval)
 
     def ask(self) -> TakenOver:
         """Ask once, and take over what is answered. Raises Unreachable, NotKept, DatabaseFault."""
@@ -88,6 +89,7 @@ class Upstream:
         answers: list[Dataset] = []
         final = None
         for status, identifier in association.send_c_find(self._identifier(), WORKLIST):
+            self._worker.beat()
             final = status.get("Status")
             if final in (PENDING, PENDING_WITHOUT_SOME_KEYS):
                 # None: it could not be decoded. As an item it is a bad one, and nothing counts as withdrawn.

@@ -1,14 +1,18 @@
 """When the publisher writes a study that grows: after what its last rewrite took, and that of others."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
-from index import PublishSettings
+from index import Index, PublishSettings
 from index.database import open_database
 from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
+from support.dicom import instance
+from support.filling import STORAGE, keep
 
 INTERVAL = 0.5
 
@@ -60,3 +64,20 @@ def test_of_many_studies_the_latest_are_remembered(publisher: Publisher) -> None
     for study in range(GROWING + 5):
         publisher._remember(study, 1.0)
     assert set(range(5, GROWING + 5)) == set(publisher._took)
+
+
+def test_what_was_said_of_studies_is_remembered_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It held every study with a doubt that was ever published, for as long as the daemon ran."""
+    monkeypatch.setattr("index.publication.study.REMEMBERED", 6)
+    with Index(tmp_path / "data", STORAGE) as index, capture_logs() as logged:
+        for study in range(1, 6):
+            keep(index, instance(study, StudyDate="99999999"))
+        index.publish()
+        assert 6 == len(index._publication._said)
+        keep(index, instance(5, number=2, StudyDate="99999999"))
+        index.publish()
+    doubts = [event["study_uid"] for event in logged if event["event"] == "doubts"]
+    # Of each study once for a version, also where it is published again soon.
+    assert {instance(study).StudyInstanceUID: 3 for study in range(1, 6)} == Counter(doubts)

@@ -17,8 +17,11 @@ from reception import Parrot
 from typer.testing import CliRunner, Result
 
 import scp.commands.service  # noqa: F401  registers its commands
+from index import CannotListen, Index
 from scp.cli import app
+from scp.config import ConfigurationError
 from scp.configfile import load
+from scp.daemon import Daemon as Served
 from scp.identity import Users, hashed
 from scp.logs import _is_journal
 from support.daemon import Daemon, cli
@@ -107,6 +110,173 @@ def test_what_is_broken_is_said_before_anything_is_touched(
     assert (2, "") == (done.exit_code, done.stdout), done.stderr
     assert [True] == [line.startswith(expected) for line in done.stderr.splitlines()], done.stderr
     assert not data.exists()
+
+
+# Each value is possible by its type, and wrong all the same: the file's text, and what is said of it.
+WRONG = {
+    "peer twice": ('[[peers]]\naet = "CT1"\n[[peers]]\naet = "CT1 "\n', "{file}:4: peers[1].aet = 'CT1': is peers[0].aet too"),
+    "blank peer": ('[[peers]]\naet = " "\n', "{file}:2: peers[0].aet = ' ': an AE title has at least one"),
+    "peer's port": ('[[peers]]\naet = "CT1"\nport = 0\n', "{file}:3: peers[0].port = 0: Input should be greater"),
+    "peer's host": ('[[peers]]\naet = "CT1"\nhost = "a..b"\n', "{file}:3: peers[0].host = 'a..b': is no host name or address"),
+    "service twice": ('[[peers]]\naet = "CT1"\nservices = ["echo", "echo"]\n', "{file}:3: peers[0].services = ['echo', 'echo']: echo is given twice"),
+    "zone": ('[fhir]\ntimezone = "Europe/Nowhere"\n', "{file}:2: fhir.timezone = 'Europe/Nowhere': is neither an offset"),
+    "offset": ('[fhir]\ntimezone = "+25:00"\n', "{file}:2: fhir.timezone = '+25:00': is neither an offset"),
+    "no address": ('[fhir]\nbase_url = "pacs"\n', "{file}:2: fhir.base_url = 'pacs': is no http or https address"),
+    "address of nobody": ('[fhir]\nbase_url = "http:///x"\n', "{file}:2: fhir.base_url = 'http:///x': is no http or https address"),
+    "address with port": ('[fhir]\nbase_url = "http://h:99999/"\n', "{file}:2: fhir.base_url = 'http://h:99999/': is no http"),
+    "address with query": ('[fhir]\nbase_url = "http://h/?a=b"\n', "{file}:2: fhir.base_url = 'http://h/?a=b': is no base"),
+    "address with user": ('[fhir]\nbase_url = "http://u:TOPSECRET@h/"\n', "{file}:2: fhir.base_url = 'http://u:…@h/': has a user name"),
+    "system": ('[fhir]\npatient_system = "ours"\n', "{file}:2: fhir.patient_system = 'ours': is no URI"),
+    "system of a table": ('[fhir]\nissuer_systems = {A = "x y"}\n', "{file}:2: fhir.issuer_systems = {'A': 'x y'}: A: 'x y' is no URI"),
+    "version twice": ('[fhir]\nversions = ["r4", "r4"]\n', "{file}:2: fhir.versions = ['r4', 'r4']: r4 is given twice"),
+    "empty host": ('[dicom]\nhost = ""\n', "{file}:2: dicom.host = '': is no host name or address"),
+    "syntax": ('[dicom]\ntransfer_syntaxes = ["fast"]\n', "{file}:2: dicom.transfer_syntaxes[0] = 'fast': is no UID of a transfer syntax, nor one of explicit"),
+    "UID of another thing": ('[dicom]\ntransfer_syntaxes = ["1.2.840.10008.1.1"]\n', "{file}:2: dicom.transfer_syntaxes[0] = '1.2.840.10008.1.1': is no UID"),
+    "title twice": ('[dicom]\ncalled_aets = ["A", "A"]\n', "{file}:2: dicom.called_aets = ['A', 'A']: A is given twice"),
+    "other database": ('[index]\nurl = "mysql://u:TOPSECRET@h/x"\n', "{file}:2: index.url: allowed are sqlite:"),
+    "database in memory": ('[index]\nurl = "sqlite:///:memory:"\n', "{file}:2: index.url: names no file"),
+    "database URL": ('[index]\nurl = "postgresql://u:TOPSECRET@h:x/y"\n', "{file}:2: index.url: is no database URL"),
+    "no database": ('[index]\nurl = ""\n', "{file}:2: index.url: allowed are sqlite:"),
+    "section as a text": ('index = "postgresql://u:TOPSECRET@h/x"\n', "{file}:1: index: Input should be a valid dictionary"),
+    "section as a list": ('[[index]]\nurl = "TOPSECRET"\n', "{file}: index: Input should be a valid dictionary"),
+    "not a number": ("[publish]\ninterval = nan\n", "{file}:2: publish.interval = nan: Input should be a finite number"),
+    "infinite": ("[publish]\nbackoff = inf\n", "{file}:2: publish.backoff = inf: Input should be a finite number"),
+    "days of nothing": ("[retention]\ndays = nan\n", "{file}:2: retention.days = nan: Input should be a finite number"),
+    "beyond all dates": ("[worklist]\nexpire_days = 99999999\n", "{file}:2: worklist.expire_days = 99999999: Input should be less"),
+    "no networks": ("[worklist]\nhl7_networks = []\n", "{file}:2: worklist.hl7_networks = []: Tuple should have at least 1 item"),
+    "rule twice": ('[worklist]\nmatch = ["accession", "accession"]\n', "{file}:2: worklist.match = ['accession', 'accession']: accession is given twice"),
+    "upstream nobody": ('[worklist.upstream]\npeer = "RIS"\n', "{file}:2: worklist.upstream.peer = 'RIS': no entry of [[peers]] has this aet"),
+    "upstream nowhere": ('[[peers]]\naet = "RIS"\n[worklist.upstream]\npeer = "RIS"\n', "{file}:4: worklist.upstream.peer = 'RIS': its entry of [[peers]] needs"),
+    "upstream key": ('[[peers]]\naet = "R"\nhost = "h"\nport = 1\n[worklist.upstream]\npeer = "R"\nquery = {Rows = "1"}\n', "{file}:7: worklist.upstream.query = {'Rows': '1'}: Rows is no key"),
+    "HL7 sender twice": ('[[worklist.hl7_senders]]\nfacility = "A"\n[[worklist.hl7_senders]]\nfacility = "A"\n', "{file}:3: worklist.hl7_senders[1].application = '': application and facility are those"),
+    "empty path": ('[storage]\npath = ""\n', "{file}:2: storage.path = '': is empty"),
+    "control character": ('[worklist]\nlocal_authority = "A\\u0000"\n', "{file}:2: worklist.local_authority = 'A\\x00': has a control character"),
+    "brackets without end": ("x = " + "[" * 3000 + "]" * 3000 + "\n", "{file}: not valid TOML: maximum recursion depth exceeded"),
+    "number without end": ("x = " + "9" * 5000 + "\n", "{file}: not valid TOML: Exceeds the limit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_value_is_said_with_key_and_line(kind: str, tmp_path: Path) -> None:
+    text, expected = WRONG[kind]
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as raised:
+        load(file)
+    assert [True] == [
+        fault.startswith(expected.replace("{file}", str(file))) for fault in raised.value.faults
+    ], raised.value
+    assert "TOPSECRET" not in str(raised.value)
+
+
+def test_what_contradicts_is_refused_by_every_command(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[[peers]]\naet = "CT1"\n[[peers]]\naet = "CT1"\n')
+    for command in (["check"], ["serve", "--no-http", "--port", "0"], ["studies"]):
+        done = cli(*command, "--config", str(file), "--data", str(tmp_path / "data"))
+        assert 2 == done.returncode
+        assert (
+            f"{file}:4: peers[1].aet = 'CT1': is peers[0].aet too; one entry may have several networks\n"
+            == done.stderr
+        )
+
+
+def test_a_variable_of_no_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not so what Kubernetes names after a service of our name: IMAGINGSTUDYD_PORT=tcp://10.0.0.1:104."""
+    monkeypatch.setenv("IMAGINGSTUDYD_PORT", "tcp://10.0.0.1:104")
+    load()
+    monkeypatch.setenv("IMAGINGSTUDYD_DICOMM__AET", "X")
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^environment IMAGINGSTUDYD_DICOMM__AET: unknown section; allowed are dicom, peers",
+    ):
+        load()
+
+
+def test_what_is_long_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'[log]\nlevel = "{"x" * 100_000}"\n')
+    with pytest.raises(ConfigurationError) as raised:
+        load(tmp_path / "config.toml")
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--host", "999.1.1.1", "--no-http"], ["--host: dicom.host = 999.1.1.1, dicom.port = 0: Name or service not known"]),
+        (["--host", "192.0.2.1", "--no-http"], ["--host: dicom.host = 192.0.2.1, dicom.port = 0: Cannot assign requested address"]),
+        (["--http-host", "192.0.2.1"], ["--http-host: http.host = 192.0.2.1, http.port = 0: Cannot assign requested address"]),
+        (["--port", "{taken}", "--http-port", "{taken}"], [
+            "--port: dicom.host = 127.0.0.1, dicom.port = {taken}: Address already in use",
+            "--http-port: http.host = 127.0.0.1, http.port = {taken}: Address already in use",
+            "--http-port: http.port = {taken}: is dicom.port too",
+        ]),
+        (["--port", "{free}", "--http-port", "{free}"], ["--http-port: http.port = {free}: is dicom.port too"]),
+        (["--host", "::", "--port", "{free}", "--http-port", "{free}"], ["--http-port: http.port = {free}: is dicom.port too"]),
+        (["--data", "{file}"], ["--data: storage.path: {file}: the data directory is a file"]),
+        (["--data", "{file}/x"], ["--data: storage.path: {file}/x: no such data directory, and it cannot be made: {file} is a file"]),
+    ],
+)  # fmt: skip
+def test_what_keeps_it_from_starting_is_of_the_configuration(
+    flags: list[str], said: list[str], tmp_path: Path
+) -> None:
+    """systemd does not start it again for ever: status 2, before anything is touched."""
+    (tmp_path / "file").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        names = {"taken": str(taken.getsockname()[1]), "free": str(other.getsockname()[1])}
+        names["file"] = str(tmp_path / "file")
+        other.close()
+        usual = ["--data", str(tmp_path / "data"), "--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
+        served = cli("serve", *usual, *(flag.format_map(names) for flag in flags))
+    assert 2 == served.returncode
+    assert [line.format_map(names) for line in said] == served.stderr.splitlines()
+    assert not (tmp_path / "data").exists()
+
+
+def test_hl7_has_an_address_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file.write_text(f"[dicom]\nport = {port}\n[worklist]\nhl7_port = {port}\n")
+        served = cli("serve", "--config", str(file), "--data", str(tmp_path / "data"), "--no-http")
+        checked = cli("check", "--config", str(file), "--data", str(tmp_path / "data"))
+    assert (2, 2) == (served.returncode, checked.returncode)
+    taken_twice = f"worklist.hl7_port = {port}: is dicom.port too"
+    assert f"{file}:4: {taken_twice}" == served.stderr.splitlines()[-1]
+    assert f"fault: {taken_twice}" in checked.stderr.splitlines()
+
+
+def test_a_port_that_is_taken_after_it_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the three listeners names its key; what was open by then is closed again."""
+    monkeypatch.setattr("scp.checks.start_faults", lambda *_: [])
+    for section, text in (
+        ("dicom.", "[dicom]\nport"),
+        ("http.", "[http]\nport"),
+        ("worklist.hl7_", "[worklist]\nhl7_port"),
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            file, port = tmp_path / "config.toml", taken.getsockname()[1]
+            free = {"dicom.": "[http]\nport = 0\n", "http.": "[dicom]\nport = 0\n"}
+            file.write_text(f"{text} = {port}\n" + free.get(section, "[dicom]\nport = 0\n[http]\nport = 0\n"))
+            with pytest.raises(
+                CannotListen, match=f"{section}port = {port}: Address already in use"
+            ) as raised:
+                Served(load(file, {"storage": {"path": tmp_path / "data"}})).run()
+        assert f"{section}port" == raised.value.key
+        Index(tmp_path / "data").close()
+
+
+def test_check_finds_folders_and_files_that_are_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f'[worklist]\nfolder = "{tmp_path}/orders"\n[index]\nurl = "sqlite:///{tmp_path}/nowhere/index.sqlite"\n'
+    )
+    checked = cli("check", "--config", str(file), "--data", str(tmp_path / "data"), **FREE)
+    assert 2 == checked.returncode
+    assert {
+        f"fault: worklist.folder = {tmp_path}/orders: no such folder",
+        f"fault: index.url: {tmp_path}/nowhere: no such folder",
+    } == {line for line in checked.stderr.splitlines() if line.startswith("fault")}
 
 
 def test_everything_at_once(site: Authority, tmp_path: Path) -> None:
@@ -282,11 +452,10 @@ def test_a_port_in_use_is_said_at_start(tmp_path: Path) -> None:
         served = cli(
             "serve", "--data", str(tmp_path / "data"), "--host", "127.0.0.1", "--port", str(port), "--no-http"
         )
-    assert 1 == served.returncode
-    assert (
-        f"imagingstudyd: [Errno 98] Address already in use: '127.0.0.1:{port}'"
-        == served.stderr.splitlines()[-1]
-    )
+    assert 2 == served.returncode  # RestartPreventExitStatus= of the unit: nothing gets better by itself
+    said = f"--port: dicom.host = 127.0.0.1, dicom.port = {port}: Address already in use\n"
+    assert said == served.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_reload_takes_peers_limits_and_level_and_drops_no_association(

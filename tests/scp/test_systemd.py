@@ -155,7 +155,7 @@ def test_a_loop_that_stands_still_is_told_of() -> None:
     watchdog = systemd.Watchdog(stuck)
     watchdog.start()
     watchdog.stop()
-    assert watchdog._thread.ident is None  # nobody watches: no thread
+    assert not watchdog._worker.is_started  # nobody watches: no thread
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reception import Parrot, Running
 
-from index import State
+from index import State, WorkerState
 from scp.health import health
 from scp.metrics import OTHER_PEERS, PEERS, Metrics
 from support.daemon import Daemon, eventually, run
@@ -39,6 +40,7 @@ def test_a_daemon_that_is_well(daemon: Daemon) -> None:
     status, said = get(daemon, "/health/ready")
     assert (200, "ok") == (status, json.loads(said)["status"])
     checks = {"accept loop", "commit lock", "disk", "publisher"}
+    checks |= {"dicom-listener", "http", "journal", "storage-commitment"}
     assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
     assert 404 == get(daemon, "/nonsense")[0]
 
@@ -114,7 +116,7 @@ def test_callers_beyond_the_limit_are_counted() -> None:
 
 def test_names_are_as_prometheus_wants_them() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
+    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
     text = metrics.text().decode()
     kinds = dict(re.findall(r"^# TYPE (imagingstudyd_\S+) (\S+)$", text, re.MULTILINE))
     assert kinds
@@ -155,9 +157,66 @@ def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  
     assert status == health(part, part).status  # type: ignore[arg-type]
 
 
+def a_worker(**changes: Any) -> WorkerState:
+    usual = {"name": "hl7", "is_alive": True, "failures": 0, "fault": "", "silent": 0.0, "restarts": False}
+    return WorkerState(**{**usual, **changes})
+
+
+@pytest.mark.parametrize(
+    ("worker", "status", "said"),
+    [
+        (a_worker(), "ok", "ok"),
+        (a_worker(failures=3), "ok", "ok"),
+        (a_worker(failures=1, fault="OSError"), "degraded", "failed: OSError"),
+        (a_worker(silent=130.0), "degraded", "no sign of life for 130 s"),
+        (a_worker(is_alive=False), "degraded", "has ended"),
+        (a_worker(name="publisher", fault="OSError"), "degraded", "failed: OSError"),
+    ],
+)
+def test_threads_are_looked_at(worker: WorkerState, status: str, said: str) -> None:
+    part: Any = Part(moves=True, state=State(0, 0, 0, 0, 0, 0, 9, 9))
+    found = health(part, part, [worker])
+    assert (status, said, True) == (found.status, found.checks[worker.name], found.is_ready)
+    metrics = Metrics()
+    metrics.watch(part.state, lambda: 0, lambda: [worker])
+    told = values(metrics.text().decode())
+    label = f'{{worker="{worker.name}"}}'
+    assert float(said == "ok") == told[f"imagingstudyd_worker_up{label}"]
+    assert worker.failures == told[f"imagingstudyd_worker_failures_total{label}"]
+    assert worker.silent == told[f"imagingstudyd_worker_silent_seconds{label}"]
+
+
+def test_every_thread_of_a_daemon_is_in_health_and_metrics(
+    start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """The folder cannot be read, the upstream worklist is nowhere: that is told, and senders are served."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f'[retention]\ndays = 1\n[worklist]\nhl7_port = 0\nfolder = "{tmp_path}/nowhere"\n'
+        '[worklist.upstream]\npeer = "RIS"\n[[peers]]\naet = "RIS"\nhost = "127.0.0.1"\nport = 1\n'
+    )
+    daemon = start("--config", str(file))
+    bad = {"worklist-folder": "failed: FileNotFoundError", "worklist-upstream": "failed: Unreachable"}
+    well = {"dicom-listener", "hl7", "http", "journal", "publisher", "retention", "storage-commitment"}
+
+    def checks() -> dict[str, str]:
+        found: dict[str, str] = json.loads(get(daemon, "/health/ready")[1])["checks"]
+        return {name: said for name, said in found.items() if name in well | bad.keys()}
+
+    assert eventually(lambda: checks() == {**dict.fromkeys(well, "ok"), **bad})
+    assert 200 == get(daemon, "/health/ready")[0]
+    told = values(get(daemon, "/metrics")[1])
+    up = {name: value for name, value in told.items() if name.startswith("imagingstudyd_worker_up")}
+    assert {
+        f'imagingstudyd_worker_up{{worker="{name}"}}': float(name in well) for name in well | bad.keys()
+    } == up
+    (tmp_path / "nowhere").mkdir()
+    assert eventually(lambda: "ok" == checks()["worklist-folder"])
+
+
 def test_the_dashboard_shows_metrics_that_exist() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0)
+    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
     known = set(re.findall(r"^# TYPE (\S+)", metrics.text().decode(), re.MULTILINE))
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     board = json.loads(DASHBOARD.read_text())

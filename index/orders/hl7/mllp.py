@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from index.errors import DatabaseFault
+from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -89,21 +90,22 @@ class Listener:
         networks: Sequence[Network],
         handle: Handle,
         on_fatal: Callable[[DatabaseFault], None] = lambda _: None,
+        workers: Supervisor | None = None,
     ) -> None:
         self._networks = networks
         self._handle = handle
         self._on_fatal = on_fatal
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._worker = (workers or Supervisor()).add("hl7", self._accept)
+        self._stopping = self._worker.stopping
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
-        self._thread = threading.Thread(target=self._accept, name="hl7", daemon=True)
 
     def start(self) -> None:
         """Begin to accept connections."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Accept no more, let running messages finish, and close every connection."""
@@ -118,13 +120,13 @@ class Listener:
                 connection.shutdown(socket.SHUT_RD)
         for thread in running.values():
             thread.join(MESSAGE_SECONDS)
-        if self._thread.is_alive():
-            self._thread.join(MESSAGE_SECONDS)
+        self._worker.stop(MESSAGE_SECONDS)
 
     def _accept(self) -> None:
         while True:
             try:
-                connection, address = self._socket.accept()
+                with self._worker.waiting():
+                    connection, address = self._socket.accept()
             except OSError as error:
                 if self._stopping.is_set():
                     return
