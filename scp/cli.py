@@ -3,9 +3,9 @@
 Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
 """
 
+import io
 import os
 import signal
-import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -13,8 +13,8 @@ from time import monotonic, sleep
 
 import structlog
 
-from scp.admission import Admission, open_to_strangers
 from index import CannotListen, Supervisor
+from scp.admission import Admission, open_to_strangers
 from scp.association import Desk, Handler, ServedAssociation, application_entity
 from scp.blocking import BlockingAssociation
 from scp.config import DicomSettings, LimitsSettings, Peer

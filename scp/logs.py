@@ -1,7 +1,7 @@
 """Logging: structlog events on stderr, for a person on a terminal, as JSON lines elsewhere."""
 
-import io
 import contextlib
+import io
 import json
 import logging
 import os
