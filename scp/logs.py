@@ -9,7 +9,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
