@@ -16,7 +16,6 @@ from index.attributes import (
     Table,
 )
 from index.encodings import (
-    HEADER,
     ITEM,
     ITEM_END,
     SEQUENCE_END,
@@ -103,7 +102,8 @@ def scan(
     with the same encoding and table. Raises Garbled where the encoding is broken.
     """
     end = End(raw, doubts)
-    hop = _hop_explicit if encoding.explicit else _hop_implicit
+    explicit = encoding.explicit
+    hop = _hop_explicit if explicit else _hop_implicit
     if trails is not None:
         hop = partial(_follow, trails)
     place, previous, left = window.load(start, 1) if start else 0, -1, ELEMENT_LIMIT
@@ -120,11 +120,12 @@ def scan(
             return element.start if element.tag == ITEM_END else offset
         if not nested and end.reached(element.tag, element.length, element.start, window.size):
             return element.start
-        note(element.tag, element.vr, encoding, -1 if nested else previous, doubts)
-        left -= _SPECIAL
-        if element.tag < ITEM:
-            previous = max(previous, element.tag)
-        offset = _take(window, encoding, element, wanted.get(element.tag), raw, doubts)
+        tag, left = element.tag, left - _SPECIAL
+        if tag <= previous or (explicit and element.vr is None):
+            note(tag, element.vr, encoding, -1 if nested else previous, doubts)
+        if previous < tag < ITEM:
+            previous = tag
+        offset = _take(window, encoding, element, wanted.get(tag), raw, doubts)
         place = window.load(offset, 1)
         if window.base + place != offset:
             return _ended(offset, window.size)
@@ -277,7 +278,7 @@ def read_items(value: bytes, encoding: Encoding, attribute: Attribute, doubts: D
     """Read the items of a wanted sequence (PS3.5 Section 7.5). Raises Garbled."""
     items: list[Raw] = []
     place = 0
-    encoding = of_sequence(encoding, value[:HEADER])
+    encoding = of_sequence(encoding, value)
     while place < len(value):
         if place + 8 > len(value):
             raise Garbled("an item is broken")
@@ -293,7 +294,7 @@ def read_items(value: bytes, encoding: Encoding, attribute: Attribute, doubts: D
         is_open = length == UNDEFINED
         inner = value[place:] if is_open else value[place : place + length]
         items.append({})
-        inside = of_item(encoding, inner[:HEADER])
+        inside = of_item(encoding, inner) if encoding.explicit else encoding
         read = scan(Window(inner), inside, attribute.items, items[-1], doubts, nested=True, is_open=is_open)
         place += read if is_open else length
     return items

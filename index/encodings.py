@@ -114,7 +114,7 @@ def of_sequence(encoding: Encoding, first: bytes) -> Encoding:
 
 def of_item(encoding: Encoding, first: bytes) -> Encoding:
     """Tell the encoding of an item: UN and careless writers put implicit ones into explicit data sets."""
-    if not encoding.explicit or is_vr(first[4:6]) or len(first) < HEADER:
+    if is_vr(first[4:6]) or not encoding.explicit or len(first) < HEADER:
         return encoding
     if _AMBIGUOUS <= encoding.item.unpack_from(first)[2] < UNDEFINED:
         return encoding

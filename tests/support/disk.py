@@ -49,7 +49,7 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Folder:
-    """`names` is what a program sees, `durable` what is on the disk since the sync that began as number `synced`.
+    """`names` is what a program sees, `durable` what is on the disk, since the sync that began at `synced`.
 
     Syncs overlap: one that began earlier and ends later takes nothing back.
     """
