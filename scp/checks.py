@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"http.host = {http.host}: HTTP without TLS is open to whoever reaches port {http.port}"
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
+    watermark, free = configuration.storage.watermark, shutil.disk_usage(_existing(configuration.data)).free
+    if free < watermark:
+        yield f"storage.watermark = {watermark}: {free} bytes are free: every C-STORE is answered A700"
     most = shares(raise_limit())
     if configuration.limits.associations > most.associations:
         wanted = f"limits.associations = {configuration.limits.associations}"

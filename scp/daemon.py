@@ -64,11 +64,19 @@ def _calm_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-def _log_uncaught(fault: threading.ExceptHookArgs) -> None:
+def log_uncaught(fault: threading.ExceptHookArgs) -> None:
     """Log what ended a thread, as everything else is: a bare traceback on stderr is no log event."""
-    if fault.exc_type is not SystemExit:
-        name = fault.thread.name if fault.thread else None
-        log.error("thread_failed", thread=name, exc_info=fault.exc_value)
+    if fault.exc_type is SystemExit:
+        return
+    name = fault.thread.name if fault.thread else None
+    # Where there is no memory or no stack left, the traceback would need more of it.
+    is_short = issubclass(fault.exc_type, MemoryError | RecursionError)
+    log.error(
+        "thread_failed",
+        thread=name,
+        error=fault.exc_type.__name__,
+        exc_info=None if is_short else fault.exc_value,
+    )
 
 
 class Daemon:
@@ -91,7 +99,7 @@ class Daemon:
         # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
         # in Python would then wait until this thread, asleep, happens to run.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        threading.excepthook = _log_uncaught
+        threading.excepthook = log_uncaught
         with ExitStack() as undo:
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
             undo.callback(index.close)

@@ -399,6 +399,8 @@ def test_check_beside_its_own_daemon(daemon: Daemon) -> None:
         (TLS, "expires on "),
         ('[http]\nhost = "0.0.0.0"\n', "http.host = 0.0.0.0: HTTP without TLS is open"),
         ('[storage]\ndurability = "process-crash"\n', "may be lost in a power cut"),
+        ("[storage]\nwatermark = 1152921504606846976\n", "every C-STORE is answered A700"),
+        ("[limits]\nassociations = 1000000\n", "limits.associations = 1000000: "),
         ('[dicom]\nusers = "{tmp}/users"\n', "dicom.users: passcodes travel readable"),
     ],
 )

@@ -8,13 +8,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from index import Supervisor
 from scp import systemd
 from support.daemon import Daemon, eventually, run
 from support.dicom import instance, save
@@ -148,6 +151,28 @@ def test_a_stalled_publisher_does_not(
         assert not any((daemon.data / "fhir").rglob("*.json"))
     finally:
         daemon.kill()
+
+
+def test_a_thread_that_only_another_start_helps_stops_the_pings(
+    manager: NotifySocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As scp/daemon.py puts them together: health has said long before that it hangs."""
+    for name, value in (("NOTIFY_SOCKET", str(manager.path)), ("WATCHDOG_USEC", "100000")):
+        monkeypatch.setenv(name, value)
+    workers, over = Supervisor(), threading.Event()
+    hanging = workers.add("publisher", over.wait)
+    hanging.start()
+    watchdog = systemd.Watchdog({"workers": lambda _: not workers.lost()}, workers)
+    with capture_logs() as logged:
+        watchdog.start()
+        manager.wait_for(lambda one: one.pings() >= 2)
+        monkeypatch.setattr("index.supervisor.LOST_SECONDS", -1.0)
+        assert eventually(lambda: any(event["event"] == "watchdog_not_fed" for event in logged))
+        watchdog.stop()
+    assert ["workers"] == logged[-1]["stuck"]
+    hanging.stopping.set()
+    over.set()
+    hanging.stop()
 
 
 def test_a_loop_that_stands_still_is_told_of() -> None:

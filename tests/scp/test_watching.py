@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from reception import Parrot, Running
+from structlog.testing import capture_logs
 
 from index import State, WorkerState
+from scp.daemon import log_uncaught
 from scp.health import health
 from scp.metrics import OTHER_PEERS, PEERS, Metrics
 from support.daemon import Daemon, eventually, run
@@ -212,6 +215,22 @@ def test_every_thread_of_a_daemon_is_in_health_and_metrics(
     } == up
     (tmp_path / "nowhere").mkdir()
     assert eventually(lambda: "ok" == checks()["worklist-folder"])
+
+
+def test_a_thread_that_ends_is_logged_as_all_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a bare traceback, whose lines are no JSON and may quote what a caller sent."""
+    monkeypatch.setattr(threading, "excepthook", log_uncaught)
+
+    def fails() -> None:
+        raise ValueError("odd")
+
+    with capture_logs() as logged:
+        thread = threading.Thread(target=fails, name="association-1")
+        thread.start()
+        thread.join()
+    assert [("thread_failed", "association-1", "ValueError")] == [
+        (event["event"], event["thread"], event["error"]) for event in logged
+    ]
 
 
 def test_the_dashboard_shows_metrics_that_exist() -> None:
