@@ -257,7 +257,7 @@ def _line(row: Listed) -> list[str]:
     steps = said["ScheduledProcedureStepSequence"]
 
     def of_steps(*keywords: str) -> str:
-        values = (" ".join(str(step.get(k, "")) for k in keywords).strip() for step in steps)
+        values = (" ".join(_plain(step.get(k, "")) for k in keywords).strip() for step in steps)
         return ", ".join(dict.fromkeys(value for value in values if value))
 
     texts = (
@@ -271,4 +271,8 @@ def _line(row: Listed) -> list[str]:
         start,
         f"{row.source} {row.sender}".strip(),
     )
-    return [str(row.id), row.status, *map(str, texts), *own]
+    return [str(row.id), row.status, *map(_plain, texts), *own]
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

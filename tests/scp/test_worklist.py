@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from index import Index
+from index import Index, UpstreamSettings
+from scp.services.upstream import Upstream
 from support.daemon import Daemon, eventually
 from support.dicom import instance, save
 from support.filling import STORAGE
@@ -252,6 +253,25 @@ def test_unknown_callers_get_no_worklist(start: Callable[..., Daemon], tmp_path:
 
 
 # --- an upstream worklist ---
+
+
+def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
+    def status(code: int) -> Dataset:
+        made = Dataset()
+        made.Status = code
+        return made
+
+    class Answering:
+        """An association whose second answer pynetdicom could not decode."""
+
+        def send_c_find(self, *_: object):
+            yield status(0xFF00), item(1)
+            yield status(0xFF00), None
+            yield status(0x0000), None
+
+    settings = UpstreamSettings(peer="UP")
+    answers, final = Upstream(None, settings, None, lambda _: None)._answers(Answering())
+    assert ([item(1), Dataset()], 0x0000) == (answers, final)
 
 
 def test_an_upstream_worklist_is_followed(start: Callable[..., Daemon], folder: Path, tmp_path: Path) -> None:
