@@ -18,6 +18,7 @@ from index.durable import make_folder
 from index.errors import DatabaseFault, IndexFault, Locked
 from index.imagingstudy import Rules
 from index.importing import Report, import_files
+from index.integrity import Integrity
 from index.lock import DirectoryLock, UseLock, is_served
 from index.models import Study
 from index.objects import ObjectStore
@@ -110,7 +111,8 @@ class Index:
         self._publisher = Publisher(self._database, self._publication, pace, observer)
         self._arrivals = Arrivals(self._database, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, self._publisher.flush)
-        self.commitments = Commitments(self._database)
+        self._integrity = Integrity(self._database, data)
+        self.commitments = Commitments(self._database, self._integrity)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -211,7 +213,8 @@ class Index:
 
         `rate` bounds the reading, in bytes a second; files younger than `grace` seconds are not looked at.
         """
-        return verify(self._work(rate, grace, repair=repair), self._deletion, self.publish)
+        work = self._work(rate, grace, repair=repair)
+        return verify(work, self._deletion, self._integrity, self.publish)
 
     def take_up_conflicts(self) -> None:
         """Make rows for what is kept aside in `conflicts/` and has none: after the index was lost."""

@@ -113,7 +113,7 @@ class CommitmentService:
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_INTERVAL):
             try:
-                for report in self._commitments.due():
+                for report in self._commitments.due(self._stopping):
                     self._report(report)
             except Exception:  # a full disk must not end the reporting; the next look comes
                 log.exception("commitment_failed")
