@@ -117,6 +117,8 @@ class Study:
     """All that an ImagingStudy is made from; series in order of number (missing last), then UID.
 
     `orders` are those that the study was matched to. A withdrawn study keeps its rows and says so.
+    `accessions` are all Accession Numbers that instances and their requests name, the most frequent first, by
+    AccessionNumber and IssuerOfAccessionNumberSequence.
     """
 
     uid: str
@@ -127,3 +129,4 @@ class Study:
     orders: Sequence[Order] = ()
     steps: Sequence[ProcedureStep] = ()
     withdrawn: bool = False
+    accessions: Sequence[Attributes] = ()

@@ -6,6 +6,7 @@ from typing import Any
 from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.accessions import accession_identifier, accessions
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders
 from index.imagingstudy.procedures import procedures
@@ -24,14 +25,15 @@ def imaging_study(build: Build) -> Resource:
     instances = [instance for series in study.series for instance in series.instances]
     url = f"{base}/studies/{study.uid}" if base else ""
     interpreters = facts.interpreters(build, most=1)
+    numbers = [accession_identifier(build, one) for one in accessions(build)]
     return resource(
         "ImagingStudy",
         study.uid,
         started=facts.started(build),
         patient=build.patient,
         uid=f"urn:oid:{study.uid}",
-        accession=facts.accession(build, typed=True),
-        identifier=[found for found in (facts.study_id(build),) if found],
+        accession=numbers[0] if numbers else None,
+        identifier=[found for found in (facts.study_id(build), *numbers[1:]) if found],
         order=orders(build),
         modalityList=parts.modalities(build),
         referrer=facts.referrer(build),

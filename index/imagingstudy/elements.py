@@ -29,7 +29,8 @@ ELEMENTS = (
         "accession",
         "identifier [ACSN]",
         "identifier [ACSN]",
-        "AccessionNumber (0008,0050), IssuerOfAccessionNumberSequence (0008,0051); else the order's",
+        "AccessionNumber (0008,0050), IssuerOfAccessionNumberSequence (0008,0051), also of the requests "
+        "(0040,0275) and the orders: all of them, in DSTU2 the others as identifier",
     ),
     Element("identifier", "identifier", "identifier", "StudyID (0020,0010)"),
     Element("", "status", "status", "withdrawal, instances, procedure steps, orders"),
@@ -46,7 +47,13 @@ ELEMENTS = (
         "started",
         "StudyDate (0008,0020), StudyTime (0008,0030); zone of (0008,0201) or configured, or date alone",
     ),
-    Element("order", "basedOn", "basedOn", "the orders that the study was matched to"),
+    Element(
+        "order",
+        "basedOn",
+        "basedOn",
+        "the orders that the study was matched to, in R4 and R5 with their Accession Number; every other "
+        "Accession Number as a logical reference",
+    ),
     Element("", "", "partOf", "procedure steps (MPPS); else ProcedureCodeSequence (0008,1032)"),
     Element(
         "referrer",

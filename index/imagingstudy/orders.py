@@ -53,7 +53,7 @@ def _diagnostic_order(build: Build, order: Order) -> Resource:
         fhir_id(order.id),
         subject=build.patient,
         orderer=_requester(build, order),
-        identifier=_identifiers(build, order),
+        identifier=identifiers(build, order),
         reason=reasons_of(build, order.attributes),
         status=state[0] if state else None,
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
@@ -69,7 +69,7 @@ def _service_request(build: Build, order: Order) -> Resource:
     return resource(
         "ServiceRequest",
         fhir_id(order.id),
-        identifier=_identifiers(build, order),
+        identifier=identifiers(build, order),
         status=state[1] if state else "unknown",
         intent="order",
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
@@ -102,8 +102,8 @@ def _requester(build: Build, order: Order) -> dict[str, str] | None:
     return None
 
 
-def _identifiers(build: Build, order: Order) -> list[dict[str, Any]]:
-    """Placer and filler number, accession number, requested procedure id."""
+def identifiers(build: Build, order: Order) -> list[dict[str, Any]]:
+    """Return placer and filler number, accession number, requested procedure id."""
     rules, attributes, dialect = build.rules, order.attributes, build.dialect
     table = (
         (

@@ -5,8 +5,9 @@ from typing import Any
 from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.accessions import accession_identifier, accessions, based_on
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import orders, status
+from index.imagingstudy.orders import status
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.procedures import procedures
 from index.imagingstudy.related import endpoints, location, specimens
@@ -35,7 +36,7 @@ def imaging_study(build: Build) -> Resource:
         modality=parts.modalities(build),
         subject=build.patient,
         started=facts.started(build),
-        basedOn=orders(build),
+        basedOn=based_on(build),
         referrer=facts.referrer(build),
         interpreter=facts.interpreters(build),
         endpoint=reached,
@@ -67,12 +68,13 @@ def counts(build: Build) -> dict[str, int]:
 
 
 def identifiers(build: Build) -> list[dict[str, Any]]:
-    """StudyInstanceUID, AccessionNumber and StudyID."""
+    """StudyInstanceUID, every Accession Number, and StudyID."""
     uid = build.study.uid
     if not is_oid(uid):
         build.doubts.add(build.subject, "UID is no valid urn:oid, written as it stands")
     first = {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
-    return [first, *(found for found in (facts.accession(build, typed=True), facts.study_id(build)) if found)]
+    numbers = [accession_identifier(build, one) for one in accessions(build)]
+    return [first, *numbers, *(found for found in (facts.study_id(build),) if found)]
 
 
 def has_id(build: Build, series: Series) -> bool:

@@ -4,8 +4,9 @@ from typing import Any
 
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.accessions import based_on
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import orders, status
+from index.imagingstudy.orders import status
 from index.imagingstudy.procedures import procedures
 from index.imagingstudy.r4 import check, counts, has_id, identifiers, instances, performers
 from index.imagingstudy.related import endpoints, location, specimens
@@ -25,7 +26,7 @@ def imaging_study(build: Build) -> Resource:
         modality=[_coded(found) for found in parts.modalities(build)],
         subject=build.patient,
         started=facts.started(build),
-        basedOn=orders(build),
+        basedOn=based_on(build),
         partOf=procedures(build),
         referrer=facts.referrer(build),
         endpoint=reached,

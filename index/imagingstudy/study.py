@@ -4,7 +4,7 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
 from index.imagingstudy.context import Build
-from index.imagingstudy.identifiers import identifier, issued, sequence_issuer
+from index.imagingstudy.identifiers import identifier
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.values import first, items
 from index.records import Attributes
@@ -34,17 +34,6 @@ def description(build: Build) -> str:
     found = build.text(build.study.attributes, "StudyDescription", build.subject)
     others = (first(source, "RequestedProcedureDescription") for source in sources(build))
     return found or next((text for text in others if text), "")
-
-
-def accession(build: Build, *, typed: bool) -> dict[str, Any]:
-    """AccessionNumber and its issuer as an Identifier, of instances or else of the order. Empty: none."""
-    for source in sources(build):
-        value = first(source, "AccessionNumber")
-        if value:
-            kind = {"coding": [{"system": build.dialect.identifier_type, "code": "ACSN"}]} if typed else None
-            issuer = sequence_issuer(source, "IssuerOfAccessionNumberSequence")
-            return issued(value, issuer, build.rules.accession_system, build.rules, kind=kind)
-    return {}
 
 
 def study_id(build: Build) -> dict[str, Any]:

@@ -89,7 +89,9 @@ SERIES = mapping(
     PerformingPhysicianIdentificationSequence=PEOPLE,
     OperatorsName=LISTS,
     SpecimenDescriptionSequence=SPECIMENS,
-    RequestAttributesSequence=st.lists(mapping("RequestedProcedureDescription", **REQUEST), max_size=1),
+    RequestAttributesSequence=st.lists(
+        mapping("RequestedProcedureDescription AccessionNumber", **REQUEST), max_size=2
+    ),
 )
 INSTANCE = mapping(
     "InstanceNumber ContentLabel DocumentTitle InstanceAvailability",
