@@ -103,7 +103,8 @@ def resource(index: Index, uid: str, version: str = "r4", kind: str = "ImagingSt
 
 def order_reference(index: Index, uid: str, version: str = "r4") -> list[str]:
     name = "order" if version == "dstu2" else "basedOn"
-    return [one["reference"] for one in resource(index, uid, version).get(name, [])]
+    asked = resource(index, uid, version).get(name, [])
+    return [one["reference"] for one in asked if "reference" in one]
 
 
 def expect_order(index: Index, uid: str, *, count: int = 1) -> bool:
