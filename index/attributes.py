@@ -216,6 +216,7 @@ _SERIES = (
     _sequence("RequestAttributesSequence", 0x00400275, _REQUEST),
     Attribute("ContainerIdentifier", 0x00400512, "LO"),
     _sequence("SpecimenDescriptionSequence", 0x00400560, _SPECIMEN),
+    Attribute("RetrieveLocationUID", 0x0040E011, "UI"),
 )
 
 _INSTANCE = (

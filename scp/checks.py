@@ -85,6 +85,10 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
     if dicom.timeouts.drain > _LONG_DRAIN:
         yield f"dicom.timeouts.drain = {dicom.timeouts.drain}: a stop may take that many seconds"
+    if configuration.fhir.profile == "mado":
+        for key in ("base_url", "retrieve_location_uid", "accession_system"):
+            if not getattr(configuration.fhir, key):
+                yield f"fhir.{key} is not set: MADO wants it, and resources say that it is unknown"
 
 
 def _is_writable(path: Path) -> bool:

@@ -7,12 +7,12 @@ from index.imagingstudy.identifiers import issued, sequence_issuer
 from index.imagingstudy.values import first, hashed_id, items
 from index.records import Attributes
 
-_CONNECTION = {
+CONNECTION = {
     "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
     "code": "dicom-wado-rs",
     "display": "DICOM WADO-RS",
 }
-_PAYLOAD = {"text": "DICOM WADO-RS"}
+PAYLOAD = {"text": "DICOM WADO-RS"}
 _MIME = "application/dicom"
 
 
@@ -23,11 +23,11 @@ def endpoints(build: Build) -> list[dict[str, str]]:
         return []
     if build.version == "r5":
         kind: dict[str, Any] = {
-            "connectionType": [{"coding": [_CONNECTION]}],
-            "payload": [{"type": [_PAYLOAD], "mimeType": [_MIME]}],
+            "connectionType": [{"coding": [CONNECTION]}],
+            "payload": [{"type": [PAYLOAD], "mimeType": [_MIME]}],
         }
     else:
-        kind = {"connectionType": _CONNECTION, "payloadType": [_PAYLOAD], "payloadMimeType": [_MIME]}
+        kind = {"connectionType": CONNECTION, "payloadType": [PAYLOAD], "payloadMimeType": [_MIME]}
     return [
         build.refer(resource("Endpoint", hashed_id("Endpoint", base), status="active", **kind, address=base))
     ]

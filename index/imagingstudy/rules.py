@@ -10,6 +10,7 @@ from index.imagingstudy.values import is_uri
 
 Resource = dict[str, Any]
 
+_UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 _ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
 
 
@@ -28,6 +29,8 @@ class Rules:
     issuer_systems: the system for each local issuer name (IssuerOfPatientID, LocalNamespaceEntityID).
     coding_systems: the system for each local CodingSchemeDesignator, such as 99RIS; before the built-in ones.
     withdrawn: what becomes of a withdrawn study in R4 and R5: status entered-in-error, or no resource at all.
+    profile: mado: R4 resources are those of IHE RAD MADO. None: FHIR's own.
+    retrieve_location_uid: Retrieve Location UID (0040,E011) of what answers at dicomweb_base, for MADO.
     """
 
     dicomweb_base: str | None = None
@@ -42,6 +45,8 @@ class Rules:
     issuer_systems: Mapping[str, str] = field(default_factory=dict)
     coding_systems: Mapping[str, str] = field(default_factory=dict)
     withdrawn: Literal["entered-in-error", "gone"] = "entered-in-error"
+    profile: Literal["mado"] | None = None
+    retrieve_location_uid: str | None = None
 
     def __post_init__(self) -> None:
         if self.dicomweb_base and not _ADDRESS.fullmatch(self.dicomweb_base):
@@ -50,6 +55,10 @@ class Rules:
             raise ValueError(f"timezone: {self.timezone!r} is neither an offset like +01:00 nor a known zone")
         if self.withdrawn not in ("entered-in-error", "gone"):
             raise ValueError(f"withdrawn: {self.withdrawn!r} is neither entered-in-error nor gone")
+        if self.profile not in (None, "mado"):
+            raise ValueError(f"profile: {self.profile!r} is not mado")
+        if self.retrieve_location_uid and not _UID.fullmatch(self.retrieve_location_uid):
+            raise ValueError(f"retrieve_location_uid: {self.retrieve_location_uid!r} is no UID")
         for name, system in self._systems():
             if not is_uri(system):
                 raise ValueError(f"{name}: {system!r} is no URI")
