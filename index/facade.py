@@ -15,10 +15,11 @@ from index.commits import GroupCommit
 from index.database import open_database, sqlite_path
 from index.deletion import Deleted, Deletion
 from index.durable import make_folder
-from index.errors import DatabaseFault, IndexFault, Locked
+from index.errors import DatabaseFault, IndexFault, Locked, NotFound
 from index.imagingstudy import Rules
 from index.importing import Report, import_files
 from index.integrity import Integrity
+from index.kept_aside import KeptAside, kept_aside, sentence, summaries_in_conflict
 from index.lock import DirectoryLock, UseLock, is_served
 from index.models import Study
 from index.objects import ObjectStore
@@ -260,12 +261,25 @@ class Index:
         """Return all studies, each as a mapping of the contract's keys."""
         return [asdict(summary) for summary in summaries(self._database)]
 
+    def studies_in_conflict(self) -> list[dict[str, Any]]:
+        """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
+        return [asdict(summary) for summary in summaries_in_conflict(self._database, self.data)]
+
+    def kept_aside(self, uid: str) -> list[KeptAside]:
+        """Return the data sets of a study that are kept aside."""
+        return kept_aside(self._database, uid)
+
     def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
 
         Raises NotFound, NotExpressible.
         """
-        study = load(self._database, uid)
+        try:
+            study = load(self._database, uid)
+        except NotFound as error:
+            if found := self.kept_aside(uid):
+                raise NotFound(f"{error}; it {sentence(found)}") from error
+            raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
 

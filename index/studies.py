@@ -191,10 +191,11 @@ def _summary(
         tuple(sorted(modalities)),
         series,
         instances,
-        _started(attributes),
+        study_date(attributes),
     )
 
 
-def _started(study: dict[str, Any]) -> str | None:
+def study_date(study: Attributes) -> str | None:
+    """Return StudyDate as `studies` prints it."""
     date = study.get("StudyDate")
     return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date else None

@@ -157,10 +157,11 @@ def studies(
         rows = [row for row in index.studies() if not unmatched or row["uid"] in doubts]
         if incomplete:
             rows = _incomplete(rows, index.procedures.incomplete())
+        conflicting = [] if unmatched or incomplete else index.studies_in_conflict()
     if unmatched:
         rows = [{**row, "doubt": doubts[row["uid"]]} for row in rows]
     if as_json:
-        print_json(rows)
+        print_json([*rows, *conflicting])
         return
     from rich.console import Console
     from rich.table import Column, Table
@@ -169,11 +170,13 @@ def studies(
     others += ["Steps in progress", "Missing"] if incomplete else []
     others += ["Doubt"] if unmatched else []
     table = Table(Column("Study Instance UID", overflow="fold", min_width=32), *others)
-    for row in rows:
+    for row in [*rows, *conflicting]:
         values = [", ".join(value) if isinstance(value, tuple) else value for value in row.values()]
-        table.add_row(*("" if value is None else str(value) for value in values))
+        table.add_row(*("" if value is None else str(value) for value in values[: len(table.columns)]))
     # A pipe has no width: room for everything.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for one in conflicting:
+        say(f"study {one['uid']} has only data sets in conflict, {one['conflicts']}: `show` names them")
 
 
 def _incomplete(rows: list[dict[str, Any]], said: list[Completeness]) -> list[dict[str, Any]]:
@@ -194,12 +197,15 @@ def show(
     with opened(configured(config, data)) as index:
         content, disagreements = index.resource(uid, fhir)
         steps = index.procedures.completeness(uid)
+        aside = index.kept_aside(uid)
     if not as_json:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     sys.stdout.buffer.write(content)
     for one in disagreements:
         values = ", ".join(f"{orjson.dumps(value).decode()} ({count})" for value, count in one.values)
         say(f"instances disagree: {one.level} {one.uid} {one.keyword}: {values}")
+    for kept in aside:
+        say(f"kept aside: {kept}")
     if steps.in_progress:
         say(f"procedure steps in progress: {steps.in_progress} of {steps.steps}")
     for missing in steps.missing:

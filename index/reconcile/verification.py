@@ -9,7 +9,7 @@ from index.deletion import Deletion
 from index.errors import IndexFault
 from index.integrity import Integrity
 from index.models import RemovedObject
-from index.reconcile.conflicts import check_conflicts
+from index.reconcile.conflicts import check_conflicts, check_studies_in_conflict
 from index.reconcile.findings import Finding, Kind
 from index.reconcile.objects import check_objects, check_orphans
 from index.reconcile.resources import check_incoming, check_resources, check_unpublished
@@ -36,6 +36,7 @@ def verify(
     yield from check_orphans(work)
     yield from _check_objects(work, integrity)
     yield from check_conflicts(work)
+    yield from check_studies_in_conflict(work)
     yield from check_counts(work)
     if not work.served:
         yield from check_unpublished(work)
