@@ -1,7 +1,8 @@
 """Which value stands where instances disagree: rules that know no order of arrival.
 
-A date stands with its time and zone, and the earliest wins. Of any other attribute the most frequent value
-wins, ties to the smallest. Values are compared as canonical JSON.
+A date stands with its time and zone, and the earliest wins. What is of the patient's body or identity stands
+only where all that say it say the same. Of any other attribute the most frequent value wins, ties to the
+smallest. Values are compared as canonical JSON.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from index.attributes import BODY
 from index.models import canonical
 from index.records import Attributes, Disagreed
 
@@ -44,12 +46,18 @@ MOMENTS: Mapping[str, Moment | None] = {
     "series": Moment("SeriesDate", "SeriesTime"),
 }
 
+# By level: a wrong side or sex harms more than none.
+UNANIMOUS: Mapping[str, frozenset[str]] = {
+    "patient": frozenset(("PatientBirthDate", "PatientBirthTime", "PatientSex")),
+    "study": frozenset(),
+    "series": BODY,
+}
+
 
 def elect(opinions: Sequence[Opinion], level: str, uid: str) -> tuple[dict[str, Any], list[Disagreed]]:
     """Return the elected attributes of one patient, study or series, and where opinions differ."""
     moment = MOMENTS[level]
-    # What no instance carries is of a withdrawn study: it counts only where nothing else is there.
-    opinions = [opinion for opinion in opinions if opinion.instances] or opinions
+    opinions = _carried(opinions)
     if len(opinions) == 1 and (moment is None or _has_date(opinions[0].attributes, moment)):
         return dict(opinions[0].attributes), []
     together = (moment.date, moment.time, _ZONE) if moment else ()
@@ -61,11 +69,28 @@ def elect(opinions: Sequence[Opinion], level: str, uid: str) -> tuple[dict[str, 
                 ((orjson.loads(text), n) for text, n in votes.items()), key=lambda v: (-v[1], canonical(v[0]))
             )
             disagreements.append(Disagreed(level, uid, keyword, tuple(values)))
+            if keyword in UNANIMOUS[level]:
+                continue
         if keyword not in together:
             elected[keyword] = orjson.loads(min(votes, key=lambda text: (-votes[text], text)))
     if moment:
         elected |= _earliest(opinions, moment)
     return elected, disagreements
+
+
+def body(opinions: Sequence[Opinion]) -> tuple[Attributes, ...]:
+    """Return each distinct set of what instances say of the patient's body, ordered by value."""
+    said = [
+        {keyword: value for keyword, value in opinion.attributes.items() if keyword in BODY}
+        for opinion in _carried(opinions)
+    ]
+    distinct = {canonical(one): one for one in said if one}
+    return tuple(distinct[text] for text in sorted(distinct))
+
+
+def _carried(opinions: Sequence[Opinion]) -> Sequence[Opinion]:
+    """Leave out what no instance carries: of a withdrawn study, it counts where nothing else is there."""
+    return [opinion for opinion in opinions if opinion.instances] or opinions
 
 
 def _has_date(attributes: Attributes, moment: Moment) -> bool:

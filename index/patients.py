@@ -54,5 +54,8 @@ def _said(database: Database, row: int, key: str) -> tuple[dict[str, Any], list[
         ImagingOrder.select(ImagingOrder.patient_attributes).where(ImagingOrder.patient == row)
     )
     from_orders, _ = elect([Opinion(attributes, 1) for (attributes,) in ordered], "patient", key)
+    # What instances disagree on is not settled by what was ordered.
+    for one in disagreements:
+        from_orders.pop(one.keyword, None)
     ((by_hospital,),) = database.rows(PatientRow.select(PatientRow.attributes).where(PatientRow.id == row))
     return {**from_orders, **elected, **by_hospital}, disagreements

@@ -64,11 +64,16 @@ class Disagreed:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series with its elected attributes; instances in order of number (missing last), then UID."""
+    """A series with its elected attributes; instances in order of number (missing last), then UID.
+
+    `body` is each distinct set of what instances say of the patient's body (attributes.BODY), in an order of
+    its own. Where it is empty, the elected attributes are all that is said.
+    """
 
     uid: str
     attributes: Attributes
     instances: Sequence[Instance]
+    body: Sequence[Attributes] = ()
 
 
 @dataclass(frozen=True, slots=True)

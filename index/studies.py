@@ -8,7 +8,7 @@ import orjson
 import peewee
 
 from index.database import Database
-from index.election import Opinion, elect
+from index.election import Opinion, body, elect
 from index.errors import NotFound
 from index.models import Instance as InstanceRow
 from index.models import Patient as PatientRow
@@ -86,14 +86,14 @@ def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disag
     for row, uid in database.rows(
         SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
     ):
-        opinions = database.rows(
+        variants = database.rows(
             SeriesVariant.select(SeriesVariant.attributes, SeriesVariant.instance_count).where(
                 SeriesVariant.series == row
             )
         )
-        attributes, disagreements = elect([Opinion(*opinion) for opinion in opinions], "series", uid)
-        instances = _instances(database, row)
-        yield Series(uid, attributes, instances), disagreements
+        opinions = [Opinion(*variant) for variant in variants]
+        attributes, disagreements = elect(opinions, "series", uid)
+        yield Series(uid, attributes, _instances(database, row), body(opinions)), disagreements
 
 
 def _instances(database: Database, series: int) -> list[Instance]:

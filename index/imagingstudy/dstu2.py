@@ -6,6 +6,7 @@ from typing import Any
 from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders
 from index.imagingstudy.procedures import procedures
@@ -78,8 +79,8 @@ def _series(build: Build, series: Series, study_url: str) -> dict[str, Any]:
             "numberOfInstances": len(series.instances),
             "availability": parts.availability(list(series.instances)),
             "url": url,
-            "bodySite": parts.body_site(build, attributes),
-            "laterality": parts.laterality(build, attributes),
+            "bodySite": body_site(build, series),
+            "laterality": laterality(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "instance": _instances(build, series, url),
         }

@@ -5,6 +5,7 @@ from typing import Any
 from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders, status
 from index.imagingstudy.people import practitioners
@@ -140,9 +141,9 @@ def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict
             "description": build.text(attributes, "SeriesDescription", subject),
             "numberOfInstances": len(series.instances),
             "endpoint": reached,
-            "bodySite": parts.body_site(build, attributes),
-            "laterality": parts.laterality(build, attributes),
-            "specimen": specimens(build, attributes),
+            "bodySite": body_site(build, series),
+            "laterality": laterality(build, series),
+            "specimen": specimens(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "performer": performers(build, attributes),
             "instance": instances(build, series),

@@ -4,6 +4,7 @@ from typing import Any
 
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders, status
 from index.imagingstudy.procedures import procedures
@@ -47,7 +48,7 @@ def _coded(coding: dict[str, str]) -> dict[str, Any]:
 
 def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict[str, Any]:
     attributes, subject = series.attributes, f"series {series.uid}"
-    site = _coded(parts.body_site(build, attributes))
+    site = _coded(body_site(build, series))
     return said(
         {
             "uid": series.uid,
@@ -57,8 +58,8 @@ def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict
             "numberOfInstances": len(series.instances),
             "endpoint": reached,
             "bodySite": {"concept": site} if site else None,
-            "laterality": _coded(parts.laterality(build, attributes)),
-            "specimen": specimens(build, attributes),
+            "laterality": _coded(laterality(build, series)),
+            "specimen": specimens(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "performer": performers(build, attributes),
             "instance": instances(build, series),

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from index.imagingstudy.anatomy import bodies
 from index.imagingstudy.context import Build, resource
 from index.imagingstudy.identifiers import issued, sequence_issuer
 from index.imagingstudy.values import first, hashed_id, items
-from index.records import Attributes
+from index.records import Series
 
 _CONNECTION = {
     "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
@@ -42,10 +43,10 @@ def location(build: Build) -> dict[str, str]:
     return build.refer(resource("Location", hashed_id("Location", name), name=name), name) if name else {}
 
 
-def specimens(build: Build, attributes: Attributes) -> list[dict[str, str]]:
+def specimens(build: Build, series: Series) -> list[dict[str, str]]:
     """Return references to the specimens of SpecimenDescriptionSequence that have an identifier."""
     made = []
-    for item in items(attributes, "SpecimenDescriptionSequence"):
+    for item in (one for body in bodies(series) for one in items(body, "SpecimenDescriptionSequence")):
         value = first(item, "SpecimenIdentifier")
         if value:
             issuer = sequence_issuer(item, "IssuerOfTheSpecimenIdentifierSequence")

@@ -6,10 +6,7 @@ from typing import Any
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from index.imagingstudy.bodyparts import BODY_PARTS
-from index.imagingstudy.codes import coding
 from index.imagingstudy.context import Build, attribute_text
-from index.imagingstudy.dialects import SNOMED
 from index.imagingstudy.modalities import MODALITIES, OTHER, RETIRED_ACQUISITION
 from index.imagingstudy.values import clean, code, first, items, unsigned
 from index.records import Attributes, Instance, Series
@@ -49,35 +46,6 @@ def number(build: Build, attributes: Attributes, keyword: str, subject: str) -> 
     if made is None and value:
         build.doubts.add(subject, f"{keyword} is no unsignedInt, left out")
     return made
-
-
-def body_site(build: Build, attributes: Attributes) -> dict[str, str]:
-    """Return a Coding: AnatomicRegionSequence as it stands, else BodyPartExamined by PS3.16 Annex L.
-
-    A code of a known scheme goes before Annex L, Annex L before a code of an unknown one, and a body part
-    that the table does not have keeps its text as display. Empty: neither is there.
-    """
-    coded = [coding(item, build.rules, build.dialect) for item in items(attributes, "AnatomicRegionSequence")]
-    text = first(attributes, "BodyPartExamined")
-    known = BODY_PARTS.get(text.upper())
-    if coded and "system" in coded[0]:
-        return coded[0]
-    if known:
-        return {"system": SNOMED, "code": known[0], "display": known[1]}
-    if coded and coded[0]:
-        return coded[0]
-    return {"display": text} if text else {}
-
-
-def laterality(build: Build, attributes: Attributes) -> dict[str, str]:
-    """Return a Coding of Laterality, else of ImageLaterality (0020,0062). U, unpaired, has no code."""
-    side = first(attributes, "Laterality") or first(attributes, "ImageLaterality")
-    if side == "U":
-        return {"display": "Unpaired"}
-    known = build.dialect.lateralities.get(side)
-    if known:
-        return {"system": SNOMED, "code": known[0], "display": known[1]}
-    return {"display": side} if side else {}
 
 
 def availability(instances: list[Instance]) -> str:

@@ -123,10 +123,6 @@ def test_laterality(version: str, side: str, expected: str | None) -> None:
     assert expected == (found["coding"][0] if version == "r5" else found).get("code")
 
 
-def test_laterality_of_the_series_goes_before_that_of_an_image() -> None:
-    assert "419161000" == one("r4", Laterality="L", ImageLaterality="R")["laterality"]["code"]
-
-
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
