@@ -37,7 +37,7 @@ ELEMENTS = (
         "modalityList",
         "modality",
         "modality",
-        "the distinct Modality (0008,0060) of the series: acquisition (CID 29), in R5 all (CID 33)",
+        "the distinct Modality (0008,0060) of the series: acquisition (CID 29), in R5 all",
     ),
     Element("patient", "subject", "subject", "PatientID (0010,0020), IssuerOfPatientID (0010,0021)"),
     Element(
