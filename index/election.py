@@ -15,11 +15,12 @@ import orjson
 
 from index.attributes import BODY
 from index.models import canonical
-from index.records import Attributes, Disagreed
+from index.records import Attributes, Disagreed, Series
 
 _DATE = re.compile(r"\d{8}")
 # Sorts after every time: of one day's values those with a time come first.
 _NO_TIME = "~"
+_TIME_LENGTH = 6  # HHMMSS
 _ZONE = "TimezoneOffsetFromUTC"
 
 
@@ -117,3 +118,26 @@ def _earliest(opinions: Iterable[Opinion], moment: Moment) -> dict[str, Any]:
 
     first = min(dated, key=key)
     return {keyword: first[keyword] for keyword in keywords if keyword in first}
+
+
+def starts(uid: str, study: Attributes, series: Sequence[Series]) -> list[Disagreed]:
+    """Return the series that start before their study, where all times are of one zone."""
+    own = _start(study, "Study")
+    values = []
+    for one in series:
+        start = _start(one.attributes, "Series")
+        is_comparable = bool(own and start) and study.get(_ZONE) == one.attributes.get(_ZONE)
+        if is_comparable and start[: len(own)] < own[: len(start)]:
+            values.append((f"series {one.uid}: {' '.join(start)}", len(one.instances)))
+    if not values:
+        return []
+    of_study = (" ".join(own), sum(len(one.instances) for one in series))
+    return [Disagreed("study", uid, "started", (of_study, *values))]
+
+
+def _start(attributes: Attributes, level: str) -> tuple[str, ...]:
+    """Return date and time as they compare: of six digits at least; a date alone where it stands alone."""
+    date, time = (str(attributes.get(f"{level}{word}", "")) for word in ("Date", "Time"))
+    if not _DATE.fullmatch(date):
+        return ()
+    return (date, time.ljust(_TIME_LENGTH, "0")) if time else (date,)

@@ -8,7 +8,7 @@ import orjson
 import peewee
 
 from index.database import Database
-from index.election import Opinion, body, elect
+from index.election import Opinion, body, elect, starts
 from index.errors import NotFound
 from index.models import Instance as InstanceRow
 from index.models import Patient as PatientRow
@@ -79,6 +79,7 @@ def _load(database: Database, study: int, uid: str) -> Study:
         series.append(one)
         disagreements += of_series
     series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
+    disagreements += starts(uid, attributes, series)
     return Study(uid, found.patient, attributes, series, (*found.disagreements, *disagreements))
 
 

@@ -28,7 +28,7 @@ def imaging_study(build: Build) -> Resource:
     return resource(
         "ImagingStudy",
         study.uid,
-        started=facts.started(build),
+        started=build.started,
         patient=build.patient,
         uid=f"urn:oid:{study.uid}",
         accession=facts.accession(build, typed=True),

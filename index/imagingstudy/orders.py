@@ -4,6 +4,7 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
 from index.imagingstudy.context import Build, resource
+from index.imagingstudy.dialects import SNOMED
 from index.imagingstudy.identifiers import identifier, issued, sequence_issuer
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.rules import Resource
@@ -22,6 +23,9 @@ REQUEST_STATUS = {
 
 PRIORITIES = {"STAT": "stat", "HIGH": "urgent", "ROUTINE": "routine", "MEDIUM": "routine", "LOW": "routine"}
 """By RequestedProcedurePriority (0040,1003)."""
+
+_IMAGING = {"coding": [{"system": SNOMED, "code": "363679005", "display": "Imaging"}]}
+"""ServiceRequest.category, of the value set servicerequest-category."""
 
 _ENDED = ("CANCELLED", "DISCONTINUED")
 
@@ -72,9 +76,11 @@ def _service_request(build: Build, order: Order) -> Resource:
         identifier=_identifiers(build, order),
         status=state[1] if state else "unknown",
         intent="order",
+        category=[_IMAGING],
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
         code=({"concept": codes[0]} if modern else codes[0]) if codes else None,
         subject=build.patient,
+        occurrenceDateTime=_scheduled(build, order),
         authoredOn=build.moment(
             order.attributes,
             "IssueDateOfImagingServiceRequest",
@@ -84,6 +90,15 @@ def _service_request(build: Build, order: Order) -> Resource:
         requester=_requester(build, order),
         **({"reason": [{"concept": found} for found in reasons]} if modern else {"reasonCode": reasons}),
     )
+
+
+def _scheduled(build: Build, order: Order) -> str:
+    """Return when the first of the order's steps is to start. Empty: none says so."""
+    steps = items(order.attributes, "ScheduledProcedureStepSequence")
+    subject = f"order of {build.subject}"
+    word = "ScheduledProcedureStepStart"
+    moments = [build.moment(step, f"{word}Date", f"{word}Time", subject) for step in steps]
+    return min(filter(None, moments), key=lambda one: (one[:10], one), default="")
 
 
 def _codes(build: Build, order: Order) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders, status
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.procedures import procedures
-from index.imagingstudy.related import endpoints, location, specimens
+from index.imagingstudy.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.values import is_id, is_oid
 from index.records import Attributes, Series
@@ -35,7 +35,8 @@ def imaging_study(build: Build) -> Resource:
         status=status(build),
         modality=parts.modalities(build),
         subject=build.patient,
-        started=facts.started(build),
+        encounter=encounter(build),
+        started=build.started,
         basedOn=orders(build),
         referrer=facts.referrer(build),
         interpreter=facts.interpreters(build),

@@ -9,7 +9,7 @@ from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders, status
 from index.imagingstudy.procedures import procedures
 from index.imagingstudy.r4 import check, counts, has_id, identifiers, instances, performers
-from index.imagingstudy.related import endpoints, location, specimens
+from index.imagingstudy.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
 from index.records import Series
 
@@ -25,7 +25,8 @@ def imaging_study(build: Build) -> Resource:
         status=status(build),
         modality=[_coded(found) for found in parts.modalities(build)],
         subject=build.patient,
-        started=facts.started(build),
+        encounter=encounter(build),
+        started=build.started,
         basedOn=orders(build),
         partOf=procedures(build),
         referrer=facts.referrer(build),
