@@ -22,8 +22,12 @@ def body_site(build: Build, series: Series) -> dict[str, str]:
     AnatomicRegionSequence (0008,2218) as it stands, else BodyPartExamined (0018,0015) by PS3.16 Annex L.
     Where the regions differ, a body part that all instances name is still true of all.
     """
-    said = [(_regions(build, one), _part(one)) for one in bodies(series)]
-    said = [(regions or part, part) for regions, part in said if regions or part]
+    said = []
+    for one in bodies(series):
+        part = _part(one)
+        regions = _regions(build, one, part)
+        if regions:
+            said.append((regions, part))
     if not said:
         return {}
     for sites in (list(group) for group in zip(*said, strict=True)):
@@ -66,15 +70,14 @@ def bodies(series: Series) -> Sequence[Attributes]:
     return series.body or (series.attributes,)
 
 
-def _regions(build: Build, body: Attributes) -> list[dict[str, str]]:
-    """Return what one set of attributes says, a Coding for each region; [] where it says nothing.
+def _regions(build: Build, body: Attributes, part: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return what one set of attributes says, a Coding for each region; BodyPartExamined where it has none.
 
     A code of a known scheme goes before Annex L, Annex L before a code of an unknown one.
     """
     sources = [*items(body, "FrameAnatomySequence"), body]
     found = [item for source in sources for item in items(source, "AnatomicRegionSequence")]
     coded = [made for made in (coding(item, build.rules, build.dialect) for item in found) if made]
-    part = _part(body)
     if part and "system" in part[0] and not all("system" in made for made in coded):
         return part
     return coded or part
@@ -83,7 +86,7 @@ def _regions(build: Build, body: Attributes) -> list[dict[str, str]]:
 def _part(body: Attributes) -> list[dict[str, str]]:
     """Return BodyPartExamined as a Coding; one that Annex L does not have keeps its text as display."""
     text = first(body, "BodyPartExamined")
-    known = BODY_PARTS.get(_plain(text))
+    known = BODY_PARTS.get(text) or BODY_PARTS.get(_plain(text))
     if known:
         return [{"system": SNOMED, "code": known[0], "display": known[1]}]
     return [{"display": text}] if text else []
