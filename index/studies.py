@@ -80,7 +80,7 @@ def _load(database: Database, study: int, uid: str) -> Study:
         disagreements += of_series
     series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
     disagreements += starts(uid, attributes, series)
-    return Study(uid, found.patient, attributes, series, (*found.disagreements, *disagreements))
+    return Study(uid, found.stated, attributes, series, (*found.disagreements, *disagreements))
 
 
 def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed]]]:

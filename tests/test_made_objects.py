@@ -192,3 +192,30 @@ def test_two_patients_in_one_study(index: Index) -> None:
         assert 3 == study["numberOfInstances"], version
     _, disagreements = index.resource(f"{ROOT}.1")
     assert "patient" in {one.keyword for one in disagreements}
+
+
+@pytest.mark.parametrize(
+    ("patients", "numbers"),
+    [
+        # Two patients: the study is nobody's, and only what all say is said.
+        ([{"PatientID": "A"}, {"PatientID": "B"}, {"PatientID": "B"}], []),
+        ([{"IssuerOfPatientID": "X"}, {"IssuerOfPatientID": "Y"}, {"IssuerOfPatientID": "Y"}], []),
+        # What one leaves out contradicts no other.
+        ([{}, {"IssuerOfPatientID": "Y"}, {"IssuerOfPatientID": "Y"}], ["P1"]),
+        ([{"PatientID": None}, {"PatientID": "A"}, {"PatientID": "A"}], ["A"]),
+    ],
+)
+def test_a_study_of_two_patients_is_neither_ones(
+    index: Index, patients: list[dict[str, Any]], numbers: list[str]
+) -> None:
+    """DESIGN.md, Promises: side, region, patient: what is true of all, or nothing."""
+    for number, patient in enumerate(patients, start=1):
+        keep(index, instance(number=number, PatientSex="F", PatientBirthDate=f"1970010{number}", **patient))
+    keep(index, instance(study=2, PatientID="B", PatientName="Other^One"))
+    for version, studies in published(index).items():
+        (study,) = [one for one in studies if one["id"] == f"{ROOT}.1"]
+        reference = study["patient" if version == "dstu2" else "subject"]["reference"]
+        patient = json.loads((index.data / f"fhir/{version}/{reference}.json").read_bytes())
+        assert numbers == [one["value"] for one in patient.get("identifier", [])]
+        assert ("female", "Doe") == (patient["gender"], patient["name"][0]["text"].split()[-1])
+        assert numbers or "birthDate" not in patient
