@@ -13,7 +13,7 @@ from index import Index
 from index.imagingstudy import VERSIONS, Built, build
 from index.records import Attributes, Patient, Series, Study
 from support.dicom import instance as data_set
-from support.filling import STORAGE, keep
+from support.filling import STORAGE, files, keep
 
 LIVER = code("10200004", "SCT", "Liver")
 KIDNEY = code("64033007", "SCT", "Kidney")
@@ -210,3 +210,19 @@ def test_where_instances_disagree_on_sex_or_birth_date_the_patient_has_none(inde
     patient = json.loads(path.read_bytes())
     assert "P1" == patient["identifier"][0]["value"]
     assert not {"gender", "birthDate"} & set(patient)
+
+
+def test_the_order_of_arrival_does_not_matter(tmp_path: Path) -> None:
+    datasets = [
+        data_set(number=1, ImageLaterality="R", PatientSex="F"),
+        data_set(number=2, ImageLaterality="L", BodyPartExamined="BREAST", PatientSex="M"),
+        data_set(number=3, AnatomicRegionSequence=region("76752008", "SCT", "Breast")),
+        data_set(number=4, AnatomicRegionSequence=region("T-04000", "SRT", "Mamma"), PatientID="P2"),
+    ]
+    written = []
+    for number, order in enumerate((datasets, datasets[::-1], datasets[2:] + datasets[:2])):
+        with Index(tmp_path / str(number), STORAGE) as index:
+            found = series_of(index, *order)
+            written.append(files(index.data / "fhir"))
+    assert "76752008" == found["bodySite"]["code"]
+    assert written[0] == written[1] == written[2]
