@@ -3,7 +3,7 @@
 What it collects is `Raw`: tag -> bytes, or for a sequence the list of its items, each a `Raw` again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from struct import Struct
@@ -13,6 +13,7 @@ from index.attributes import (
     IDENTITY,
     KIND_OF_VR,
     NUMBER_OF_FRAMES,
+    PER_FRAME_GROUPS,
     SHARED_GROUPS,
     WANTED,
     Attribute,
@@ -146,11 +147,13 @@ def scan(
     *,
     nested: bool = False,
     trails: Trails | None = None,
+    frames: Callable[..., None] | None = None,
 ) -> int:
     """Collect the wanted elements into `raw`; returns the offset behind the last one looked at.
 
     `nested`: this is an item, which ends at its delimiter. `trails` are those of explicit data sets that were
-    read with the same encoding and table. Raises Garbled where the encoding is broken.
+    read with the same encoding and table. `frames` reads the per-frame groups.
+    Raises Garbled where the encoding is broken.
     """
     end = End(raw, doubts)
     hop = _hop_explicit if encoding.explicit else _hop_implicit
@@ -170,6 +173,8 @@ def scan(
             return element.start
         if element.tag <= previous and not nested:
             doubts[DISORDER] = None
+        if frames and element.tag == PER_FRAME_GROUPS.tag:
+            frames(window, encoding, element, raw, doubts)
         if not nested and end.reached(element.tag, element.length, element.start, window.size):
             return element.start
         previous, left = element.tag, left - 1

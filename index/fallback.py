@@ -9,7 +9,7 @@ from pydicom.filereader import data_element_generator, read_sequence
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from index.attributes import WANTED, Attribute, Kind
+from index.attributes import PER_FRAME_GROUPS, WANTED, Attribute, Kind
 from index.elements import (
     DISORDER,
     ITEM_LIMIT,
@@ -23,6 +23,7 @@ from index.elements import (
     acceptable,
     too_many,
 )
+from index.frames import read_frames
 from index.window import Window
 
 # Bytes that pydicom may read of one data set; it skips unwanted elements of defined length unread.
@@ -66,6 +67,8 @@ def collect(window: Window, encoding: Encoding, raw: Raw, doubts: Doubts) -> Gar
 
     def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
         nonlocal previous
+        if tag == PER_FRAME_GROUPS.tag:
+            read_frames(window, encoding, Element(int(tag), _vr, file.tell(), length), raw, doubts)
         if end.reached(tag, length, file.tell(), window.size):
             return True
         if tag <= previous:

@@ -22,6 +22,7 @@ from index.elements import (
     scan,
 )
 from index.errors import Unreadable
+from index.frames import read_frames
 from index.records import Header
 from index.trails import Trails
 from index.values import Descriptions, describe
@@ -132,7 +133,15 @@ def _read(source: _Source, *, by_pydicom: bool) -> Header:
     try:
         if not by_pydicom:
             trails = _memory.trails if source.encoding is EXPLICIT_LITTLE else None
-            scan(source.window, source.encoding, WANTED, raw, source.doubts, trails=trails)
+            scan(
+                source.window,
+                source.encoding,
+                WANTED,
+                raw,
+                source.doubts,
+                trails=trails,
+                frames=read_frames,
+            )
     except NotUnderstood as odd:
         fault, by_pydicom = odd, True
     except Garbled as broken:

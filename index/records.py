@@ -64,11 +64,16 @@ class Disagreed:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series with its elected attributes; instances in order of number (missing last), then UID."""
+    """A series with its elected attributes; instances in order of number (missing last), then UID.
+
+    `body` is each distinct set of what instances say of the patient's body (attributes.BODY), in an order of
+    its own. Where it is empty, the elected attributes are all that is said.
+    """
 
     uid: str
     attributes: Attributes
     instances: Sequence[Instance]
+    body: Sequence[Attributes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +96,13 @@ class Order:
     RequestingPhysician, PlacerOrderNumberImagingServiceRequest, FillerOrderNumberImagingServiceRequest,
     OrderPlacerIdentifierSequence, OrderFillerIdentifierSequence, RequestedProcedurePriority,
     IssueDateOfImagingServiceRequest, IssueTimeOfImagingServiceRequest, StudyInstanceUID and so on.
+    `patient` is whom it is for; None: the study's patient.
     """
 
     id: str
     status: str
     attributes: Attributes = field(default_factory=dict)
+    patient: Patient | None = None
 
 
 @dataclass(frozen=True, slots=True)

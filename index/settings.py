@@ -68,6 +68,7 @@ class FhirSettings(Section):
     practitioner_system: str | None = Field(
         None, description="Identifier system of a person's identification code."
     )
+    admission_system: str | None = Field(None, description="Identifier system of AdmissionID.")
     placer_system: str | None = Field(None, description="Identifier system of placer order numbers.")
     filler_system: str | None = Field(None, description="Identifier system of filler order numbers.")
     requested_procedure_system: str | None = Field(

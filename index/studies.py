@@ -9,7 +9,7 @@ import orjson
 import peewee
 
 from index.database import Database
-from index.election import Opinion, elect
+from index.election import Opinion, body, elect, starts
 from index.errors import NotFound
 from index.models import Instance as InstanceRow
 from index.models import Patient as PatientRow
@@ -83,9 +83,10 @@ def _load(database: Database, study: int, uid: str) -> Study:
         disagreements += of_series
         opinions += series_opinions
     series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
+    disagreements += starts(uid, attributes, series)
     return Study(
         uid,
-        found.patient,
+        found.stated,
         attributes,
         series,
         (*found.disagreements, *disagreements),
@@ -108,15 +109,14 @@ def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disag
     for row, uid in database.rows(
         SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
     ):
-        rows = database.rows(
+        variants = database.rows(
             SeriesVariant.select(SeriesVariant.attributes, SeriesVariant.instance_count).where(
                 SeriesVariant.series == row
             )
         )
-        opinions = [Opinion(*opinion) for opinion in rows]
+        opinions = [Opinion(*variant) for variant in variants]
         attributes, disagreements = elect(opinions, "series", uid)
-        instances = _instances(database, row)
-        yield Series(uid, attributes, instances), disagreements, opinions
+        yield Series(uid, attributes, _instances(database, row), body(opinions)), disagreements, opinions
 
 
 def _instances(database: Database, series: int) -> list[Instance]:

@@ -28,7 +28,7 @@ def build(study: Study, version: str, rules: Rules) -> Built:
         raise ValueError(f"version {version!r} is none of {', '.join(VERSIONS)}")
     work = Build(study, version, rules)
     main = _IMAGING_STUDY[version](work)
-    person = patient(work)
+    person = patient(work, study.patient)
     made = [main, person, *work.others]
     if rules.profile == "mado" and version == "r4":
         made = conform(work, made)

@@ -7,6 +7,7 @@ from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
 from index.imagingstudy.accessions import accession_identifier, accessions
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders
 from index.imagingstudy.procedures import procedures
@@ -29,7 +30,7 @@ def imaging_study(build: Build) -> Resource:
     return resource(
         "ImagingStudy",
         study.uid,
-        started=facts.started(build),
+        started=build.started,
         patient=build.patient,
         uid=f"urn:oid:{study.uid}",
         accession=numbers[0] if numbers else None,
@@ -80,8 +81,8 @@ def _series(build: Build, series: Series, study_url: str) -> dict[str, Any]:
             "numberOfInstances": len(series.instances),
             "availability": parts.availability(list(series.instances)),
             "url": url,
-            "bodySite": parts.body_site(build, attributes),
-            "laterality": parts.laterality(build, attributes),
+            "bodySite": body_site(build, series),
+            "laterality": laterality(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "instance": _instances(build, series, url),
         }

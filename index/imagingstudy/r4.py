@@ -6,11 +6,12 @@ from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
 from index.imagingstudy.accessions import accession_identifier, accessions, based_on
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import status
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.procedures import procedures
-from index.imagingstudy.related import endpoints, location, specimens
+from index.imagingstudy.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.values import is_id, is_oid
 from index.records import Attributes, Series
@@ -35,7 +36,8 @@ def imaging_study(build: Build) -> Resource:
         status=status(build),
         modality=parts.modalities(build),
         subject=build.patient,
-        started=facts.started(build),
+        encounter=encounter(build),
+        started=build.started,
         basedOn=based_on(build),
         referrer=facts.referrer(build),
         interpreter=facts.interpreters(build),
@@ -142,9 +144,9 @@ def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict
             "description": build.text(attributes, "SeriesDescription", subject),
             "numberOfInstances": len(series.instances),
             "endpoint": reached,
-            "bodySite": parts.body_site(build, attributes),
-            "laterality": parts.laterality(build, attributes),
-            "specimen": specimens(build, attributes),
+            "bodySite": body_site(build, series),
+            "laterality": laterality(build, series),
+            "specimen": specimens(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "performer": performers(build, attributes),
             "instance": instances(build, series),

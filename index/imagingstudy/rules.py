@@ -23,8 +23,8 @@ class Rules:
 
     dicomweb_base: address of the DICOMweb service; None or empty leaves `url`, `content` and `endpoint` out.
     timezone: of times without TimezoneOffsetFromUTC, as "+01:00" or "Europe/Berlin"; None: dates alone.
-    patient_system, accession_system, study_id_system, practitioner_system: of PatientID, AccessionNumber,
-        StudyID and a person's identification code.
+    patient_system, accession_system, study_id_system, practitioner_system, admission_system: of PatientID,
+        AccessionNumber, StudyID, a person's identification code and AdmissionID.
     placer_system, filler_system, requested_procedure_system: of an order's numbers.
     issuer_systems: the system for each local issuer name (IssuerOfPatientID, LocalNamespaceEntityID).
     coding_systems: the system for each local CodingSchemeDesignator, such as 99RIS; before the built-in ones.
@@ -39,6 +39,7 @@ class Rules:
     accession_system: str | None = None
     study_id_system: str | None = None
     practitioner_system: str | None = None
+    admission_system: str | None = None
     placer_system: str | None = None
     filler_system: str | None = None
     requested_procedure_system: str | None = None

@@ -24,11 +24,6 @@ def sources(build: Build) -> list[Attributes]:
     return [build.study.attributes, *requests(build), *(order.attributes for order in build.study.orders)]
 
 
-def started(build: Build) -> str:
-    """StudyDate and StudyTime as a dateTime."""
-    return build.moment(build.study.attributes, "StudyDate", "StudyTime", build.subject)
-
-
 def description(build: Build) -> str:
     """StudyDescription, else the description of the requested procedure, of instances or of the order."""
     found = build.text(build.study.attributes, "StudyDescription", build.subject)

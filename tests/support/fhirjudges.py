@@ -35,6 +35,7 @@ TARGETS = {
     "procedureReference": "Procedure",
     "partOf": "Procedure",
     "endpoint": "Endpoint",
+    "managingOrganization": "Organization",
     "location": "Location",
     "specimen": "Specimen",
     "order": "DiagnosticOrder",

@@ -306,3 +306,17 @@ def test_the_profile_is_set_by_configuration(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         FhirSettings(**wrong)
+
+
+def test_an_institution_and_a_visit_stay() -> None:
+    """MADO endpoints are the plain ones with more: also of an institution, whose Organization comes along."""
+    found = made(one_series(InstitutionName="City Hospital", study={"AdmissionID": "V-1"}))
+    assert "V-1" == found[0]["encounter"]["identifier"]["value"]
+    (organization,) = (one for one in found if one["resourceType"] == "Organization")
+    (held,) = (one for one in found if one["resourceType"] == "Endpoint")
+    assert ("City Hospital", f"Organization/{organization['id']}") == (
+        held["name"],
+        held["managingOrganization"]["reference"],
+    )
+    elsewhere = endpoint(one_series(InstitutionName="Elsewhere"), MADO)
+    assert held["id"] != elsewhere["id"] != endpoint(one_series(), MADO)["id"]

@@ -143,6 +143,7 @@ def test_images_before_and_after_their_order(
     assert "A1" in orjson.dumps(study["identifier"]).decode()
     request = resource(index, study["basedOn"][0]["reference"].split("/")[1], "r4", "ServiceRequest")
     assert ("active", "order") == (request["status"], request["intent"])
+    assert request["occurrenceDateTime"].startswith("2026-01-05")
     # The study that was only ordered is gone where the images came under another UID.
     assert eventually(lambda: uid == "1.2.3.4" or {} == resource(index, "1.2.3.4"))
     assert [] == index.orders.unmatched()
