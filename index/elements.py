@@ -13,7 +13,6 @@ from index.attributes import (
     IDENTITY,
     KIND_OF_VR,
     NUMBER_OF_FRAMES,
-    PER_FRAME_GROUPS,
     SHARED_GROUPS,
     WANTED,
     Attribute,
@@ -124,9 +123,7 @@ class End:
         """Tell whether to stop before this element, whose value starts at `start`."""
         if self.last == _LAST and NUMBER_OF_FRAMES.tag in self._raw:
             self.last = _LAST_OF_FRAMES
-        if tag <= self.last or not identified(self._raw):
-            return False
-        if tag < PIXEL_GROUP and length != UNDEFINED:
+        if tag <= self.last or (tag < PIXEL_GROUP and length != UNDEFINED) or not identified(self._raw):
             return False
         if length != UNDEFINED and start + length > size:
             self._doubts["The data set is truncated"] = None
@@ -152,8 +149,7 @@ def scan(
     """Collect the wanted elements into `raw`; returns the offset behind the last one looked at.
 
     `nested`: this is an item, which ends at its delimiter. `trails` are those of explicit data sets that were
-    read with the same encoding and table. `frames` reads the per-frame groups.
-    Raises Garbled where the encoding is broken.
+    read with the same encoding and table, `frames` reads the frames' groups. Raises Garbled where it is broken.
     """
     end = End(raw, doubts)
     hop = _hop_explicit if encoding.explicit else _hop_implicit
@@ -173,7 +169,7 @@ def scan(
             return element.start
         if element.tag <= previous and not nested:
             doubts[DISORDER] = None
-        if frames and element.tag == PER_FRAME_GROUPS.tag:
+        if frames:
             frames(window, encoding, element, raw, doubts)
         if not nested and end.reached(element.tag, element.length, element.start, window.size):
             return element.start

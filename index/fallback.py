@@ -9,7 +9,7 @@ from pydicom.filereader import data_element_generator, read_sequence
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from index.attributes import PER_FRAME_GROUPS, WANTED, Attribute, Kind
+from index.attributes import WANTED, Attribute, Kind
 from index.elements import (
     DISORDER,
     ITEM_LIMIT,
@@ -67,8 +67,7 @@ def collect(window: Window, encoding: Encoding, raw: Raw, doubts: Doubts) -> Gar
 
     def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
         nonlocal previous
-        if tag == PER_FRAME_GROUPS.tag:
-            read_frames(window, encoding, Element(int(tag), _vr, file.tell(), length), raw, doubts)
+        read_frames(window, encoding, Element(int(tag), _vr, file.tell(), length), raw, doubts)
         if end.reached(tag, length, file.tell(), window.size):
             return True
         if tag <= previous:

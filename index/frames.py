@@ -4,7 +4,7 @@ PerFrameFunctionalGroupsSequence has an item for each frame, many MB in all. Of 
 before and in its FrameAnatomySequence is read, and of those only what differs is kept.
 """
 
-from index.attributes import FRAME_ANATOMY, SHARED_GROUPS
+from index.attributes import FRAME_ANATOMY, PER_FRAME_GROUPS, SHARED_GROUPS
 from index.elements import (
     ITEM,
     ITEM_END,
@@ -32,13 +32,13 @@ _TAG = FRAME_ANATOMY.tag
 
 
 def read_frames(window: Window, encoding: Encoding, element: Element, raw: Raw, doubts: Doubts) -> None:
-    """Add the distinct anatomies of the frames to the shared functional groups in `raw`.
+    """Add the distinct anatomies of the frames, if this element has them, to the shared groups in `raw`.
 
     A functional group stands among the shared ones or in the frames, never in both (PS3.3 Section
     C.7.6.16.1.1). What cannot be read to its end says nothing, with a doubt: not all frames have been seen.
     """
     shared = raw.get(SHARED_GROUPS.tag, [])
-    if any(_TAG in group for group in shared):
+    if element.tag != PER_FRAME_GROUPS.tag or any(_TAG in group for group in shared):
         return
     try:
         groups = _distinct(window, encoding, element, doubts)
