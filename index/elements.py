@@ -149,7 +149,7 @@ def scan(
     """Collect the wanted elements into `raw`; returns the offset behind the last one looked at.
 
     `nested`: this is an item, which ends at its delimiter. `trails` are those of explicit data sets that were
-    read with the same encoding and table, `frames` reads the frames' groups. Raises Garbled where it is broken.
+    read with the same encoding and table, `frames` reads the frames' groups. Raises Garbled if it is broken.
     """
     end = End(raw, doubts)
     hop = _hop_explicit if encoding.explicit else _hop_implicit
