@@ -140,6 +140,7 @@ _SPECIMEN = _table(
     Attribute("SpecimenIdentifier", 0x00400551, "LO"),
     Attribute("SpecimenUID", 0x00400554, "UI"),
     _sequence("IssuerOfTheSpecimenIdentifierSequence", 0x00400562, _ISSUER),
+    _sequence("SpecimenTypeCodeSequence", 0x0040059A, _CODE),
 )
 
 ANATOMIC_REGION = _sequence("AnatomicRegionSequence", 0x00082218, _REGION)
@@ -153,6 +154,7 @@ STUDY_INSTANCE_UID = Attribute("StudyInstanceUID", 0x0020000D, "UI")
 SERIES_INSTANCE_UID = Attribute("SeriesInstanceUID", 0x0020000E, "UI")
 # Enhanced multi-frame objects carry their anatomy here (PS3.3 Section C.7.6.16).
 SHARED_GROUPS = _sequence("SharedFunctionalGroupsSequence", 0x52009229, _table(FRAME_ANATOMY))
+PER_FRAME_GROUPS = _sequence("PerFrameFunctionalGroupsSequence", 0x52009230, _table(FRAME_ANATOMY))
 NUMBER_OF_FRAMES = Attribute("NumberOfFrames", 0x00280008, "IS")
 
 _PATIENT = (
@@ -216,6 +218,7 @@ _SERIES = (
     _sequence("RequestAttributesSequence", 0x00400275, _REQUEST),
     Attribute("ContainerIdentifier", 0x00400512, "LO"),
     _sequence("SpecimenDescriptionSequence", 0x00400560, _SPECIMEN),
+    Attribute("RetrieveLocationUID", 0x0040E011, "UI"),
 )
 
 _INSTANCE = (
@@ -232,6 +235,18 @@ _INSTANCE = (
     _sequence("ConceptNameCodeSequence", 0x0040A043, _CODE),
     Attribute("ContentLabel", 0x00700080, "CS"),
     Attribute("ContentDescription", 0x00700081, "LO"),
+)
+
+# What instances say of the patient's body; values.py makes FrameAnatomySequence of what frames say.
+BODY = frozenset(
+    (
+        "AnatomicRegionSequence",
+        "BodyPartExamined",
+        "FrameAnatomySequence",
+        "ImageLaterality",
+        "Laterality",
+        "SpecimenDescriptionSequence",
+    )
 )
 
 LEVELS = ("patient", "study", "series", "instance")

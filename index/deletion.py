@@ -152,7 +152,8 @@ class Deletion:
             Study.select(Study.id).where((Study.uid == uid) & (Study.instance_count > 0))
         )
         if not found:
-            return None
+            dropped = self._drop_conflicts(Conflict.study_uid == uid)
+            return Deleted(uid, "study", (uid,), 0, 0, dropped) if dropped else None
         ((study,),) = found
         series = [
             row for (row,) in self._database.rows(Series.select(Series.id).where(Series.study == study))

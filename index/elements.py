@@ -3,6 +3,7 @@
 What it collects is `Raw`: tag -> bytes, or for a sequence the list of its items, each a `Raw` again.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -68,9 +69,7 @@ class End:
         """Tell whether to stop before this element, whose value starts at `start`."""
         if self.last == _LAST and NUMBER_OF_FRAMES.tag in self._raw:
             self.last = _LAST_OF_FRAMES
-        if tag <= self.last or not identified(self._raw):
-            return False
-        if tag < PIXEL_GROUP and length != UNDEFINED:
+        if tag <= self.last or (tag < PIXEL_GROUP and length != UNDEFINED) or not identified(self._raw):
             return False
         if length != UNDEFINED and start + length > size:
             self._doubts["The data set is truncated"] = None
@@ -93,13 +92,14 @@ def scan(
     nested: bool = False,
     is_open: bool = False,
     trails: Trails | None = None,
+    frames: Callable[..., None] = lambda *_: None,
 ) -> int:
     """Collect the wanted elements from `start` on into `raw`; returns the offset behind the last one seen.
 
     Of an element that stands twice the first with a value is kept.
     `nested`: this is an item, which ends at its delimiter, or where that is missing and the item's length
     `is_open`, at the next item or the sequence's end. `trails` are those of explicit data sets that were read
-    with the same encoding and table. Raises Garbled where the encoding is broken.
+    with the same encoding and table, `frames` reads the groups of frames. Raises Garbled where it is broken.
     """
     end = End(raw, doubts)
     explicit = encoding.explicit
@@ -118,6 +118,7 @@ def scan(
         element = read_element(window, offset, encoding)
         if nested and (element.tag == ITEM_END or (is_open and element.tag >= ITEM)):
             return element.start if element.tag == ITEM_END else offset
+        frames(window, encoding, element, raw, doubts)
         if not nested and end.reached(element.tag, element.length, element.start, window.size):
             return element.start
         tag, left = element.tag, left - _SPECIAL

@@ -16,9 +16,11 @@ from index.commits import GroupCommit
 from index.database import Database, open_database, sqlite_path
 from index.deletion import Deleted, Deletion
 from index.durable import keep_from_others, make_folder
-from index.errors import DatabaseFault, IndexFault, Locked, NotKept
+from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
 from index.imagingstudy import Rules
 from index.importing import Report, import_files
+from index.integrity import Integrity
+from index.kept_aside import KeptAside, kept_aside, sentence, summaries_in_conflict
 from index.lock import DirectoryLock, UseLock, is_served
 from index.models import Study
 from index.node import ServingLock, is_elsewhere, register
@@ -140,7 +142,8 @@ class Index:
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self._arrivals = Arrivals(self._database, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, self._publisher.flush)
-        self.commitments = Commitments(self._database)
+        self._integrity = Integrity(self._database, data)
+        self.commitments = Commitments(self._database, self._integrity)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -286,7 +289,8 @@ class Index:
 
         `rate` bounds the reading, in bytes a second; files younger than `grace` seconds are not looked at.
         """
-        return verify(self._work(rate, grace, repair=repair), self._deletion, self.publish)
+        work = self._work(rate, grace, repair=repair)
+        return verify(work, self._deletion, self._integrity, self.publish)
 
     def take_up_conflicts(self) -> None:
         """Make rows for what is kept aside in `conflicts/` and has none: after the index was lost."""
@@ -338,12 +342,25 @@ class Index:
         """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
         return [asdict(summary) for summary in announced_summaries(self._database)]
 
+    def studies_in_conflict(self) -> list[dict[str, Any]]:
+        """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
+        return [asdict(summary) for summary in summaries_in_conflict(self._database, self.data)]
+
+    def kept_aside(self, uid: str) -> list[KeptAside]:
+        """Return the data sets of a study that are kept aside."""
+        return kept_aside(self._database, uid)
+
     def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
 
         Raises NotFound, NotExpressible.
         """
-        study = load(self._database, uid)
+        try:
+            study = load(self._database, uid)
+        except NotFound as error:
+            if found := self.kept_aside(uid):
+                raise NotFound(f"{error}; it {sentence(found)}") from error
+            raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
 

@@ -22,6 +22,7 @@ from index.elements import (
     too_many,
 )
 from index.encodings import HEADER, ITEM, Element, Encoding, Garbled
+from index.frames import read_frames
 from index.window import Window
 
 # Bytes that pydicom may read of one data set; it skips unwanted elements of defined length unread.
@@ -93,6 +94,7 @@ def collect(window: Window, start: int, encoding: Encoding, raw: Raw, doubts: Do
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal previous
+        read_frames(window, encoding, Element(int(tag), vr, file.tell(), length), raw, doubts)
         if end.reached(tag, length, file.tell(), window.size):
             return True
         note(tag, vr, encoding, previous, doubts)

@@ -20,6 +20,7 @@ from index.encodings import (
     seen,
 )
 from index.errors import Unreadable
+from index.frames import read_frames
 from index.part10 import GROUP, PREAMBLE, PREFIX, NotPart10, read_group
 from index.records import Header
 from index.structure import read_element
@@ -179,6 +180,7 @@ def _read(source: _Source, *, by_pydicom: bool) -> Header:
                 source.doubts,
                 start=source.start,
                 trails=trails,
+                frames=read_frames,
             )
     except NotUnderstood as odd:
         fault, by_pydicom = odd, True

@@ -64,11 +64,16 @@ class Disagreed:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series with its elected attributes; instances in order of number (missing last), then UID."""
+    """A series with its elected attributes; instances in order of number (missing last), then UID.
+
+    `body` is each distinct set of what instances say of the patient's body (attributes.BODY), in an order of
+    its own. Where it is empty, the elected attributes are all that is said.
+    """
 
     uid: str
     attributes: Attributes
     instances: Sequence[Instance]
+    body: Sequence[Attributes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +96,13 @@ class Order:
     RequestingPhysician, PlacerOrderNumberImagingServiceRequest, FillerOrderNumberImagingServiceRequest,
     OrderPlacerIdentifierSequence, OrderFillerIdentifierSequence, RequestedProcedurePriority,
     IssueDateOfImagingServiceRequest, IssueTimeOfImagingServiceRequest, StudyInstanceUID and so on.
+    `patient` is whom it is for; None: the study's patient.
     """
 
     id: str
     status: str
     attributes: Attributes = field(default_factory=dict)
+    patient: Patient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,8 @@ class Study:
     """All that an ImagingStudy is made from; series in order of number (missing last), then UID.
 
     `orders` are those that the study was matched to. A withdrawn study keeps its rows and says so.
+    `accessions` are all Accession Numbers that instances and their requests name, the most frequent first, by
+    AccessionNumber and IssuerOfAccessionNumberSequence.
     """
 
     uid: str
@@ -127,3 +136,4 @@ class Study:
     orders: Sequence[Order] = ()
     steps: Sequence[ProcedureStep] = ()
     withdrawn: bool = False
+    accessions: Sequence[Attributes] = ()

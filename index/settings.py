@@ -142,6 +142,7 @@ class FhirSettings(Section):
     practitioner_system: str | None = Field(
         None, description="Identifier system of a person's identification code."
     )
+    admission_system: str | None = Field(None, description="Identifier system of AdmissionID.")
     placer_system: str | None = Field(None, description="Identifier system of placer order numbers.")
     filler_system: str | None = Field(None, description="Identifier system of filler order numbers.")
     requested_procedure_system: str | None = Field(
@@ -156,6 +157,16 @@ class FhirSettings(Section):
     )
     withdrawn: Literal["entered-in-error", "gone"] = Field(
         "gone", description="What becomes of a deleted study's resource (DSTU2 has no status: there it goes)."
+    )
+    profile: Literal["mado"] | None = Field(
+        None, description="Profile of the R4 resources: IHE RAD MADO. None: FHIR's own."
+    )
+    retrieve_location_uid: (
+        Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*$")] | None
+    ) = Field(
+        None,
+        description="Retrieve Location UID (0040,E011) of what answers at base_url, which MADO wants of an "
+        "endpoint.",
     )
 
     @field_validator("base_url")

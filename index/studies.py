@@ -1,6 +1,7 @@
 """Queries over the rows: a whole study for its resource, and the list of all studies."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +9,12 @@ import orjson
 import peewee
 
 from index.database import Database
-from index.election import Opinion, elect
+from index.election import Opinion, body, elect, starts
 from index.errors import NotFound
 from index.models import Instance as InstanceRow
 from index.models import Patient as PatientRow
 from index.models import Series as SeriesRow
-from index.models import SeriesVariant, StudyVariant
+from index.models import SeriesVariant, StudyVariant, canonical
 from index.models import Study as StudyRow
 from index.orders.matches import orders_of
 from index.orders.vr import texts
@@ -23,6 +24,7 @@ from index.records import Attributes, Disagreed, Instance, Series, Study
 
 # No number: after every number that IS can hold (PS3.5 Table 6.2-1).
 _LAST = 1 << 40
+_ACCESSION = ("AccessionNumber", "IssuerOfAccessionNumberSequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +73,51 @@ def _load(database: Database, study: int, uid: str) -> Study:
             StudyVariant.study == study
         )
     )
-    attributes, disagreements = elect([Opinion(*variant) for variant in variants], "study", uid)
+    opinions = [Opinion(*variant) for variant in variants]
+    attributes, disagreements = elect(opinions, "study", uid)
     found = study_patient(database, study, uid)
     if found is None:
         raise NotFound(f"study {uid} has no patient in the index")
     series = []
-    for one, of_series in _series(database, study):
+    for one, of_series, series_opinions in _series(database, study):
         series.append(one)
         disagreements += of_series
+        opinions += series_opinions
     series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
-    return Study(uid, found.patient, attributes, series, (*found.disagreements, *disagreements))
+    disagreements += starts(uid, attributes, series)
+    return Study(
+        uid,
+        found.stated,
+        attributes,
+        series,
+        (*found.disagreements, *disagreements),
+        accessions=_accessions(opinions),
+    )
 
 
-def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed]]]:
+def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
+    """Return all that is said of Accession Numbers, by a study's instances and in their requests."""
+    counts: Counter[str] = Counter()
+    # What no instance carries is of a withdrawn study: it counts only where nothing else is there.
+    for opinion in [one for one in opinions if one.instances] or opinions:
+        for said in (opinion.attributes, *opinion.attributes.get("RequestAttributesSequence", ())):
+            if said.get("AccessionNumber"):
+                counts[canonical({key: said[key] for key in _ACCESSION if key in said})] += opinion.instances
+    return [orjson.loads(text) for text in sorted(counts, key=lambda text: (-counts[text], text))]
+
+
+def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed], list[Opinion]]]:
     for row, uid in database.rows(
         SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
     ):
-        opinions = database.rows(
+        variants = database.rows(
             SeriesVariant.select(SeriesVariant.attributes, SeriesVariant.instance_count).where(
                 SeriesVariant.series == row
             )
         )
-        attributes, disagreements = elect([Opinion(*opinion) for opinion in opinions], "series", uid)
-        instances = _instances(database, row)
-        yield Series(uid, attributes, instances), disagreements
+        opinions = [Opinion(*variant) for variant in variants]
+        attributes, disagreements = elect(opinions, "series", uid)
+        yield Series(uid, attributes, _instances(database, row), body(opinions)), disagreements, opinions
 
 
 def _instances(database: Database, series: int) -> list[Instance]:
@@ -161,7 +184,7 @@ def _announced(uid: str, steps: list[Attributes]) -> Summary:
         tuple(sorted({one for step in steps for one in texts(step.get("Modality"))})),
         0,
         0,
-        _started({"StudyDate": min(starts, default="")}),
+        study_date({"StudyDate": min(starts, default="")}),
     )
 
 
@@ -189,10 +212,11 @@ def _summary(
         tuple(sorted(modalities)),
         series,
         instances,
-        _started(attributes),
+        study_date(attributes),
     )
 
 
-def _started(study: dict[str, Any]) -> str | None:
+def study_date(study: Attributes) -> str | None:
+    """Return StudyDate as `studies` prints it."""
     date = study.get("StudyDate")
     return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date else None

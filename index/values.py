@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import orjson
+
 from index.attributes import (
     ANATOMIC_REGION,
     FRAME_ANATOMY,
@@ -37,6 +39,9 @@ _OF_INSTANCE = frozenset(tag for tag, one in WANTED.items() if one.levels == ("i
     SOP_CLASS_UID.tag,
     SOP_INSTANCE_UID.tag,
 }
+
+# Where a single-frame image has what FrameAnatomySequence says.
+_OF_IMAGE = {ANATOMIC_REGION.keyword: "AnatomicRegionSequence", FRAME_LATERALITY.keyword: "ImageLaterality"}
 
 Levels = dict[str, dict[str, Any]]
 
@@ -133,17 +138,23 @@ class _Describer:
 
 
 def _add_frame_anatomy(raw: Raw, series: dict[str, Any], describer: _Describer, charset: Repertoire) -> None:
-    """Take the anatomy that all frames share, where the series has none of its own (PS3.3 C.7.6.16.2.8)."""
-    for group in raw.get(SHARED_GROUPS.tag, ())[:1]:
-        for anatomy in group.get(FRAME_ANATOMY.tag, ())[:1]:
-            inner = describer.repertoire(anatomy, describer.repertoire(group, charset))
-            for attribute, keyword in (
-                (ANATOMIC_REGION, "AnatomicRegionSequence"),
-                (FRAME_LATERALITY, "ImageLaterality"),
-            ):
-                value = attribute.tag in anatomy and describer.value(attribute, anatomy[attribute.tag], inner)
-                if value and keyword not in series:
-                    series[keyword] = value
+    """Take what the frames say of their anatomy (PS3.3 Section C.7.6.16.2.8).
+
+    What all of them say stands where a single-frame image has it, unless that says another thing already.
+    """
+    said = {}
+    for group in raw[SHARED_GROUPS.tag]:
+        inner = describer.repertoire(group, charset)
+        for anatomy in describer.value(FRAME_ANATOMY, group.get(FRAME_ANATOMY.tag, []), inner):
+            said[orjson.dumps(anatomy, option=orjson.OPT_SORT_KEYS)] = anatomy
+    anatomies = [said[text] for text in sorted(said)]
+    if len(anatomies) == 1:
+        alike = {_OF_IMAGE[keyword]: value for keyword, value in anatomies[0].items()}
+        if all(series.get(keyword, value) == value for keyword, value in alike.items()):
+            series |= alike
+            return
+    if anatomies:
+        series[FRAME_ANATOMY.keyword] = anatomies
 
 
 class Descriptions:

@@ -108,7 +108,11 @@ def peer_faults(configuration: Configuration) -> list[str]:
 
 def openings(configuration: Configuration) -> list[str]:
     """Return a sentence for each thing that is open to whoever can reach it, or will soon need attention."""
-    return [*_open_to_callers(configuration), *_open_otherwise(configuration)]
+    return [
+        *_open_to_callers(configuration),
+        *_open_otherwise(configuration),
+        *_missing_for_mado(configuration),
+    ]
 
 
 def _open_to_callers(configuration: Configuration) -> Iterator[str]:
@@ -148,6 +152,13 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"{wanted}: {most.total} file descriptors (ulimit -n) are enough for {most.associations}"
     if dicom.timeouts.drain > _LONG_DRAIN:
         yield f"dicom.timeouts.drain = {dicom.timeouts.drain}: a stop may take that many seconds"
+
+
+def _missing_for_mado(configuration: Configuration) -> Iterator[str]:
+    if configuration.fhir.profile == "mado":
+        for key in ("base_url", "retrieve_location_uid", "accession_system"):
+            if not getattr(configuration.fhir, key):
+                yield f"fhir.{key} is not set: MADO wants it, and resources say that it is unknown"
 
 
 def _is_writable(path: Path) -> bool:

@@ -228,17 +228,23 @@ def studies(
         if incomplete:
             rows += [] if unmatched else index.announced()
             rows = _incomplete(rows, index.procedures.incomplete())
+        conflicting = [] if unmatched or incomplete else index.studies_in_conflict()
     if unmatched:
         rows = [{**row, "doubt": doubts[row["uid"]]} for row in rows]
     if as_json:
-        print_json(rows)
+        print_json([*rows, *conflicting])
         return
     columns = ["Study Instance UID", "Patient ID", "Accession", "Modalities"]
     columns += ["Series", "Instances", "Started"]
     columns += ["Steps in progress", "Missing"] if incomplete else []
     columns += ["Doubt"] if unmatched else []
-    values = ([", ".join(v) if isinstance(v, tuple) else v for v in row.values()] for row in rows)
-    print_table(columns, values)
+    print_table(columns, (_cells(row)[: len(columns)] for row in [*rows, *conflicting]))
+    for one in conflicting:
+        say(f"study {one['uid']} has only data sets in conflict, {one['conflicts']}: `show` names them")
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    return [", ".join(value) if isinstance(value, tuple) else value for value in row.values()]
 
 
 def _incomplete(rows: list[dict[str, Any]], said: list[Completeness]) -> list[dict[str, Any]]:
@@ -259,6 +265,7 @@ def show(
     with opened(configured(config, data)) as index:
         content, disagreements = index.resource(uid, fhir)
         steps = index.procedures.completeness(uid)
+        aside = index.kept_aside(uid)
     if not as_json:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if not as_json or sys.stdout.isatty():
@@ -267,6 +274,8 @@ def show(
     for one in disagreements:
         values = ", ".join(f"{orjson.dumps(value).decode()} ({count})" for value, count in one.values)
         say(f"instances disagree: {one.level} {one.uid} {one.keyword}: {values}")
+    for kept in aside:
+        say(f"kept aside: {kept}")
     if steps.in_progress:
         say(f"procedure steps in progress: {steps.in_progress} of {steps.steps}")
     for missing in steps.missing:

@@ -14,7 +14,7 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from index import FhirSettings, Index
+from index import FhirSettings, Index, NewOrder, Source
 from support.daemon import run
 from support.dicom import ROOT, encoded, instance, sample, save
 from support.fhirjudges import judge
@@ -192,3 +192,58 @@ def test_two_patients_in_one_study(index: Index) -> None:
         assert 3 == study["numberOfInstances"], version
     _, disagreements = index.resource(f"{ROOT}.1")
     assert "patient" in {one.keyword for one in disagreements}
+
+
+@pytest.mark.parametrize(
+    ("patients", "numbers"),
+    [
+        # Two patients: the study is nobody's, and only what all say is said.
+        ([{"PatientID": "A"}, {"PatientID": "B"}, {"PatientID": "B"}], []),
+        ([{"IssuerOfPatientID": "X"}, {"IssuerOfPatientID": "Y"}, {"IssuerOfPatientID": "Y"}], []),
+        # What one leaves out contradicts no other.
+        ([{}, {"IssuerOfPatientID": "Y"}, {"IssuerOfPatientID": "Y"}], ["P1"]),
+        ([{"PatientID": None}, {"PatientID": "A"}, {"PatientID": "A"}], ["A"]),
+    ],
+)
+def test_a_study_of_two_patients_is_neither_ones(
+    index: Index, patients: list[dict[str, Any]], numbers: list[str]
+) -> None:
+    """DESIGN.md, Promises: side, region, patient: what is true of all, or nothing."""
+    for number, patient in enumerate(patients, start=1):
+        keep(index, instance(number=number, PatientSex="F", PatientBirthDate=f"1970010{number}", **patient))
+    keep(index, instance(study=2, PatientID="B", PatientName="Other^One"))
+    for version, studies in published(index).items():
+        (study,) = [one for one in studies if one["id"] == f"{ROOT}.1"]
+        reference = study["patient" if version == "dstu2" else "subject"]["reference"]
+        patient = json.loads((index.data / f"fhir/{version}/{reference}.json").read_bytes())
+        assert numbers == [one["value"] for one in patient.get("identifier", [])]
+        assert ("female", "Doe") == (patient["gender"], patient["name"][0]["text"].split()[-1])
+        assert numbers or "birthDate" not in patient
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_an_order_of_several_studies_is_for_one_patient(index: Index, order: tuple[int, int]) -> None:
+    """Its resource is one for all of them: also where one study has instances of two patients."""
+    asked = NewOrder(Source.CLI, "", "1", {"PatientID": "B"}, {"AccessionNumber": "A1"})
+    index.orders.add(asked)
+    for study in order:
+        keep(index, instance(study=study, number=1, PatientID="B", AccessionNumber="A1"))
+        keep(index, instance(study=study, number=2, PatientID="B", AccessionNumber="A1"))
+        if study == 1:
+            keep(index, instance(study=study, number=3, PatientID="A", AccessionNumber="A1"))
+        index.publish()
+    for version, studies in published(index).items():
+        assert 2 == len(studies)
+        kind, element = ("DiagnosticOrder", "order") if version == "dstu2" else ("ServiceRequest", "basedOn")
+        ((request,),) = {tuple(one["reference"] for one in study[element]) for study in studies}
+        assert request.startswith(f"{kind}/")
+        found = json.loads((index.data / f"fhir/{version}/{request}.json").read_bytes())
+        patient = json.loads(
+            (index.data / f"fhir/{version}/{found['subject']['reference']}.json").read_bytes()
+        )
+        assert ["B"] == [one["value"] for one in patient["identifier"]]
+        whose = "patient" if version == "dstu2" else "subject"
+        assert {one["id"]: one[whose] == found["subject"] for one in studies} == {
+            f"{ROOT}.1": False,
+            f"{ROOT}.2": True,
+        }

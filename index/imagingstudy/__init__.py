@@ -5,6 +5,7 @@ No clock, no database, no randomness: the same study gives the same resources, k
 
 from index.imagingstudy import dstu2, r4, r5
 from index.imagingstudy.context import Build
+from index.imagingstudy.mado import conform
 from index.imagingstudy.people import patient
 from index.imagingstudy.rules import Built, Resource, Rules
 from index.records import Study
@@ -27,8 +28,11 @@ def build(study: Study, version: str, rules: Rules) -> Built:
         raise ValueError(f"version {version!r} is none of {', '.join(VERSIONS)}")
     work = Build(study, version, rules)
     main = _IMAGING_STUDY[version](work)
-    person = patient(work)
-    return Built([main, person, *work.others], work.doubts.sentences())
+    person = patient(work, study.patient)
+    made = [main, person, *work.others]
+    if rules.profile == "mado" and version == "r4":
+        made = conform(work, made)
+    return Built(made, work.doubts.sentences())
 
 
 def resources(study: Study, version: str, rules: Rules) -> list[Resource]:

@@ -4,11 +4,12 @@ from typing import Any
 
 from index.imagingstudy.dialects import SNOMED, Dialect
 from index.imagingstudy.rules import Rules
+from index.imagingstudy.snomed import SCHEMES as SNOMED_SCHEMES
+from index.imagingstudy.snomed import concept_id
 from index.imagingstudy.values import clean, code, first
 from index.records import Attributes
 
 SCHEMES: dict[str, str] = {
-    "SCT": SNOMED,
     "LN": "http://loinc.org",
     "RADLEX": "http://www.radlex.org",
     "UCUM": "http://unitsofmeasure.org",
@@ -22,14 +23,14 @@ SCHEMES: dict[str, str] = {
 }
 """FHIR system by CodingSchemeDesignator (PS3.16 Section 8); DCM differs by version and stands in Dialect.
 
-SRT, SNM3 and 99SDM hold SNOMED-RT style codes, which http://snomed.info/sct does not allow.
+SNOMED's depend on the code: http://snomed.info/sct does not allow SNOMED-RT style ones.
 """
 
 _VALUE_KEYWORDS = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
 
 def system_of(scheme: str, rules: Rules, dialect: Dialect) -> str:
-    """Return the FHIR system of a coding scheme; the configuration goes first. Empty: not known."""
+    """Return the FHIR system of a coding scheme; the configuration first. Empty: not known, or SNOMED."""
     if scheme in rules.coding_systems:
         return rules.coding_systems[scheme]
     return dialect.dicom if scheme == "DCM" else SCHEMES.get(scheme, "")
@@ -39,8 +40,12 @@ def coding(item: Attributes, rules: Rules, dialect: Dialect) -> dict[str, str]:
     """Return a Coding of a code sequence item, without a system where its scheme has none. Empty: none."""
     made: dict[str, str] = {}
     value = next((found for found in (code(first(item, word)) for word in _VALUE_KEYWORDS) if found), "")
-    system = system_of(first(item, "CodingSchemeDesignator"), rules, dialect)
-    version = first(item, "CodingSchemeVersion")
+    scheme, version = first(item, "CodingSchemeDesignator"), first(item, "CodingSchemeVersion")
+    system = system_of(scheme, rules, dialect)
+    if not system and scheme in SNOMED_SCHEMES and (concept := concept_id(value, scheme)):
+        if concept != value:
+            version = ""  # of SNOMED-RT
+        system, value = SNOMED, concept
     if value and system:
         made["system"] = system
         if version:

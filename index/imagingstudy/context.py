@@ -1,13 +1,14 @@
 """One build: a study, a version, the rules, and what is collected on the way."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from index.imagingstudy.codes import concept
 from index.imagingstudy.dialects import DIALECTS, Dialect
 from index.imagingstudy.leftout import Doubts
 from index.imagingstudy.rules import Resource, Rules
-from index.imagingstudy.times import date, date_time, is_offset, is_time
+from index.imagingstudy.times import date, date_time, is_before, is_offset, is_time
 from index.imagingstudy.values import clean, fhir_id, first
 from index.records import Attributes, Study
 
@@ -23,6 +24,7 @@ class Build:
         self.doubts = Doubts()
         self.subject = f"study {study.uid}"
         self._others: dict[str, Resource] = {}
+        self._moments: dict[tuple[int, str], str] = {}
 
     @property
     def others(self) -> list[Resource]:
@@ -39,6 +41,18 @@ class Build:
     def patient(self) -> dict[str, str]:
         """The Reference to the study's patient."""
         return {"reference": f"Patient/{fhir_id(self.study.patient.id)}"}
+
+    @cached_property
+    def started(self) -> str:
+        """StudyDate and StudyTime as a dateTime, or the start of a series that is before (R6 wants none)."""
+        own = earliest = self.moment(self.study.attributes, "StudyDate", "StudyTime", self.subject)
+        for series in self.study.series if own else ():
+            subject = f"series {series.uid}"
+            moment = self.moment(series.attributes, "SeriesDate", "SeriesTime", subject)
+            if moment and is_before(moment, own):
+                self.doubts.add(subject, "starts before its study, which starts with the earliest series")
+                earliest = moment if is_before(moment, earliest) else earliest
+        return earliest
 
     def concepts(self, items: Sequence[Attributes]) -> list[dict[str, Any]]:
         """Return a CodeableConcept for each item; a code whose scheme has no known system is a doubt."""
@@ -64,7 +78,13 @@ class Build:
         return made
 
     def moment(self, attributes: Attributes, day: str, time: str, subject: str) -> str:
-        """Return the FHIR dateTime of a date and a time attribute; a malformed one is a doubt."""
+        """Return the FHIR dateTime of a date and a time attribute; a malformed one is a doubt, once."""
+        key = id(attributes), day
+        if key not in self._moments:
+            self._moments[key] = self._moment(attributes, day, time, subject)
+        return self._moments[key]
+
+    def _moment(self, attributes: Attributes, day: str, time: str, subject: str) -> str:
         if not self.date(attributes, day, subject):
             return ""
         clock = first(attributes, time)

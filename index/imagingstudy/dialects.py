@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from index.imagingstudy.modalities import ACQUISITION, MODALITIES, RETIRED_ACQUISITION
+from index.imagingstudy.modalities import ACQUISITION, MODALITIES, RETIRED, RETIRED_ACQUISITION
 
 SNOMED = "http://snomed.info/sct"
 
@@ -49,7 +49,7 @@ DIALECTS: dict[str, Dialect] = {
         order_type="http://hl7.org/fhir/identifier-type",
         family_list=True,
         practitioner_names=False,
-        modalities=frozenset(ACQUISITION | RETIRED_ACQUISITION),
+        modalities=RETIRED_ACQUISITION | ACQUISITION.keys(),
         lateralities=_EXAMPLE_SIDES,
         order="DiagnosticOrder",
     ),
@@ -69,7 +69,7 @@ DIALECTS: dict[str, Dialect] = {
         order_type=_V2_0203,
         family_list=False,
         practitioner_names=True,
-        modalities=frozenset(MODALITIES),
+        modalities=frozenset(MODALITIES | RETIRED),
         lateralities=_CID_244,
         order="ServiceRequest",
     ),

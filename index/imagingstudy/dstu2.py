@@ -6,6 +6,8 @@ from typing import Any
 from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.accessions import accession_identifier, accessions
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
 from index.imagingstudy.orders import orders
 from index.imagingstudy.procedures import procedures
@@ -24,14 +26,15 @@ def imaging_study(build: Build) -> Resource:
     instances = [instance for series in study.series for instance in series.instances]
     url = f"{base}/studies/{study.uid}" if base else ""
     interpreters = facts.interpreters(build, most=1)
+    numbers = [accession_identifier(build, one) for one in accessions(build)]
     return resource(
         "ImagingStudy",
         study.uid,
-        started=facts.started(build),
+        started=build.started,
         patient=build.patient,
         uid=f"urn:oid:{study.uid}",
-        accession=facts.accession(build, typed=True),
-        identifier=[found for found in (facts.study_id(build),) if found],
+        accession=numbers[0] if numbers else None,
+        identifier=[found for found in (facts.study_id(build), *numbers[1:]) if found],
         order=orders(build),
         modalityList=parts.modalities(build),
         referrer=facts.referrer(build),
@@ -78,8 +81,8 @@ def _series(build: Build, series: Series, study_url: str) -> dict[str, Any]:
             "numberOfInstances": len(series.instances),
             "availability": parts.availability(list(series.instances)),
             "url": url,
-            "bodySite": parts.body_site(build, attributes),
-            "laterality": parts.laterality(build, attributes),
+            "bodySite": body_site(build, series),
+            "laterality": laterality(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "instance": _instances(build, series, url),
         }

@@ -29,7 +29,8 @@ ELEMENTS = (
         "accession",
         "identifier [ACSN]",
         "identifier [ACSN]",
-        "AccessionNumber (0008,0050), IssuerOfAccessionNumberSequence (0008,0051); else the order's",
+        "AccessionNumber (0008,0050), IssuerOfAccessionNumberSequence (0008,0051), also of the requests "
+        "(0040,0275) and the orders: all of them, in DSTU2 the others as identifier",
     ),
     Element("identifier", "identifier", "identifier", "StudyID (0020,0010)"),
     Element("", "status", "status", "withdrawal, instances, procedure steps, orders"),
@@ -37,16 +38,29 @@ ELEMENTS = (
         "modalityList",
         "modality",
         "modality",
-        "the distinct Modality (0008,0060) of the series: acquisition (CID 29), in R5 all (CID 33)",
+        "the distinct Modality (0008,0060) of the series: acquisition (CID 29), in R5 all",
     ),
     Element("patient", "subject", "subject", "PatientID (0010,0020), IssuerOfPatientID (0010,0021)"),
     Element(
         "started",
         "started",
         "started",
-        "StudyDate (0008,0020), StudyTime (0008,0030); zone of (0008,0201) or configured, or date alone",
+        "StudyDate (0008,0020), StudyTime (0008,0030), or the earliest series; "
+        "zone of (0008,0201) or configured, or date alone",
     ),
-    Element("order", "basedOn", "basedOn", "the orders that the study was matched to"),
+    Element(
+        "",
+        "encounter",
+        "encounter",
+        "AdmissionID (0038,0010), its issuer (0038,0014); else the order's: a logical reference",
+    ),
+    Element(
+        "order",
+        "basedOn",
+        "basedOn",
+        "the orders that the study was matched to, in R4 and R5 with their Accession Number; every other "
+        "Accession Number as a logical reference",
+    ),
     Element("", "", "partOf", "procedure steps (MPPS); else ProcedureCodeSequence (0008,1032)"),
     Element(
         "referrer",
@@ -73,7 +87,7 @@ ELEMENTS = (
         "procedure",
         "procedureReference",
         "",
-        "procedure steps (MPPS); else ProcedureCodeSequence (0008,1032), in DSTU2 the requested codes too",
+        "procedure steps (MPPS); else ProcedureCodeSequence (0008,1032)",
     ),
     Element(
         "",
@@ -117,16 +131,21 @@ ELEMENTS = (
         "series.bodySite",
         "series.bodySite",
         "series.bodySite",
-        "AnatomicRegionSequence (0008,2218); else BodyPartExamined (0018,0015) by PS3.16 Annex L",
+        "AnatomicRegionSequence (0008,2218), of frames too; else BodyPartExamined (0018,0015) by PS3.16 "
+        "Annex L; nothing where instances differ",
     ),
     Element(
         "series.laterality",
         "series.laterality",
         "series.laterality",
-        "Laterality (0020,0060); else ImageLaterality (0020,0062)",
+        "ImageLaterality (0020,0062), FrameLaterality (0020,9072); else Laterality (0020,0060): bilateral "
+        "where both sides occur, nothing where instances differ otherwise",
     ),
     Element(
-        "", "series.specimen", "series.specimen", "SpecimenIdentifier (0040,0551), its issuer (0040,0562)"
+        "",
+        "series.specimen",
+        "series.specimen",
+        "SpecimenIdentifier (0040,0551), its issuer (0040,0562), type (0040,059A)",
     ),
     Element(
         "series.started", "series.started", "series.started", "SeriesDate (0008,0021), SeriesTime (0008,0031)"

@@ -82,10 +82,42 @@ NON_ACQUISITION: dict[str, str] = {
 }
 """PS3.16 CID 32 Non-Acquisition Modality: code and meaning."""
 
-MODALITIES = ACQUISITION | NON_ACQUISITION
-"""PS3.16 CID 33 Modality, which is CID 29 and CID 32."""
+MODALITIES = (
+    ACQUISITION
+    | NON_ACQUISITION
+    | {
+        "ANN": "Annotation",
+        "RTINTENT": "Radiotherapy Intent",
+        "RTRAD": "RT Radiation",
+        "RTSEGANN": "Radiotherapy Segment Annotation",
+        "XAPROTOCOL": "XA Protocol (Performed)",
+    }
+)
+"""Defined Terms of PS3.3 C.7.3.1.1.1: PS3.16 CID 33 Modality, which is CID 29 and CID 32, and five more."""
 
-RETIRED_ACQUISITION: dict[str, str] = {"OPR": "Ophthalmic Refraction"}
+RETIRED: dict[str, str] = {
+    "AS": "Angioscopy",
+    "CD": "Color flow Doppler",
+    "CF": "Cinefluorography",
+    "CP": "Culposcopy",
+    "CS": "Cystoscopy",
+    "DD": "Duplex Doppler",
+    "DF": "Digital fluoroscopy",
+    "DM": "Digital microscopy",
+    "DS": "Digital Subtraction Angiography",
+    "EC": "Echocardiography",
+    "FA": "Fluorescein angiography",
+    "FS": "Fundoscopy",
+    "LP": "Laparoscopy",
+    "MA": "Magnetic resonance angiography",
+    "MS": "Magnetic resonance spectroscopy",
+    "OPR": "Ophthalmic Refraction",
+    "ST": "Single-photon emission computed tomography",
+    "VF": "Videofluorography",
+}
+"""Retired Defined Terms of PS3.3 C.7.3.1.1.1; PS3.16 Annex D has them still."""
+
+RETIRED_ACQUISITION = frozenset(("OPR",))
 """In the CID 29 of DSTU2 (ValueSet/dicom-cid29, version 20121129) and no longer in the standard's."""
 
 OTHER = "OT"

@@ -4,8 +4,9 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
 from index.imagingstudy.context import Build, resource
+from index.imagingstudy.dialects import SNOMED
 from index.imagingstudy.identifiers import identifier, issued, sequence_issuer
-from index.imagingstudy.people import practitioners
+from index.imagingstudy.people import patient, practitioners
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.study import reasons_of
 from index.imagingstudy.values import fhir_id, first, items
@@ -22,6 +23,9 @@ REQUEST_STATUS = {
 
 PRIORITIES = {"STAT": "stat", "HIGH": "urgent", "ROUTINE": "routine", "MEDIUM": "routine", "LOW": "routine"}
 """By RequestedProcedurePriority (0040,1003)."""
+
+_IMAGING = {"coding": [{"system": SNOMED, "code": "363679005", "display": "Imaging"}]}
+"""ServiceRequest.category, of the value set servicerequest-category."""
 
 _ENDED = ("CANCELLED", "DISCONTINUED")
 
@@ -51,9 +55,9 @@ def _diagnostic_order(build: Build, order: Order) -> Resource:
     return resource(
         "DiagnosticOrder",
         fhir_id(order.id),
-        subject=build.patient,
+        subject=_subject(build, order),
         orderer=_requester(build, order),
-        identifier=_identifiers(build, order),
+        identifier=identifiers(build, order),
         reason=reasons_of(build, order.attributes),
         status=state[0] if state else None,
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
@@ -69,12 +73,14 @@ def _service_request(build: Build, order: Order) -> Resource:
     return resource(
         "ServiceRequest",
         fhir_id(order.id),
-        identifier=_identifiers(build, order),
+        identifier=identifiers(build, order),
         status=state[1] if state else "unknown",
         intent="order",
+        category=[_IMAGING],
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
         code=({"concept": codes[0]} if modern else codes[0]) if codes else None,
-        subject=build.patient,
+        subject=_subject(build, order),
+        occurrenceDateTime=_scheduled(build, order),
         authoredOn=build.moment(
             order.attributes,
             "IssueDateOfImagingServiceRequest",
@@ -84,6 +90,25 @@ def _service_request(build: Build, order: Order) -> Resource:
         requester=_requester(build, order),
         **({"reason": [{"concept": found} for found in reasons]} if modern else {"reasonCode": reasons}),
     )
+
+
+def _subject(build: Build, order: Order) -> dict[str, str]:
+    """Return the patient whom the order is for, who may be another one than the study's.
+
+    An order is one resource for all its studies: what it says must not depend on which was published last.
+    """
+    if order.patient is None or order.patient.id == build.study.patient.id:
+        return build.patient
+    return build.refer(patient(build, order.patient))
+
+
+def _scheduled(build: Build, order: Order) -> str:
+    """Return when the first of the order's steps is to start. Empty: none says so."""
+    steps = items(order.attributes, "ScheduledProcedureStepSequence")
+    subject = f"order of {build.subject}"
+    word = "ScheduledProcedureStepStart"
+    moments = [build.moment(step, f"{word}Date", f"{word}Time", subject) for step in steps]
+    return min(filter(None, moments), key=lambda one: (one[:10], one), default="")
 
 
 def _codes(build: Build, order: Order) -> list[dict[str, Any]]:
@@ -102,8 +127,8 @@ def _requester(build: Build, order: Order) -> dict[str, str] | None:
     return None
 
 
-def _identifiers(build: Build, order: Order) -> list[dict[str, Any]]:
-    """Placer and filler number, accession number, requested procedure id."""
+def identifiers(build: Build, order: Order) -> list[dict[str, Any]]:
+    """Return placer and filler number, accession number, requested procedure id."""
     rules, attributes, dialect = build.rules, order.attributes, build.dialect
     table = (
         (

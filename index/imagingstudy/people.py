@@ -6,18 +6,22 @@ from typing import Any
 from index.imagingstudy.codes import system_of
 from index.imagingstudy.context import Build, resource
 from index.imagingstudy.identifiers import identifier, issued, patient_issuer
+from index.imagingstudy.identifiertypes import is_identifier_type
 from index.imagingstudy.names import human_names, plain_text
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.values import clean, fhir_id, first, hashed_id, items, texts
-from index.records import Attributes
+from index.records import Attributes, Patient
 
 GENDERS = {"M": "male", "F": "female", "O": "other"}
 """AdministrativeGender by PatientSex (0010,0040)."""
 
 
-def patient(build: Build) -> Resource:
-    """Return the Patient of the study: identifiers with their issuers, names, gender and date of birth."""
-    of = build.study.patient
+DEVICES = {"RFID": "RFID", "BARCODE": "Barcode"}
+"""Identifier.type as text by TypeOfPatientID (0010,0022): what a device reads is no medical record number."""
+
+
+def patient(build: Build, of: Patient) -> Resource:
+    """Return a Patient: identifiers with their issuers, names, gender and date of birth."""
     attributes = of.attributes
     subject = f"patient of {build.subject}"
     sex = first(attributes, "PatientSex")
@@ -35,16 +39,38 @@ def patient(build: Build) -> Resource:
 
 
 def _patient_identifiers(build: Build, attributes: Attributes) -> list[dict[str, Any]]:
-    kind = {"coding": [{"system": build.dialect.identifier_type, "code": "MR"}]}
+    """PatientID, then OtherPatientIDsSequence (PS3.3 C.7.1.1), each by its issuer and of its own type."""
     rules = build.rules
-    made = []
+    made: list[dict[str, Any]] = []
     for source in (attributes, *items(attributes, "OtherPatientIDsSequence")):
         number = first(source, "PatientID")
-        if number:
-            found = issued(number, patient_issuer(source), rules.patient_system, rules, kind=kind)
-            if found not in made:
-                made.append(found)
+        own = source is attributes
+        device = first(source, "TypeOfPatientID").upper() in DEVICES
+        # Who issued another number, or what a tag holds, is not known where it is not said.
+        configured = rules.patient_system if own and not device else None
+        kind = _identifier_type(build, source, "MR" if own else "")
+        found = issued(number, patient_issuer(source), configured, rules, kind=kind)
+        if number and not any(_is_told(found, one) for one in made):
+            made.append(found)
     return made
+
+
+def _identifier_type(build: Build, source: Attributes, otherwise: str) -> dict[str, Any]:
+    """Return the type of a patient's identifier by (0040,0035) and (0010,0022). Empty: it is not known."""
+    qualifiers = next(iter(items(source, "IssuerOfPatientIDQualifiersSequence")), {})
+    said = first(qualifiers, "IdentifierTypeCode")
+    device = DEVICES.get(first(source, "TypeOfPatientID").upper())
+    if said and not is_identifier_type(said.upper()):
+        return {"text": said}
+    code = said.upper() or ("" if device else otherwise)
+    if code:
+        return {"coding": [{"system": build.dialect.identifier_type, "code": code}]}
+    return {"text": device} if device else {}
+
+
+def _is_told(found: dict[str, Any], by: dict[str, Any]) -> bool:
+    """Whether one identifier says nothing that another does not say."""
+    return all(by.get(element) == value for element, value in found.items())
 
 
 def _name(value: Any) -> str:

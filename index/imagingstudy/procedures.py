@@ -8,7 +8,7 @@ from index.imagingstudy.codes import distinct, key, text_concept
 from index.imagingstudy.context import Build, resource
 from index.imagingstudy.orders import orders
 from index.imagingstudy.people import practitioners
-from index.imagingstudy.study import performed_codes, procedure_codes, started
+from index.imagingstudy.study import performed_codes
 from index.imagingstudy.values import first, hashed_id, items
 from index.records import ProcedureStep
 
@@ -26,7 +26,7 @@ _UNTOLD = ("completed", "unknown")
 def procedures(build: Build, most: int | None = None) -> list[dict[str, str]]:
     """Return references to a Procedure for each step, and for each code that no step carries.
 
-    DSTU2 has no other place for codes, so those requested count too; R4 and R5 count what was performed.
+    What was only requested is none: of what has no step, DSTU2 can say nothing but that it is completed.
     Those beyond `most` are left out, with a doubt.
     """
     dstu2 = build.version == "dstu2"
@@ -43,8 +43,8 @@ def procedures(build: Build, most: int | None = None) -> list[dict[str, str]]:
             build.doubts.add(
                 f"step {step.uid}", "has no code and no description, which DSTU2 wants, left out"
             )
-    codes = procedure_codes(build) if dstu2 else performed_codes(build)
-    made += [partial(_of_code, build, found) for found in codes if key(found) not in carried]
+    codes = [found for found in performed_codes(build) if key(found) not in carried]
+    made += [partial(_of_code, build, found) for found in codes]
     if most is not None and len(made) > most:
         build.doubts.add(build.subject, "more procedures than this version refers to, left out")
     return [make() for make in made[:most]]
@@ -85,7 +85,7 @@ def _performers(build: Build, step: ProcedureStep) -> list[dict[str, Any]]:
 def _of_code(build: Build, concept: dict[str, Any]) -> dict[str, str]:
     identity = hashed_id("Procedure", build.study.uid, concept.get("coding", concept.get("text")))
     when = "occurrenceDateTime" if build.version == "r5" else "performedDateTime"
-    return _procedure(build, identity, _UNTOLD, concept, {when: started(build)})
+    return _procedure(build, identity, _UNTOLD, concept, {when: build.started})
 
 
 def _procedure(

@@ -5,11 +5,13 @@ from typing import Any
 from index.errors import NotExpressible
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.accessions import accession_identifier, accessions, based_on
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import orders, status
+from index.imagingstudy.orders import status
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.procedures import procedures
-from index.imagingstudy.related import endpoints, location, specimens
+from index.imagingstudy.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.values import is_id, is_oid
 from index.records import Attributes, Series
@@ -34,8 +36,9 @@ def imaging_study(build: Build) -> Resource:
         status=status(build),
         modality=parts.modalities(build),
         subject=build.patient,
-        started=facts.started(build),
-        basedOn=orders(build),
+        encounter=encounter(build),
+        started=build.started,
+        basedOn=based_on(build),
         referrer=facts.referrer(build),
         interpreter=facts.interpreters(build),
         endpoint=reached,
@@ -67,12 +70,13 @@ def counts(build: Build) -> dict[str, int]:
 
 
 def identifiers(build: Build) -> list[dict[str, Any]]:
-    """StudyInstanceUID, AccessionNumber and StudyID."""
+    """StudyInstanceUID, every Accession Number, and StudyID."""
     uid = build.study.uid
     if not is_oid(uid):
         build.doubts.add(build.subject, "UID is no valid urn:oid, written as it stands")
     first = {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
-    return [first, *(found for found in (facts.accession(build, typed=True), facts.study_id(build)) if found)]
+    numbers = [accession_identifier(build, one) for one in accessions(build)]
+    return [first, *numbers, *(found for found in (facts.study_id(build),) if found)]
 
 
 def has_id(build: Build, series: Series) -> bool:
@@ -140,9 +144,9 @@ def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict
             "description": build.text(attributes, "SeriesDescription", subject),
             "numberOfInstances": len(series.instances),
             "endpoint": reached,
-            "bodySite": parts.body_site(build, attributes),
-            "laterality": parts.laterality(build, attributes),
-            "specimen": specimens(build, attributes),
+            "bodySite": body_site(build, series),
+            "laterality": laterality(build, series),
+            "specimen": specimens(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "performer": performers(build, attributes),
             "instance": instances(build, series),

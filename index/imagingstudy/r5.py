@@ -4,11 +4,13 @@ from typing import Any
 
 from index.imagingstudy import series as parts
 from index.imagingstudy import study as facts
+from index.imagingstudy.accessions import based_on
+from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import orders, status
+from index.imagingstudy.orders import status
 from index.imagingstudy.procedures import procedures
 from index.imagingstudy.r4 import check, counts, has_id, identifiers, instances, performers
-from index.imagingstudy.related import endpoints, location, specimens
+from index.imagingstudy.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
 from index.records import Series
 
@@ -24,8 +26,9 @@ def imaging_study(build: Build) -> Resource:
         status=status(build),
         modality=[_coded(found) for found in parts.modalities(build)],
         subject=build.patient,
-        started=facts.started(build),
-        basedOn=orders(build),
+        encounter=encounter(build),
+        started=build.started,
+        basedOn=based_on(build),
         partOf=procedures(build),
         referrer=facts.referrer(build),
         endpoint=reached,
@@ -47,7 +50,7 @@ def _coded(coding: dict[str, str]) -> dict[str, Any]:
 
 def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict[str, Any]:
     attributes, subject = series.attributes, f"series {series.uid}"
-    site = _coded(parts.body_site(build, attributes))
+    site = _coded(body_site(build, series))
     return said(
         {
             "uid": series.uid,
@@ -57,8 +60,8 @@ def _series(build: Build, series: Series, reached: list[dict[str, str]]) -> dict
             "numberOfInstances": len(series.instances),
             "endpoint": reached,
             "bodySite": {"concept": site} if site else None,
-            "laterality": _coded(parts.laterality(build, attributes)),
-            "specimen": specimens(build, attributes),
+            "laterality": _coded(laterality(build, series)),
+            "specimen": specimens(build, series),
             "started": build.moment(attributes, "SeriesDate", "SeriesTime", subject),
             "performer": performers(build, attributes),
             "instance": instances(build, series),

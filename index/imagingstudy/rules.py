@@ -11,6 +11,7 @@ from index.imagingstudy.values import is_uri
 
 Resource = dict[str, Any]
 
+_UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 _ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
 
 
@@ -38,12 +39,14 @@ class Rules:
 
     dicomweb_base: address of the DICOMweb service; None or empty leaves `url`, `content` and `endpoint` out.
     timezone: of times without TimezoneOffsetFromUTC, as "+01:00" or "Europe/Berlin"; None: dates alone.
-    patient_system, accession_system, study_id_system, practitioner_system: of PatientID, AccessionNumber,
-        StudyID and a person's identification code.
+    patient_system, accession_system, study_id_system, practitioner_system, admission_system: of PatientID,
+        AccessionNumber, StudyID, a person's identification code and AdmissionID.
     placer_system, filler_system, requested_procedure_system: of an order's numbers.
     issuer_systems: the system for each local issuer name (IssuerOfPatientID, LocalNamespaceEntityID).
     coding_systems: the system for each local CodingSchemeDesignator, such as 99RIS; before the built-in ones.
     withdrawn: what becomes of a withdrawn study in R4 and R5: status entered-in-error, or no resource at all.
+    profile: mado: R4 resources are those of IHE RAD MADO. None: FHIR's own.
+    retrieve_location_uid: Retrieve Location UID (0040,E011) of what answers at dicomweb_base, for MADO.
     """
 
     dicomweb_base: str | None = None
@@ -52,12 +55,15 @@ class Rules:
     accession_system: str | None = None
     study_id_system: str | None = None
     practitioner_system: str | None = None
+    admission_system: str | None = None
     placer_system: str | None = None
     filler_system: str | None = None
     requested_procedure_system: str | None = None
     issuer_systems: Mapping[str, str] = field(default_factory=dict)
     coding_systems: Mapping[str, str] = field(default_factory=dict)
     withdrawn: Literal["entered-in-error", "gone"] = "entered-in-error"
+    profile: Literal["mado"] | None = None
+    retrieve_location_uid: str | None = None
 
     def __post_init__(self) -> None:
         if self.dicomweb_base:
@@ -69,6 +75,10 @@ class Rules:
             raise ValueError(f"timezone: {self.timezone!r} is neither an offset like +01:00 nor a known zone")
         if self.withdrawn not in ("entered-in-error", "gone"):
             raise ValueError(f"withdrawn: {self.withdrawn!r} is neither entered-in-error nor gone")
+        if self.profile not in (None, "mado"):
+            raise ValueError(f"profile: {self.profile!r} is not mado")
+        if self.retrieve_location_uid and not _UID.fullmatch(self.retrieve_location_uid):
+            raise ValueError(f"retrieve_location_uid: {self.retrieve_location_uid!r} is no UID")
         for name, system in self._systems():
             if not is_uri(system):
                 raise ValueError(f"{name}: {system!r} is no URI")

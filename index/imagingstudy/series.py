@@ -6,40 +6,44 @@ from typing import Any
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from index.imagingstudy.bodyparts import BODY_PARTS
-from index.imagingstudy.codes import coding
 from index.imagingstudy.context import Build, attribute_text
-from index.imagingstudy.dialects import SNOMED
-from index.imagingstudy.modalities import MODALITIES, OTHER, RETIRED_ACQUISITION
+from index.imagingstudy.modalities import MODALITIES, OTHER, RETIRED
 from index.imagingstudy.values import clean, code, first, items, unsigned
 from index.records import Attributes, Instance, Series
 
 AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """InstanceAvailability (0008,0056), best first; a group is as available as the worst in it."""
 
+_NAMES = MODALITIES | RETIRED
+
 
 def modality(build: Build, series: Series) -> dict[str, str]:
     """Return the Coding of Modality (0008,0060): OT where it is missing, no system where it is unknown."""
     subject = f"series {series.uid}"
-    value = code(first(series.attributes, "Modality"))
+    value = _modality(series)
     if not value:
         build.doubts.add(subject, "Modality is missing or no code, written as OT")
         value = OTHER
-    display = MODALITIES.get(value) or RETIRED_ACQUISITION.get(value)
+    display = _NAMES.get(value)
     if display:
         return {"system": build.dialect.dicom, "code": value, "display": display}
-    build.doubts.add(subject, "Modality is not in PS3.16 CID 33, written without a system")
+    build.doubts.add(subject, "Modality is no Defined Term, written without a system")
     return {"code": value}
 
 
 def modalities(build: Build) -> list[dict[str, str]]:
     """Return the distinct modalities of the series that the version's study level holds, in order of code."""
-    found = {first(series.attributes, "Modality") or OTHER for series in build.study.series}
-    names = MODALITIES | RETIRED_ACQUISITION
+    found = {_modality(series) or OTHER for series in build.study.series}
     return [
-        {"system": build.dialect.dicom, "code": value, "display": names[value]}
+        {"system": build.dialect.dicom, "code": value, "display": _NAMES[value]}
         for value in sorted(found & build.dialect.modalities)
     ]
+
+
+def _modality(series: Series) -> str:
+    """Return Modality as a code, in the case of its Defined Term. Empty: it is missing or no code."""
+    value = code(first(series.attributes, "Modality"))
+    return value.upper() if value.upper() in _NAMES else value
 
 
 def number(build: Build, attributes: Attributes, keyword: str, subject: str) -> int | None:
@@ -49,35 +53,6 @@ def number(build: Build, attributes: Attributes, keyword: str, subject: str) -> 
     if made is None and value:
         build.doubts.add(subject, f"{keyword} is no unsignedInt, left out")
     return made
-
-
-def body_site(build: Build, attributes: Attributes) -> dict[str, str]:
-    """Return a Coding: AnatomicRegionSequence as it stands, else BodyPartExamined by PS3.16 Annex L.
-
-    A code of a known scheme goes before Annex L, Annex L before a code of an unknown one, and a body part
-    that the table does not have keeps its text as display. Empty: neither is there.
-    """
-    coded = [coding(item, build.rules, build.dialect) for item in items(attributes, "AnatomicRegionSequence")]
-    text = first(attributes, "BodyPartExamined")
-    known = BODY_PARTS.get(text.upper())
-    if coded and "system" in coded[0]:
-        return coded[0]
-    if known:
-        return {"system": SNOMED, "code": known[0], "display": known[1]}
-    if coded and coded[0]:
-        return coded[0]
-    return {"display": text} if text else {}
-
-
-def laterality(build: Build, attributes: Attributes) -> dict[str, str]:
-    """Return a Coding of Laterality, else of ImageLaterality (0020,0062). U, unpaired, has no code."""
-    side = first(attributes, "Laterality") or first(attributes, "ImageLaterality")
-    if side == "U":
-        return {"display": "Unpaired"}
-    known = build.dialect.lateralities.get(side)
-    if known:
-        return {"system": SNOMED, "code": known[0], "display": known[1]}
-    return {"display": side} if side else {}
 
 
 def availability(instances: list[Instance]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
 from index.imagingstudy.context import Build
-from index.imagingstudy.identifiers import identifier, issued, sequence_issuer
+from index.imagingstudy.identifiers import identifier
 from index.imagingstudy.people import practitioners
 from index.imagingstudy.values import first, items
 from index.records import Attributes
@@ -24,27 +24,11 @@ def sources(build: Build) -> list[Attributes]:
     return [build.study.attributes, *requests(build), *(order.attributes for order in build.study.orders)]
 
 
-def started(build: Build) -> str:
-    """StudyDate and StudyTime as a dateTime."""
-    return build.moment(build.study.attributes, "StudyDate", "StudyTime", build.subject)
-
-
 def description(build: Build) -> str:
     """StudyDescription, else the description of the requested procedure, of instances or of the order."""
     found = build.text(build.study.attributes, "StudyDescription", build.subject)
     others = (first(source, "RequestedProcedureDescription") for source in sources(build))
     return found or next((text for text in others if text), "")
-
-
-def accession(build: Build, *, typed: bool) -> dict[str, Any]:
-    """AccessionNumber and its issuer as an Identifier, of instances or else of the order. Empty: none."""
-    for source in sources(build):
-        value = first(source, "AccessionNumber")
-        if value:
-            kind = {"coding": [{"system": build.dialect.identifier_type, "code": "ACSN"}]} if typed else None
-            issuer = sequence_issuer(source, "IssuerOfAccessionNumberSequence")
-            return issued(value, issuer, build.rules.accession_system, build.rules, kind=kind)
-    return {}
 
 
 def study_id(build: Build) -> dict[str, Any]:

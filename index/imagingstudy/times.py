@@ -68,6 +68,13 @@ def date_time(day: str, time: str, offset: str, configured: str | None) -> str:
     return f"{written}T{clock}{(fraction or '').rstrip('.0')}{suffix}"
 
 
+def is_before(one: str, other: str) -> bool:
+    """Whether a FHIR dateTime is before another one, as far as both tell."""
+    if "T" in one and "T" in other:
+        return dt.datetime.fromisoformat(one) < dt.datetime.fromisoformat(other)
+    return one.partition("T")[0] < other.partition("T")[0]
+
+
 def _suffix(local: str, offset: str, configured: str | None) -> str:
     """Return the zone of a local time as +HH:MM. Empty: not known, or of odd seconds as old zones are."""
     known = zone(offset) if is_offset(offset) else None

@@ -82,6 +82,9 @@ def fhir_id(text: str) -> str:
 
 def first(attributes: Attributes, keyword: str) -> str:
     """Return the cleaned value of an attribute, its first one where it has several. Empty: none."""
+    value = attributes.get(keyword)
+    if value is None or isinstance(value, str):  # nearly always
+        return clean(value)
     return next(iter(texts(attributes, keyword)), "")
 
 
@@ -95,6 +98,8 @@ def texts(attributes: Attributes, keyword: str) -> list[str]:
 def items(attributes: Attributes, keyword: str) -> list[Attributes]:
     """Return the items of a sequence attribute that are not empty."""
     value = attributes.get(keyword)
+    if value is None:
+        return []
     if isinstance(value, Mapping):
         value = [value]
     return (

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from index.database import Database
 from index.errors import NotFound
+from index.models import Patient as PatientRow
 from index.models import Study
 from index.orders.facts import facts_of, keys_of, options_for
 from index.orders.matching import DEFAULT_RULES, Verdict, decide
-from index.orders.models import ImagingOrder, StudyKey, StudyMatch, StudyOrder
+from index.orders.models import ImagingOrder, ScheduledStep, StudyKey, StudyMatch, StudyOrder
 from index.orders.records import OPEN, Status
 from index.orders.touching import Key, touch_studies
-from index.records import Order
+from index.patients import said_of
+from index.records import Order, Patient
 
 log = structlog.get_logger(__name__)
 
@@ -158,16 +161,37 @@ class Matches:
 def orders_of(database: Database, uid: str, *, has_instances: bool) -> tuple[Order, ...]:
     """Return the orders of a study: those matched to it; without instances those that ask for its UID."""
     table = ImagingOrder
-    query = table.select(table.key, table.status, table.attributes, table.study_uid)
+    order = (table.id, table.key, table.status, table.attributes, table.study_uid)
+    query = table.select(*order, PatientRow.id, PatientRow.key).join(PatientRow)
     matched = StudyOrder.select(StudyOrder.order)
     mine = table.id.in_(matched.where(StudyOrder.study_uid == uid))
     if not has_instances:
         mine |= (table.study_uid == uid) & table.id.not_in(StudyOrder.select(StudyOrder.order))
     rows = database.rows(query.where(mine).order_by(table.key))
+    starts = _starts(database, [row for row, *_ in rows])
+    keys = {patient: key for *_, patient, key in rows}
+    patients = {patient: Patient(key, said_of(database, patient, key)[0]) for patient, key in keys.items()}
     return tuple(
-        Order(key, _said(Status(status)), {**attributes, "StudyInstanceUID": asked})
-        for key, status, attributes, asked in rows
+        Order(
+            key,
+            _said(Status(status)),
+            {**attributes, "StudyInstanceUID": asked, **starts.get(row, {})},
+            patients[patient],
+        )
+        for row, key, status, attributes, asked, patient, _ in rows
     )
+
+
+def _starts(database: Database, orders: list[int]) -> dict[int, dict[str, Any]]:
+    """Return when the steps of orders (row ids) are to start, as ScheduledProcedureStepSequence."""
+    table = ScheduledStep
+    query = table.select(table.order, table.start_date, table.start_time).where(table.order.in_(orders))
+    found: dict[int, dict[str, Any]] = {}
+    for order, date, time in database.rows(query.order_by(table.order, table.start_date, table.start_time)):
+        step = {"ScheduledProcedureStepStartDate": date, "ScheduledProcedureStepStartTime": time}
+        steps = found.setdefault(order, {"ScheduledProcedureStepSequence": []})
+        steps["ScheduledProcedureStepSequence"].append(step)
+    return found
 
 
 def _said(status: Status) -> str:

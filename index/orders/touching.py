@@ -33,10 +33,11 @@ def touch_studies(database: Database, uids: Iterable[str]) -> None:
 def touch_patients(database: Database, patients: Sequence[int]) -> None:
     """Mark every study changed that has instances or an order of these patients (row ids)."""
     variants = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
-    ordered = ImagingOrder.select(ImagingOrder.study_uid).where(ImagingOrder.patient.in_(patients))
-    database.execute(
-        Study.update(revision=Study.revision + 1).where(Study.id.in_(variants) | Study.uid.in_(ordered))
-    )
+    theirs = ImagingOrder.patient.in_(patients)
+    ordered = ImagingOrder.select(ImagingOrder.study_uid).where(theirs)
+    matched = StudyOrder.select(StudyOrder.study_uid).join(ImagingOrder).where(theirs)
+    concerned = Study.id.in_(variants) | Study.uid.in_(ordered) | Study.uid.in_(matched)
+    database.execute(Study.update(revision=Study.revision + 1).where(concerned))
 
 
 def touch_order(database: Database, order: int, uid: str) -> None:

@@ -1,4 +1,4 @@
-"""Data sets kept aside: that `conflicts/` and its rows agree."""
+"""Data sets kept aside: that `conflicts/` and its rows agree, and that no study has nothing else."""
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from index.durable import open_file
 from index.errors import IndexFault
+from index.kept_aside import sentence, studies_kept_aside
 from index.models import Conflict
 from index.part10 import NotPart10
 from index.reading import read_object
@@ -30,6 +31,14 @@ def check_conflicts(work: Work) -> Iterator[Finding]:
             kind = Kind.CONFLICT_CORRUPT if there else Kind.CONFLICT_MISSING
             yield Finding(kind, uid, path, wrong, work.repair and not there)
     yield from _unknown_conflicts(work, {path for _, _, path, _, _ in rows})
+
+
+def check_studies_in_conflict(work: Work) -> Iterator[Finding]:
+    """Find studies that have no data sets but those kept aside: whoever looks for them finds nothing."""
+    advice = "`imagingstudyd delete` the study that is wrong, and `import` the files of the other"
+    for found in studies_kept_aside(work.database):
+        detail = f"{sentence(found)}: {advice}"
+        yield Finding(Kind.STUDY_IN_CONFLICT, found[0].study_uid, found[0].path, detail)
 
 
 def _unknown_conflicts(work: Work, known: AbstractSet[str]) -> Iterator[Finding]:

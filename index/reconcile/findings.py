@@ -24,6 +24,7 @@ class Kind(StrEnum):
     CONFLICT_MISSING = "conflict-missing"
     CONFLICT_CORRUPT = "conflict-corrupt"
     CONFLICT_WITHOUT_ROW = "conflict-without-row"
+    STUDY_IN_CONFLICT = "study-in-conflict"
     LEFTOVER = "leftover"
     DELETION_UNFINISHED = "deletion-unfinished"
 

@@ -3,20 +3,28 @@
 import time
 from collections.abc import Callable, Iterator
 
+import structlog
+
 from index.deletion import Deletion
+from index.errors import IndexFault
+from index.integrity import Integrity
 from index.models import RemovedObject
-from index.reconcile.conflicts import check_conflicts
+from index.reconcile.conflicts import check_conflicts, check_studies_in_conflict
 from index.reconcile.findings import Finding, Kind
 from index.reconcile.objects import check_objects, check_orphans
 from index.reconcile.resources import check_incoming, check_resources, check_unpublished
 from index.reconcile.rows import check_counts, check_database, check_references
 from index.reconcile.work import Work
 
+log = structlog.get_logger(__name__)
+
 # A deletion that is running beside us unlinks a page of files in less.
 DELETION_SECONDS = 2.0
 
 
-def verify(work: Work, deletion: Deletion, publish: Callable[[], object]) -> Iterator[Finding]:
+def verify(
+    work: Work, deletion: Deletion, integrity: Integrity, publish: Callable[[], object]
+) -> Iterator[Finding]:
     """Yield every fault, mended where that is asked for and can be done.
 
     `publish` publishes what has changed; it is called where no daemon does that.
@@ -26,8 +34,9 @@ def verify(work: Work, deletion: Deletion, publish: Callable[[], object]) -> Ite
     yield from check_incoming(work)
     yield from check_references(work)
     yield from check_orphans(work)
-    yield from check_objects(work)
+    yield from _check_objects(work, integrity)
     yield from check_conflicts(work)
+    yield from check_studies_in_conflict(work)
     yield from check_counts(work)
     if not work.served:
         yield from check_unpublished(work)
@@ -36,6 +45,20 @@ def verify(work: Work, deletion: Deletion, publish: Callable[[], object]) -> Ite
     yield from check_resources(work)
     if work.repair and not work.served:
         publish()
+
+
+def _check_objects(work: Work, integrity: Integrity) -> Iterator[Finding]:
+    """Read every object, and keep for storage commitment when that was and which ones are not whole."""
+    began = integrity.clock()
+    damaged = []
+    for finding in check_objects(work):
+        if finding.kind in (Kind.OBJECT_MISSING, Kind.OBJECT_CORRUPT) and not finding.mended:
+            damaged.append(finding.path)
+        yield finding
+    try:
+        integrity.note_verified(began, damaged)
+    except IndexFault:  # a full disk: what was found is found all the same
+        log.exception("verification_not_noted")
 
 
 def _check_deletions(work: Work, deletion: Deletion) -> Iterator[Finding]:

@@ -109,7 +109,7 @@ class CommitmentService:
     def _run(self) -> None:
         while not self._worker.wait(LOOK_INTERVAL):
             try:
-                for report in self._commitments.due():
+                for report in self._commitments.due(self._worker.wait):
                     self._worker.beat()
                     self._report(report)
             except Exception as error:  # a full disk must not end the reporting; the next look comes

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from index.election import Opinion, elect
+from index.election import Opinion, body, elect, starts
+from index.records import Series
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,47 @@ def test_disagreements_are_kept_with_their_counts() -> None:
         one.keyword,
         one.values,
     )
+
+
+def test_what_is_of_the_body_or_identity_stands_only_where_all_agree() -> None:
+    opinions = [Opinion({"PatientSex": "F"}, 100), Opinion({"PatientSex": "M"}, 1), Opinion({}, 5)]
+    elected, (one,) = elect(opinions, "patient", "p")
+    assert ({}, "PatientSex") == (elected, one.keyword)
+    series = [Opinion({"Laterality": "L", "Modality": "MG"}, 9), Opinion({"Laterality": "R"}, 1)]
+    assert {"Modality": "MG"} == elect(series, "series", "1.2.3")[0]
+    study = [Opinion({"AdmissionID": "V-1"}, 9), Opinion({"AdmissionID": "V-2"}, 1)]
+    assert {} == elect(study, "study", "1.2")[0]
+
+
+def test_each_set_of_what_is_said_of_the_body_stands_once_in_any_order_of_arrival() -> None:
+    opinions = [
+        Opinion({"ImageLaterality": "R", "SeriesDescription": "A"}, 1),
+        Opinion({"ImageLaterality": "R", "SeriesDescription": "B"}, 1),
+        Opinion({"BodyPartExamined": "BREAST", "ImageLaterality": "L"}, 7),
+        Opinion({"SeriesDescription": "A"}, 2),
+        Opinion({"ImageLaterality": "U"}, 0),
+    ]
+    expected = ({"BodyPartExamined": "BREAST", "ImageLaterality": "L"}, {"ImageLaterality": "R"})
+    for order in itertools.permutations(opinions):
+        assert expected == body(order)
+
+
+@pytest.mark.parametrize(
+    ("study", "one", "is_listed"),
+    [
+        (("20240110", "101500"), ("20240110", "101400"), True),
+        (("20240110", "1015"), ("20240110", "101500"), False),
+        (("20240110", "101500"), ("20240110", ""), False),
+        (("20240110", ""), ("20240110", "080000"), False),
+        (("20240110", "101500"), ("20240109", ""), True),
+        (("20240110", "101500"), ("1999.01.02", "08"), False),
+        (("", ""), ("20240110", "08"), False),
+    ],
+)
+def test_a_series_that_starts_before_its_study_is_listed(
+    study: tuple[str, str], one: tuple[str, str], *, is_listed: bool
+) -> None:
+    attributes = dict(zip(("StudyDate", "StudyTime"), study, strict=True))
+    series = Series("1.2.3", dict(zip(("SeriesDate", "SeriesTime"), one, strict=True)), [])
+    found = starts("1.2", attributes, [series])
+    assert (["started"] if is_listed else []) == [disagreed.keyword for disagreed in found]

@@ -121,6 +121,20 @@ def test_a_report_on_the_same_association(daemon: Daemon, modality: Modality) ->
     daemon.wait_for(lambda event: event.get("outcome") == "delivered")
 
 
+def test_an_object_whose_file_is_gone(daemon: Daemon, modality: Modality) -> None:
+    (gone,) = (
+        file
+        for file in (daemon.data / "objects").rglob("*.dcm")
+        if STORED[1][1].encode() in file.read_bytes()
+    )
+    gone.unlink()
+    assert 0x0000 == modality.ask(daemon.port, STORED).Status
+    assert (2, STORED[:1], [(*STORED[1], 0x0112)]) == modality.told()
+    assert (
+        STORED[1][1] == daemon.wait_for(lambda event: event["event"] == "object_damaged")["sop_instance_uid"]
+    )
+
+
 def test_a_report_is_tried_again_after_a_restart(
     daemon: Daemon, modality: Modality, start: Callable[..., Daemon], tmp_path: Path
 ) -> None:

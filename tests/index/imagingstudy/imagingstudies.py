@@ -80,6 +80,8 @@ def ct_two_series() -> Study:
             "RequestedProcedureCodeSequence": [code("CTCH", "99RIS", "CT chest, local")],
             "ReasonForTheRequestedProcedure": "cough",
             "ReasonForRequestedProcedureCodeSequence": [code("49727002", "SCT", "Cough")],
+            "AdmissionID": "V-1",
+            "IssuerOfAdmissionIDSequence": [{"LocalNamespaceEntityID": "CITY"}],
         },
         [
             series(
@@ -94,6 +96,7 @@ def ct_two_series() -> Study:
                 PerformingPhysicianName=["Performer^Paul"],
                 PerformingPhysicianIdentificationSequence=[person("78")],
                 OperatorsName=["Operator^Olga"],
+                InstitutionName="City Hospital",
                 InstitutionalDepartmentName="Radiology",
             ),
             series(
@@ -129,6 +132,12 @@ def ct_two_series() -> Study:
                     "RequestingPhysician": "House^Gregory^^Dr",
                     "ReasonForTheRequestedProcedure": "cough",
                     "IssueDateOfImagingServiceRequest": "20240701",
+                    "ScheduledProcedureStepSequence": [
+                        {
+                            "ScheduledProcedureStepStartDate": "20240702",
+                            "ScheduledProcedureStepStartTime": "1000",
+                        }
+                    ],
                 },
             )
         ],

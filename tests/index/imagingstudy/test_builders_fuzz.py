@@ -38,7 +38,7 @@ UIDS = st.one_of(
 )
 WORDS = {
     "code": ("CodeValue", "LongCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning"),
-    "issuer": ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType"),
+    "issuer": ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType", "IdentifierTypeCode"),
 }
 CODES = st.lists(st.dictionaries(st.sampled_from(WORDS["code"]), TEXT), max_size=2)
 ISSUERS = st.lists(st.dictionaries(st.sampled_from(WORDS["issuer"]), TEXT), max_size=2)
@@ -64,7 +64,10 @@ def mapping(texts: str, **others: st.SearchStrategy[Any]) -> st.SearchStrategy[d
 PATIENT = mapping(
     "PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex",
     IssuerOfPatientIDQualifiersSequence=ISSUERS,
-    OtherPatientIDsSequence=st.lists(mapping("PatientID IssuerOfPatientID"), max_size=2),
+    OtherPatientIDsSequence=st.lists(
+        mapping("PatientID IssuerOfPatientID TypeOfPatientID", IssuerOfPatientIDQualifiersSequence=ISSUERS),
+        max_size=2,
+    ),
 )
 REQUEST = {
     "IssuerOfAccessionNumberSequence": ISSUERS,
@@ -89,7 +92,9 @@ SERIES = mapping(
     PerformingPhysicianIdentificationSequence=PEOPLE,
     OperatorsName=LISTS,
     SpecimenDescriptionSequence=SPECIMENS,
-    RequestAttributesSequence=st.lists(mapping("RequestedProcedureDescription", **REQUEST), max_size=1),
+    RequestAttributesSequence=st.lists(
+        mapping("RequestedProcedureDescription AccessionNumber", **REQUEST), max_size=2
+    ),
 )
 INSTANCE = mapping(
     "InstanceNumber ContentLabel DocumentTitle InstanceAvailability",

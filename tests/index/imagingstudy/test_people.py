@@ -9,6 +9,7 @@ from index.imagingstudy import Rules, build
 from index.imagingstudy.dialects import DIALECTS
 from index.imagingstudy.names import REPRESENTATION, human_names, plain_text
 from index.records import Attributes, Patient, Study
+from support.fhirjudges import judge
 
 
 def study(patient: Attributes | None = None, **attributes: Any) -> Study:
@@ -94,6 +95,66 @@ def test_qualifiers_decide_the_system(entity: str, kind: str, expected: str) -> 
     qualifiers = [{"UniversalEntityID": entity, "UniversalEntityIDType": kind}]
     found = patient_of({"PatientID": "1", "IssuerOfPatientIDQualifiersSequence": qualifiers})
     assert expected == found["identifier"][0]["system"]
+
+
+def other(value: str, kind: str = "", device: str = "", **more: str) -> Attributes:
+    """Return an item of OtherPatientIDsSequence (PS3.3 Table C.7-1)."""
+    qualifiers = {"IssuerOfPatientIDQualifiersSequence": [{"IdentifierTypeCode": kind}]} if kind else {}
+    return {"PatientID": value, **qualifiers, **({"TypeOfPatientID": device} if device else {}), **more}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (other("1", "SS", "TEXT"), "SS"),
+        (other("1", "pi"), "PI"),
+        (other("1", "MR", IssuerOfPatientID="CITY"), "MR"),
+        (other("1", "NNDEU"), "NNDEU"),
+        (other("1", "our own"), "text: our own"),
+        (other("1", device="RFID"), "text: RFID"),
+        (other("1", device="barcode"), "text: Barcode"),
+        (other("1", "MR", "BARCODE"), "MR"),
+        (other("1"), None),
+        (other("1", device="TEXT", IssuerOfPatientID="CITY"), None),
+    ],
+)
+@pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])
+def test_other_identifiers_are_of_their_own_type(
+    version: str, source: Attributes, expected: str | None
+) -> None:
+    """HL7 v2 Table 0203 by (0040,0035); what a device reads (0010,0022) is no medical record number."""
+    made = build(study({"PatientID": "P", "OtherPatientIDsSequence": [source]}), version, RULES)
+    judge(made.resources, version)
+    own, found = made.resources[1]["identifier"]
+    kind = found.get("type", {})
+    said = [f"text: {kind['text']}"] if "text" in kind else [one["code"] for one in kind.get("coding", [])]
+    assert "MR" == own["type"]["coding"][0]["code"]
+    assert ([] if expected is None else [expected]) == said
+    # Nobody says whose number it is: it is not ours.
+    assert found.get("system") == ("urn:oid:2.999.1" if "IssuerOfPatientID" in source else None)
+
+
+@pytest.mark.parametrize(
+    ("source", "system", "code"),
+    [
+        (other("1"), "https://example.org/patients", "MR"),
+        (other("1", "PI"), "https://example.org/patients", "PI"),
+        (other("1", device="RFID"), None, None),
+        (other("1", device="RFID", IssuerOfPatientID="CITY"), "urn:oid:2.999.1", None),
+    ],
+)
+def test_patient_id_has_the_type_that_it_says(
+    source: Attributes, system: str | None, code: str | None
+) -> None:
+    (found,) = patient_of(source)["identifier"]
+    coding = found["type"].get("coding", [{}])[0]
+    assert (system, code) == (found.get("system"), coding.get("code"))
+
+
+def test_a_number_is_told_once() -> None:
+    others = [other("1", IssuerOfPatientID="CITY"), other("1"), other("1", "PI", IssuerOfPatientID="CITY")]
+    found = patient_of({"PatientID": "1", "IssuerOfPatientID": "CITY", "OtherPatientIDsSequence": others})
+    assert ["MR", "PI"] == [one["type"]["coding"][0]["code"] for one in found["identifier"]]
 
 
 def test_patient_says_what_it_cannot_say() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from imagingstudies import CT, KO, RULES, code, images, instance, series
 
-from index.imagingstudy import Built, Rules, build
+from index.imagingstudy import VERSIONS, Built, Rules, build
 from index.imagingstudy.bodyparts import BODY_PARTS
-from index.imagingstudy.modalities import ACQUISITION, MODALITIES, NON_ACQUISITION
+from index.imagingstudy.dialects import DIALECTS
+from index.imagingstudy.modalities import ACQUISITION, MODALITIES, NON_ACQUISITION, RETIRED
 from index.records import Instance, Patient, Series, Study
 from support.fhirjudges import judge
 
@@ -29,7 +30,7 @@ def first_instance(version: str, of: Instance) -> dict[str, Any]:
 
 def test_tables_are_whole() -> None:
     assert 317 == len(BODY_PARTS)
-    assert (51, 23, 74) == (len(ACQUISITION), len(NON_ACQUISITION), len(MODALITIES))
+    assert (51, 23, 79, 18) == (len(ACQUISITION), len(NON_ACQUISITION), len(MODALITIES), len(RETIRED))
     assert ("818981001", "Abdomen") == BODY_PARTS["ABDOMEN"]
 
 
@@ -55,6 +56,30 @@ def test_missing_modality_is_other_and_a_doubt() -> None:
     made = built("dstu2", series("1.2.3.4", [instance("1.2.3.4.5", CT)]))
     assert "OT" == made.resources[0]["series"][0]["modality"]["code"]
     assert "series 1.2.3.4: Modality is missing or no code, written as OT" in made.doubts
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("term", sorted(MODALITIES | RETIRED))
+def test_every_defined_term_is_a_code_of_dicom(version: str, term: str) -> None:
+    """PS3.3 C.7.3.1.1.1, retired ones too; case and padding are forgiven."""
+    for written in (term, f" {term.lower()} \0"):
+        made = built(version, series("1.2.3.4", [instance("1.2.3.4.5", CT)], Modality=written))
+        found = made.resources[0]["series"][0]["modality"]
+        found = found["coding"][0] if version == "r5" else found
+        assert (DIALECTS[version].dicom, term) == (found["system"], found["code"])
+        assert [] == made.doubts
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_modality_in_lower_case_is_one_of_the_study(version: str) -> None:
+    made = built(version, series("1.2.3.4", [instance("1.2.3.4.5", CT)], Modality="ct")).resources[0]
+    (found,) = made["modalityList" if version == "dstu2" else "modality"]
+    assert "CT" == (found["coding"][0] if version == "r5" else found)["code"]
+
+
+@pytest.mark.parametrize("written", ["C SPINE", "c-spine", "C_SPINE", " CSPINE", "cspine", "C - Spine"])
+def test_body_part_is_found_without_regard_to_spelling(written: str) -> None:
+    assert "122494005" == one("r4", BodyPartExamined=written)["bodySite"]["code"]
 
 
 def test_unknown_modality_stands_without_a_system() -> None:
@@ -92,6 +117,10 @@ def test_study_modalities(version: str, expected: list[str]) -> None:
         ),
         ({"AnatomicRegionSequence": [code("T-1", "SRT", "One")]}, {"code": "T-1", "display": "One"}),
         (
+            {"BodyPartExamined": "HEAD", "AnatomicRegionSequence": [code("T-57000", "SRT", "Stomach")]},
+            {"system": "http://snomed.info/sct", "code": "69695003", "display": "Stomach"},
+        ),
+        (
             {"BodyPartExamined": "HEAD", "AnatomicRegionSequence": [{}]},
             {"system": "http://snomed.info/sct", "code": "69536005", "display": "Head"},
         ),
@@ -121,10 +150,6 @@ def test_body_site_without_a_code_is_text_in_r5() -> None:
 def test_laterality(version: str, side: str, expected: str | None) -> None:
     found = one(version, ImageLaterality=side)["laterality"]
     assert expected == (found["coding"][0] if version == "r5" else found).get("code")
-
-
-def test_laterality_of_the_series_goes_before_that_of_an_image() -> None:
-    assert "419161000" == one("r4", Laterality="L", ImageLaterality="R")["laterality"]["code"]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from imagingstudies import RULES, code, ct_two_series
+from imagingstudies import CT, RULES, code, ct_two_series, instance, series
 
 from index.errors import NotExpressible
 from index.imagingstudy import Rules, build, doubts, resources
-from index.records import Order, Patient, ProcedureStep, Series, Study
+from index.records import Attributes, Order, Patient, ProcedureStep, Series, Study
 from support.fhirjudges import judge
 
 ORDERED = Study("1.2.3", Patient("p", {"PatientID": "1"}), {}, [], orders=[Order("o", "SCHEDULED", {})])
@@ -103,7 +103,10 @@ def test_order_fills_what_the_instances_leave_out(version: str) -> None:
         "text": "X-ray",
     }
     if version == "dstu2":
-        assert ["X-ray"] == [found["display"] for found in study["procedure"]]
+        # What was only asked for is in the order, and no completed Procedure.
+        assert "procedure" not in study
+        (asked,) = [found for found in made if found["resourceType"] == "DiagnosticOrder"]
+        assert [{"code": coded}] == asked["item"]
     elif version == "r4":
         assert ([coded], [{"text": "fall"}]) == (study["procedureCode"], study["reasonCode"])
     else:
@@ -111,6 +114,75 @@ def test_order_fills_what_the_instances_leave_out(version: str) -> None:
             study["procedure"],
             study["reason"],
         )
+
+
+@pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])
+def test_a_code_that_was_only_requested_is_no_procedure(version: str) -> None:
+    """FHIR DSTU2 ProcedureStatus has no word for it: completed would say what is not so."""
+    asked = {"RequestedProcedureCodeSequence": [code("X", "99RIS", "X-ray")]}
+    of = series("1.2.3.4", [instance("1.2.3.4.5", CT)], RequestAttributesSequence=[asked])
+    made = resources(Study("1.2.3", Patient("p", {}), asked, [of]), version, RULES)
+    assert not [found for found in made if found["resourceType"] == "Procedure"]
+
+
+def started(version: str, study: Attributes, *of: Attributes) -> tuple[str, list[str], list[str]]:
+    """Return when the study and its series start, and the doubts about that."""
+    found = [
+        series(f"1.2.3.{n}", [instance(f"1.2.3.{n}.1", CT)], Modality="CT", **one)
+        for n, one in enumerate(of, start=4)
+    ]
+    made = build(Study("1.2.3", Patient("p", {}), study, found), version, RULES)
+    judge(made.resources, version)
+    main = made.resources[0]
+    return main["started"], [one["started"] for one in main["series"]], made.doubts
+
+
+def at(level: str, date: str, time: str = "", zone: str = "") -> Attributes:
+    """Return the date, time and zone attributes of a level."""
+    found = {f"{level}Date": date, f"{level}Time": time, "TimezoneOffsetFromUTC": zone}
+    return {keyword: value for keyword, value in found.items() if value}
+
+
+@pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])
+@pytest.mark.parametrize(
+    ("study", "of", "expected"),
+    [
+        (
+            at("Study", "20240110", "101500"),
+            [at("Series", "20240110", "101400")],
+            "2024-01-10T10:14:00+01:00",
+        ),
+        (
+            at("Study", "20240110", "101500"),
+            [
+                at("Series", "20240110", "101600"),
+                at("Series", "20240109", "235959"),
+                at("Series", "20240110"),
+            ],
+            "2024-01-09T23:59:59+01:00",
+        ),
+        (at("Study", "20240110", "101500"), [at("Series", "20240109")], "2024-01-09"),
+        # The same moment, or later, in another zone.
+        (
+            at("Study", "20240110", "001000", "+0100"),
+            [at("Series", "20240109", "235000", "+0000")],
+            "2024-01-10T00:10:00+01:00",
+        ),
+        # A date alone holds every time of its day.
+        (at("Study", "20240110"), [at("Series", "20240110", "080000")], "2024-01-10"),
+        (at("Study", "20240110", "101500"), [at("Series", "20240110")], "2024-01-10T10:15:00+01:00"),
+        (at("Study", "00010101", "000000", "+1400"), [at("Series", "99991231", "235959", "-1400")], None),
+    ],
+)
+def test_no_series_starts_before_its_study(
+    version: str, study: Attributes, of: list[Attributes], expected: str | None
+) -> None:
+    """FHIR R6 demands it; the study's start is the earliest of both."""
+    found, _, said = started(version, study, *of)
+    own, _, none = started(version, study, study | {"SeriesDate": "99991231"})
+    assert (expected or own) == found
+    assert (found != own) == any("starts before its study" in doubt for doubt in said)
+    assert [] == none
 
 
 def test_step_that_ends_before_it_starts_has_no_end() -> None:

@@ -101,3 +101,23 @@ def test_another_hospitals_patient_of_the_same_number_is_let_alone(served: Calla
     assert "AA" == verdict(sender.send(adt("A40", pid("Y", authority="OURS"), "MRG|X^^^OURS^MR")))
     assert ["Y"] == [study["patient_id"] for study in index.studies()]
     sender.close()
+
+
+def test_an_update_reaches_the_studies_that_were_matched_to_the_patients_orders(
+    index: Index, ris: Sender
+) -> None:
+    """By hand an order may be matched to the study of another patient: its own stands beside it."""
+    keep(index, instance(1, PatientID="OTHER"))
+    ris.send(orm(patient=pid("P1"), accession="A9", uid=""))
+    (order,) = index.orders.listed()
+    index.orders.set_match(f"{ROOT}.1", order.id)
+
+    def names() -> list[str]:
+        request = resource(index, order.key, "r4", "ServiceRequest")
+        reference = request.get("subject", {}).get("reference", "/")
+        name = resource(index, reference.split("/")[1], "r4", "Patient").get("name", [{}])
+        return name[0].get("given", [])
+
+    assert eventually(lambda: bool(names()))
+    assert "AA" == verdict(ris.send(adt("A08", pid("P1", "Doe^Renamed"))))
+    assert eventually(lambda: ["Renamed"] == names())
