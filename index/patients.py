@@ -55,4 +55,6 @@ def _said(database: Database, row: int, key: str) -> tuple[dict[str, Any], list[
     )
     from_orders, _ = elect([Opinion(attributes, 1) for (attributes,) in ordered], "patient", key)
     ((by_hospital,),) = database.rows(PatientRow.select(PatientRow.attributes).where(PatientRow.id == row))
-    return {**from_orders, **elected, **by_hospital}, disagreements
+    said = {**from_orders, **elected, **by_hospital}
+    # What the hospital has deleted is None.
+    return {keyword: value for keyword, value in said.items() if value is not None}, disagreements

@@ -9,7 +9,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
 from index.orders.records import NewOrder, Source
-from index.orders.store import order_status, step_status
+from index.orders.states import order_status, step_status
 
 # A worklist item is some kB.
 MAX_FILE = 4 * 1024 * 1024

@@ -163,7 +163,7 @@ def _attributes(request: Resource, known: Mapping[Any, Resource]) -> dict[str, A
             **made,
             "RequestedProcedureID": made.get(
                 "FillerOrderNumberImagingServiceRequest", str(request.get("id", ""))
-            )[:16],
+            ),
             "RequestedProcedureDescription": _text(concept),
             "RequestedProcedureCodeSequence": list(_items(concept)),
             "RequestedProcedurePriority": PRIORITIES.get(request.get("priority", ""), ""),

@@ -1,5 +1,6 @@
 """What an order is, whoever it came from, and the states that it and its steps can be in."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,6 +41,19 @@ OPEN = (Status.SCHEDULED, Status.ARRIVED, Status.READY)
 ENDED = (Status.COMPLETED, Status.CANCELLED, Status.DISCONTINUED)
 
 
+# SH holds 16 characters (PS3.5 Table 6.2-1).
+SH = 16
+# Of what is cut: the first characters, and a hash that tells it from others with the same beginning.
+_KEPT, _HASHED = 7, 8
+
+
+def short_id(text: str) -> str:
+    """Return an identifier as a worklist can answer it: two that differ stay two (PS3.5 Table 6.2-1)."""
+    if len(text) <= SH:
+        return text
+    return f"{text[:_KEPT]}-{hashlib.sha256(text.encode()).hexdigest()[:_HASHED]}"
+
+
 @dataclass(frozen=True, slots=True)
 class NewOrder:
     """An order as a source tells it; told again under the same identity, it changes the one that is there.
@@ -49,7 +63,8 @@ class NewOrder:
     Visit modules, StudyInstanceUID where the source gives one); `steps` are the items of
     ScheduledProcedureStepSequence.
     `charset` is the SpecificCharacterSet that it came in. `partial`: what is not named stays as it was; an
-    attribute of None goes. `stamp` is whatever tells the source's versions apart.
+    attribute of None goes. `stamp` is whatever tells the source's versions apart. `firm`: the state is what
+    is told, not what an order has by default; it sets back what the source itself began or ended.
     """
 
     source: Source
@@ -62,6 +77,7 @@ class NewOrder:
     charset: str = ""
     partial: bool = False
     stamp: str = ""
+    firm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
