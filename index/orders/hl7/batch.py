@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 
 _BOM = b"\xef\xbb\xbf"
-# MLLP's own signs: between messages they part segments (MLLP Release 1).
-_FRAMING = re.compile(rb"[\x0b\x1c]")
+# MLLP's own signs part segments where they stand within a message (MLLP Release 1); so does a line feed.
+_PARTED = bytes.maketrans(b"\x0b\x1c\n", b"\r\r\r")
 _ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
-_BEGINS = re.compile(rb"(?:\A|(?<=[\r\n]))(?:MSH|FHS|BHS|BTS|FTS)")
+_CR = ord("\r")
+_NAME = re.compile(rb"MSH|[FB][HT]S")
 # MSH, the field separator, MSH-2 and the separator again: what no text within a message can be.
 _HEADER = re.compile(rb"MSH([!-/:-@\[-`{-~])[!-/:-@\[-`{-~]{4,5}\1")
 
@@ -20,18 +21,27 @@ def messages(content: bytes) -> Iterator[bytes]:
 
     A message that another one cuts off within a segment ends with the header of that: it is to be refused.
     """
-    content = _FRAMING.sub(b"\r", content.removeprefix(_BOM))
+    content = content.removeprefix(_BOM).translate(_PARTED)
+    found = False
+    for piece in _pieces(content):
+        if piece.strip() and not piece.startswith(_ENVELOPE):
+            found = True
+            yield from _uncut(piece)
+    if not found:
+        yield content
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """Yield what stands from the beginning of one message or envelope to the next."""
     start = 0
-    for match in _BEGINS.finditer(content):
-        yield from _piece(content[start : match.start()])
-        start = match.start()
-    yield from _piece(content[start:], only=start == 0)
+    for match in _NAME.finditer(content):
+        if match.start() and content[match.start() - 1] == _CR:
+            yield content[start : match.start()]
+            start = match.start()
+    yield content[start:]
 
 
-def _piece(content: bytes, *, only: bool = False) -> Iterator[bytes]:
-    """Yield what stands between two beginnings, without envelopes; nothing at all only where it is `only`."""
-    if not only and (not content.strip() or content.startswith(_ENVELOPE)):
-        return
+def _uncut(content: bytes) -> Iterator[bytes]:
     header = _HEADER.match(content)
     sign = header[0] if header else b""
     while sign and (at := content.find(sign, 1)) > 0:

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,8 @@ from index.settings import Hl7Sender
 
 log = structlog.get_logger(__name__)
 
+# Between two orders of one message: who waits for the lock gets it.
+_TURN_SECONDS = 0.001
 # Characters of MSH-10 in the log; the standard has 20 (HL7 v2.5.1 Section 2.15.9.10).
 _LOGGED = 80
 
@@ -143,6 +146,8 @@ class Handler:
                 found = self._finder.find(request, sender)
                 self._check(request, found)
                 self._store.put_all(self._orders(request, found, sender, message.charset))
+            if request is not told[-1]:
+                time.sleep(_TURN_SECONDS)
 
     def _check(self, request: Request, found: Sequence[Known]) -> None:
         """Raise BadMessage where a modality has done what is to be cancelled."""

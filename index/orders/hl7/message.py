@@ -84,7 +84,7 @@ class Message:
 
         `charset` is what its sender uses whatever MSH-18 says; `header_only` does without, to know who sends.
         """
-        content = content.replace(b"\r\n", b"\r").replace(b"\n", b"\r").strip(b"\r")
+        content = content.replace(b"\n", b"\r").strip(b"\r")
         header = _HEADER.match(content)
         if not header:
             raise BadMessage(

@@ -50,7 +50,7 @@ class Silent(Closed):
 
 
 class Frames:
-    """Cuts the bytes of a connection into frames. Bytes between frames are passed over, and said.
+    """Cuts the bytes of a connection into frames. Bytes between frames are passed over, and said once.
 
     A start within a frame starts anew: what was cut off before it is never answered, and comes again.
     """
@@ -62,6 +62,7 @@ class Frames:
         self._idle = idle
         self._message = message
         self._buffer = bytearray()
+        self._has_said = False
 
     def next(self) -> bytes:
         """Return the content of the next frame. Raises Closed."""
@@ -106,7 +107,8 @@ class Frames:
             return True
 
     def _pass_over(self, count: int) -> None:
-        if self._buffer[:count].strip():
+        if not self._has_said and self._buffer[:count].strip():
+            self._has_said = True
             log.warning("hl7_bytes_passed_over", bytes=count)
         del self._buffer[:count]
 
