@@ -13,7 +13,7 @@ from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.requests import Request
 from index.orders.identities import is_same, rows_of
 from index.orders.models import ImagingOrder, ScheduledStep
-from index.orders.records import Source, Status, short_id
+from index.orders.records import ENDED, Source, Status, short_id
 from index.records import Attributes
 
 
@@ -65,7 +65,7 @@ class Finder:
             )
         if found or request.action is Action.CONFIRMED:
             return found
-        if request.action is Action.CHANGE and request.status not in ENDING.values() and request.has_detail:
+        if request.action is Action.CHANGE and request.status not in ENDED and request.has_detail:
             return []
         if request.action is Action.STATUS and request.has_detail and request.status in _TO_COME:
             return []

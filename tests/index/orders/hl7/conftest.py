@@ -38,7 +38,8 @@ def tell(index: Index, *frames: bytes) -> list[str]:
     """Give frames to the index as the listener does; return MSA-1 and MSA-3 of each answer."""
     answers = [index.orders._handler.handle(one)[1] for frame in frames for one in messages(frame)]
     return [
-        verdict([segment.split("|") for segment in answer.decode().split("\r") if segment]) for answer in answers
+        verdict([segment.split("|") for segment in answer.decode().split("\r") if segment])
+        for answer in answers
     ]
 
 
