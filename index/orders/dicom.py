@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
-from index.orders.records import NewOrder, Source
+from index.orders.records import NewOrder, Source, is_date
 from index.orders.states import order_status, step_status
 
 # A worklist item is some kB.
@@ -17,6 +17,7 @@ MAX_FILE = 4 * 1024 * 1024
 MAX_DEPTH = 8
 _PATIENT_GROUP = 0x0010
 _SEQUENCE = "ScheduledProcedureStepSequence"
+_DATE = "ScheduledProcedureStepStartDate"
 # Values that are no text: no key of Table K.6-1 has one.
 _BINARY = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
@@ -53,6 +54,9 @@ def order_of(dataset: Dataset, source: Source, sender: str, identity: str, stamp
     steps = attributes.pop(_SEQUENCE, [])
     if not steps:
         raise BadItem(f"has no {_SEQUENCE} (0040,0100)")
+    for day in (step.get(_DATE) for step in steps if isinstance(step, dict)):
+        if day and not is_date(str(day)):
+            raise BadItem(f"{_DATE} (0040,0002) is {day!r}, no date")
     patient = {
         keyword: attributes.pop(keyword)
         for keyword in [element.keyword for element in dataset if element.tag.group == _PATIENT_GROUP]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from index.orders.records import NewOrder, Source, Status
+from index.orders.records import NewOrder, Source, Status, is_date
 
 Resource = Mapping[str, Any]
 
@@ -186,6 +186,8 @@ def _person(reference: Resource, known: Mapping[Any, Resource]) -> str:
 def _step(request: Resource, known: Mapping[Any, Resource]) -> dict[str, Any]:
     when = request.get("occurrenceDateTime") or (request.get("occurrencePeriod") or {}).get("start")
     day, time = moment(when)
+    if when and not is_date(day):
+        raise BadResource(f"ServiceRequest.occurrence[x] {when!r} is no date of a day")
     details = [one for concept in request.get("orderDetail") or () for one in concept.get("coding") or ()]
     modality = next((str(one.get("code", "")) for one in details if one.get("system") == _DCM), "")
     performers = [one for one in request.get("performer") or () if isinstance(one, Mapping)]

@@ -1,8 +1,10 @@
 """What an order is, whoever it came from, and the states that it and its steps can be in."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +43,7 @@ OPEN = (Status.SCHEDULED, Status.ARRIVED, Status.READY)
 ENDED = (Status.COMPLETED, Status.CANCELLED, Status.DISCONTINUED)
 
 
+_DATE = re.compile(r"[0-9]{8}")
 # SH holds 16 characters (PS3.5 Table 6.2-1).
 SH = 16
 # Of what is cut: the first characters, and a hash that tells it from others with the same beginning.
@@ -52,6 +55,17 @@ def short_id(text: str) -> str:
     if len(text) <= SH:
         return text
     return f"{text[:_KEPT]}-{hashlib.sha256(text.encode()).hexdigest()[:_HASHED]}"
+
+
+def is_date(text: str) -> bool:
+    """Whether a text is a day of the calendar as DA has it (PS3.5 Table 6.2-1)."""
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,18 +80,17 @@ class OrderStore:
 
     def _new_uid(self, order: NewOrder) -> str:
         """Return a Study Instance UID: that of the same requested procedure where it is told of in parts."""
-        table = ImagingOrder
-        columns = order_columns(order.attributes)
         if order.source is Source.HL7 and order.patient.get("PatientID"):
-            query = table.select(table.study_uid).where(
-                (table.source == order.source)
-                & (table.sender == order.sender)
-                & (table.procedure_id == columns["procedure_id"])
-                & (table.accession == columns["accession"])
-                & (table.patient == patient_row(self._database, order.patient))
+            table, columns = ImagingOrder, order_columns(order.attributes)
+            wanted = (order.source, order.sender, columns["accession"])
+            # By these columns alone: with source and sender SQLite reads all orders of a sender.
+            patient = patient_row(self._database, order.patient)
+            query = table.select(table.study_uid, table.source, table.sender, table.accession).where(
+                (table.patient == patient) & (table.procedure_id == columns["procedure_id"])
             )
-            for (uid,) in self._database.rows(query.order_by(table.id).limit(1)):
-                return str(uid)
+            for uid, *numbers in self._database.rows(query.order_by(table.id)):
+                if tuple(numbers) == wanted:
+                    return str(uid)
         return new_study_uid()
 
     def _completed(self, order: NewOrder, known: int | None) -> NewOrder:

@@ -12,7 +12,7 @@ _PARTED = bytes.maketrans(b"\x0b\x1c\n", b"\r\r\r")
 _ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
 _CR = ord("\r")
 _NAME = re.compile(rb"MSH|[FB][HT]S")
-# MSH, the field separator, MSH-2 and the separator again: what no text within a message can be.
+# MSH, the field separator, MSH-2 and the separator again: but for a header, no text can be these delimiters.
 _HEADER = re.compile(rb"MSH([!-/:-@\[-`{-~])[!-/:-@\[-`{-~]{4,5}\1")
 
 
@@ -43,8 +43,10 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 
 def _uncut(content: bytes) -> Iterator[bytes]:
     header = _HEADER.match(content)
-    sign = header[0] if header else b""
-    while sign and (at := content.find(sign, 1)) > 0:
-        yield content[:at] + sign
-        content = content[at:]
-    yield content
+    if header:
+        delimiters = header[0][len(b"MSH") :]
+        while (at := content.find(delimiters, len(header[0])) - len(b"MSH")) > 0:
+            yield content[:at] + header[0]
+            content = content[at:]
+    if not content.startswith(_ENVELOPE):
+        yield content

@@ -16,6 +16,9 @@ from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.records import ENDED, Source, Status, short_id
 from index.records import Attributes
 
+# Orders that are read by one statement.
+_AT_ONCE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -39,6 +42,18 @@ class Known:
         """Who gave the placer number."""
         items = self.attributes.get("OrderPlacerIdentifierSequence")
         return _namespace(items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What is read first of every order that shares a number: one that everybody uses costs little then."""
+
+    id: int
+    source: str
+    sender: str
+    placer: str
+    filler: str
+    accession: str
 
 
 class Finder:
@@ -85,12 +100,24 @@ class Finder:
             keys.append((table.study_uid, request.study_uid))
         if not keys:
             keys = [(table.procedure_id, short_id(request.procedure))]
-        shared = _any([column == value for column, value in keys])
-        agreeing = [(column == value) | (column == "") for column, value in told]
-        found = self._known(table.sender == sender, shared, *agreeing)
+        found = self._known(keys, lambda one: one.sender == sender and _contradicts_none(request, one))
         return [one for one in found if _agree(short_id(request.procedure), one.procedure)]
 
-    def _known(self, *wanted: Any) -> list[Known]:
+    def _known(self, keys: Sequence[tuple[Any, str]], is_wanted: Callable[["_Numbers"], bool]) -> list[Known]:
+        """Return orders of HL7 that have one of these numbers, and are wanted by their numbers."""
+        table = ImagingOrder
+        # By these columns alone: with source and sender SQLite reads all orders of a sender.
+        columns = (table.id, table.source, table.sender, table.placer, table.filler, table.accession)
+        query = table.select(*columns).where(_any([column == value for column, value in keys]))
+        told = [_Numbers(*row) for row in self._database.rows(query)]
+        wanted = sorted(one.id for one in told if one.source == Source.HL7 and is_wanted(one))
+        return [
+            known
+            for start in range(0, len(wanted), _AT_ONCE)
+            for known in self._read(wanted[start:][:_AT_ONCE])
+        ]
+
+    def _read(self, wanted: Sequence[int]) -> list[Known]:
         table = ImagingOrder
         query = table.select(
             table.id,
@@ -105,11 +132,11 @@ class Finder:
             table.patient,
             table.patient_attributes,
             table.attributes,
-        ).where((table.source == Source.HL7), *wanted)
-        rows = self._database.rows(query.order_by(table.id))
+        )
+        rows = self._database.rows(query.where(table.id.in_(wanted)).order_by(table.id))
         steps: dict[int, set[str]] = {}
         own = ScheduledStep.select(ScheduledStep.order, ScheduledStep.step_id)
-        for order, step in self._database.rows(own.where(ScheduledStep.order.in_([row[0] for row in rows]))):
+        for order, step in self._database.rows(own.where(ScheduledStep.order.in_(wanted))):
             # A step that its source does not name is named after its order by us.
             if not step.startswith(f"{order}-"):
                 steps.setdefault(order, set()).add(step)
@@ -147,24 +174,24 @@ class Finder:
         """Return the order whose accession number a change corrects: of the same placer and filler number."""
         if request.action not in (Action.CHANGE, Action.CONFIRMED) or not (request.placer and request.filler):
             return []
-        table = ImagingOrder
         return self._known(
-            table.sender == sender, table.placer == request.placer, table.filler == request.filler
+            [(ImagingOrder.filler, request.filler)],
+            lambda one: one.sender == sender and one.placer == request.placer,
         )
 
     def _shared(self, request: Request, sender: str) -> list[Known]:
         """Return other senders' orders: by placer number and namespace, study, or accession and patient."""
         keys = [(column, value) for column, value in _numbers(request) if column is not ImagingOrder.filler]
         keys.append((ImagingOrder.study_uid, request.study_uid))
-        shared = [column == value for column, value in keys if value]
-        if not shared:
+        keys = [(column, value) for column, value in keys if value]
+        if not keys:
             return []
-        found = self._known(ImagingOrder.sender != sender, _any(shared))
+        found = self._known(
+            keys, lambda one: one.sender != sender and _agree(request.accession, one.accession)
+        )
         return [one for one in found if _shares_step(request, one) and self._is_shared(request, one)]
 
     def _is_shared(self, request: Request, one: Known) -> bool:
-        if not _agree(request.accession, one.accession):
-            return False
         if request.study_uid == one.study_uid:
             return True
         if request.accession and request.accession == one.accession and self._is_patient(request, one):
@@ -205,6 +232,14 @@ def _narrowed(found: Sequence[Known], fits: Callable[[Known], bool]) -> list[Kno
 
 def _agree(one: str, other: str) -> bool:
     return not one or not other or one == other
+
+
+def _contradicts_none(request: Request, one: _Numbers) -> bool:
+    return (
+        _agree(request.placer, one.placer)
+        and _agree(request.filler, one.filler)
+        and _agree(request.accession, one.accession)
+    )
 
 
 def _numbers(request: Request) -> list[tuple[Any, str]]:

@@ -1,6 +1,5 @@
 """Segments to attributes, as a table (IHE RAD TF-2 Appendix B), with overrides by sender."""
 
-import datetime as dt
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.message import NULL, Message, Path, Segment, path
+from index.orders.records import is_date
 
 Segments = Mapping[str, Segment]
 """The segments that are looked into, by name: a group's own before those of the message."""
@@ -72,13 +72,7 @@ def _name(message: Message, repetition: Any, start: int) -> str:
 def _moment(value: str) -> tuple[str, str] | None:
     """Return date and time of a TS; None where it is none of a day of the calendar."""
     match = _TIMESTAMP.fullmatch(value)
-    if not match:
-        return None
-    try:
-        dt.date(int(match[1][:4]), int(match[1][4:6]), int(match[1][6:]))
-    except ValueError:
-        return None
-    return match[1], match[2] or ""
+    return (match[1], match[2] or "") if match and is_date(match[1]) else None
 
 
 def date(message: Message, segment: Segment, at: Path) -> str:

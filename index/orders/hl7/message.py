@@ -200,7 +200,9 @@ def _nth(text: str, separator: str, number: int) -> str:
 
 def _refuse_second(content: bytes, header: bytes) -> None:
     """Refuse what holds the header of a further message, whose orders would be this one's patient's."""
-    if content.find(header, 1) >= 0 or b"\rMSH" in content:
+    # With all four encoding characters, its delimiters are a header's whatever stands before them.
+    sign = header[len(b"MSH") :] if len(header) > len(b"MSH|^~\\&") else header
+    if content.find(sign, len(header)) >= 0 or b"\rMSH" in content:
         raise BadMessage(
             Code.SEQUENCE, "MSH", "another message begins before this one has ended", number=2, reject=True
         )

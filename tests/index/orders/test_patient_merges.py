@@ -131,7 +131,9 @@ def test_a_merge_without_an_authority_is_done(
 
 def test_a_number_of_two_authorities_is_not_merged_without_one(index: Index, ris: Sender) -> None:
     for authority in ("HOSP", "OTHER"):
-        ris.send(orm(patient=pid("OLD", authority=authority), accession=authority, placer=authority, filler=""))
+        ris.send(
+            orm(patient=pid("OLD", authority=authority), accession=authority, placer=authority, filler="")
+        )
     answer = verdict(ris.send(adt("A40", pid("NEW"), "MRG|OLD")))
     assert answer.startswith("AE MRG-1: the number is known of HOSP, OTHER"), answer
     answer = verdict(ris.send(adt("A40", pid("NEW", authority="THIRD"), "MRG|OLD")))
@@ -166,7 +168,9 @@ def test_both_names_of_an_authority_are_one(index: Index, ris: Sender) -> None:
 SEVERAL = "PID|||E900^^^EMPI&1.2.3&ISO^PI~M3^^^HOSP^PI||Doe^Jane"
 
 
-@pytest.mark.parametrize(("local", "expected"), [("HOSP", "M3"), ("EMPI", "E900"), ("1.2.3", "E900"), (None, "E900")])
+@pytest.mark.parametrize(
+    ("local", "expected"), [("HOSP", "M3"), ("EMPI", "E900"), ("1.2.3", "E900"), (None, "E900")]
+)
 def test_the_local_authority_is_asked_for_an_order(
     served: Callable[..., Index], local: str | None, expected: str
 ) -> None:
@@ -177,7 +181,9 @@ def test_the_local_authority_is_asked_for_an_order(
     assert [expected] == told(index)
 
 
-def test_the_record_number_is_the_patients_where_no_authority_is_configured(index: Index, ris: Sender) -> None:
+def test_the_record_number_is_the_patients_where_no_authority_is_configured(
+    index: Index, ris: Sender
+) -> None:
     ris.send(orm(patient="PID|||900^^^INS^SS~E900^^^EMPI^PI~M3^^^HOSP^MR||Doe^Jane"))
     assert ["M3"] == told(index)
 
@@ -255,7 +261,8 @@ def test_patients_of_a_number_are_found_by_an_index(index: Index) -> None:
     found = known_identities(index._database, {"PatientID": "P1"})
     assert ["HOSP"] == [one["IssuerOfPatientID"] for one in found]
     plan = index._database.peewee.execute_sql(
-        "EXPLAIN QUERY PLAN SELECT id FROM study_variant WHERE json_extract(patient_attributes, '$.PatientID') = ?",
+        "EXPLAIN QUERY PLAN SELECT id FROM study_variant"
+        " WHERE json_extract(patient_attributes, '$.PatientID') = ?",
         ("P1",),
     ).fetchall()
     assert "study_variant_patient_number" in str(plan)

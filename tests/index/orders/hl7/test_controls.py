@@ -11,8 +11,8 @@ from support.hl7 import adt, message, msh, order_group, orm, pid
 Told = Callable[..., list[str]]
 
 # HL7 v2.6 Chapter 4, Table 0119; CP came with 2.8.
-TABLE_0119 = """AF CA CH CN CP CR DC DE DF DR FU HD HR LI MC NA NW OC OD OE OF OH OK OP OR PA PR PY RE RF RL RO RP
-RQ RR RU SC SN SR SS UA UC UD UF UH UM UN UR UX XO XR XX"""
+TABLE_0119 = """AF CA CH CN CP CR DC DE DF DR FU HD HR LI MC NA NW OC OD OE OF OH OK OP OR PA PR PY RE RF RL
+RO RP RQ RR RU SC SN SR SS UA UC UD UF UH UM UN UR UX XO XR XX"""
 TABLE_0038 = "A CA CM DC ER HD IP RP SC"
 NOTHING = sorted(control for control, action in CONTROLS.items() if action is Action.NOTHING)
 

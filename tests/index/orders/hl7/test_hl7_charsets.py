@@ -1,4 +1,4 @@
-"""MSH-18 by any name of a character set, a declared ASCII that is not, and what is configured for a sender."""
+"""MSH-18 by any name of a character set, a declared ASCII that is not, and what is configured."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,19 @@ def test_any_name_of_a_character_set(tell: Told, still: Index, charset: str, cod
 
 @pytest.mark.parametrize(
     "charset",
-    ["KLINGON", "utf-16", "rot13", "base64", "cp037", "idna", "unicode_escape", "utf-7", "mbcs", "../../x", "undefined"],
+    [
+        "KLINGON",
+        "utf-16",
+        "rot13",
+        "base64",
+        "cp037",
+        "idna",
+        "unicode_escape",
+        "utf-7",
+        "mbcs",
+        "../../x",
+        "undefined",
+    ],
 )
 def test_what_is_no_character_set_of_messages_is_refused(tell: Told, charset: str) -> None:
     (answer,) = tell(orm(charset=charset))

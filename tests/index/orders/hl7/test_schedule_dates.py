@@ -4,8 +4,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from pydicom.dataset import Dataset
 
 from index import Index, NewOrder, Source
+from index.orders.dicom import BadItem, order_of
+from index.orders.fhir import BadResource, orders_of
 from support.hl7 import message, msh, orm, pid
 
 Told = Callable[..., list[str]]
@@ -48,7 +51,15 @@ def scheduled(index: Index) -> list[tuple[str, str]]:
             "2026-11-25",
             "25.11.2026",
         ),
-        *("202611", "2026", "00000000", "2026112508306", "20261125082", "tomorrow", "２０２６１１２５"),
+        *(
+            "202611",
+            "2026",
+            "00000000",
+            "2026112508306",
+            "20261125082",
+            "tomorrow",
+            "\uff12\uff10\uff12\uff16\uff11\uff11\uff12\uff15",
+        ),
     ],
 )
 def test_a_date_that_is_none_is_answered_with_its_field(
@@ -110,3 +121,23 @@ def test_no_date_is_now_from_every_source(still: Index, source: Source) -> None:
     assert is_now(date, time)
     still.orders.add(order)
     assert [(date, time)] == scheduled(still)
+
+
+def test_a_date_that_is_none_is_refused_from_files_too() -> None:
+    step = Dataset()
+    step.add_new("ScheduledProcedureStepStartDate", "LO", "20261325")
+    item = Dataset()
+    item.PatientID, item.ScheduledProcedureStepSequence = "P1", [step]
+    with pytest.raises(BadItem, match=r"ScheduledProcedureStepStartDate .* is '20261325', no date"):
+        order_of(item, Source.FILE, "", "x")
+    request = {
+        "resourceType": "ServiceRequest",
+        "id": "x",
+        "status": "active",
+        "subject": {"reference": "#p"},
+    }
+    request["contained"] = [{"resourceType": "Patient", "id": "p", "identifier": [{"value": "P1"}]}]
+    assert 1 == len(orders_of(request))
+    for when in ("2026-11", "2026-13-25", "tomorrow"):
+        with pytest.raises(BadResource, match=f"occurrence.* '{when}' is no date"):
+            orders_of({**request, "occurrenceDateTime": when})

@@ -1,7 +1,7 @@
 """Which order a message means: orders that share a number stay apart, one order of two senders is one.
 
-HL7 v2.5.1 Sections 4.5.1.2 and 4.5.1.3: a number is unique with its namespace alone; IHE RAD TF-2 Section 4.4:
-OBRs of one requested procedure are its scheduled steps.
+HL7 v2.5.1 Sections 4.5.1.2 and 4.5.1.3: a number is unique with its namespace alone. IHE RAD TF-2
+Section 4.4: OBRs of one requested procedure are its scheduled steps.
 """
 
 from collections.abc import Callable
