@@ -40,13 +40,15 @@ class Table(peewee.Model):
 class Patient(Table):
     """A patient. `key` is the FHIR id: a function of PatientID and issuer, or of the study without one.
 
-    `attributes` are what the hospital said last (ADT). A merged patient has a survivor, which has none.
+    `attributes` are what the hospital said last (ADT). A merged patient has a survivor, which has none;
+    `merged` is whom it was merged into itself, before that one was merged as well.
     """
 
     id = peewee.BigAutoField()
     key = peewee.TextField(unique=True)
     attributes = JSONField(default=dict)
     survivor = peewee.ForeignKeyField("self", null=True)
+    merged = peewee.ForeignKeyField("self", null=True, backref="merged_patients")
 
 
 class Study(Table):

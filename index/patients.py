@@ -104,4 +104,6 @@ def said_of(database: Database, row: int, key: str) -> tuple[dict[str, Any], lis
     for one in disagreements:
         from_orders.pop(one.keyword, None)
     ((by_hospital,),) = database.rows(PatientRow.select(PatientRow.attributes).where(PatientRow.id == row))
-    return {**from_orders, **elected, **by_hospital}, disagreements
+    said = {**from_orders, **elected, **by_hospital}
+    # What the hospital has deleted is None.
+    return {keyword: value for keyword, value in said.items() if value is not None}, disagreements

@@ -248,7 +248,7 @@ class Hl7Sender(Section):
 
     application: str = Field("", description="MSH-3 that it is told by. Empty: any.")
     facility: str = Field("", description="MSH-4 that it is told by. Empty: any.")
-    charset: str = Field("", description="HL7 Table 0211 name of its character set, where MSH-18 is empty.")
+    charset: str = Field("", description="Name of its character set, as in MSH-18, which it overrules.")
     map: Mapping[str, str] = Field(
         default_factory=dict,
         description="Attribute keyword to HL7 field, where the usual one does not hold it.",
@@ -257,10 +257,13 @@ class Hl7Sender(Section):
     @field_validator("charset")
     @classmethod
     def _known_charset(cls, value: str) -> str:
-        from index.orders.hl7.charsets import CHARSETS
+        from index.orders.hl7.charsets import known
+        from index.orders.hl7.faults import BadMessage
 
-        if value and value.upper() not in CHARSETS:
-            raise ValueError(f"{value!r} is none of {', '.join(CHARSETS)}")
+        try:
+            _ = value and known(value)
+        except BadMessage as error:
+            raise ValueError(error.text.removeprefix("MSH-18: ")) from None
         return value
 
     @field_validator("map")
@@ -319,8 +322,8 @@ class WorklistSettings(Section):
     )
     local_authority: str | None = Field(
         None,
-        description="The assigning authority whose PatientIDs scanners send without an issuer. "
-        "None given: whichever an HL7 message names.",
+        description="The assigning authority whose PatientIDs scanners send without an issuer; of several "
+        "in PID-3 its one is taken. None given: whichever an HL7 message names.",
     )
     folder: GivenPath | None = Field(
         None, description="Folder of DICOM .wl files, of any depth, that is followed."

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from index.orders.records import NewOrder, Source
-from index.orders.store import order_status, step_status
+from index.orders.states import order_status, step_status
 from index.orders.vr import described, fitting, is_single
 
 log = structlog.get_logger(__name__)
@@ -26,6 +26,7 @@ MAX_FILE = 4 * 1024 * 1024
 MAX_DEPTH = 8
 _PATIENT_GROUP = 0x0010
 _SEQUENCE = "ScheduledProcedureStepSequence"
+_DATE = "ScheduledProcedureStepStartDate"
 # Values that are no text: no key of Table K.6-1 has one.
 _BINARY = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 # No text has them, and no database takes them: padding of C, and half a surrogate pair.
@@ -76,6 +77,9 @@ def order_of(dataset: Dataset, source: Source, sender: str, identity: str, stamp
     steps = attributes.pop(_SEQUENCE, [])
     if not steps:
         raise BadItem(f"has no {_SEQUENCE} (0040,0100) with an item")
+    for day in (step.get(_DATE) for step in steps):
+        if day and not fitting(_DATE, day):
+            raise BadItem(f"{_DATE} (0040,0002) is {day!r}, no date")
     patient = {keyword: attributes.pop(keyword) for keyword in list(attributes) if _is_patients(keyword)}
     if not patient.get("PatientID") and not patient.get("PatientName"):
         raise BadItem("has neither PatientID (0010,0020) nor PatientName (0010,0010)")

@@ -8,7 +8,7 @@ from index.election import Opinion, elect
 from index.models import Series, SeriesVariant, StudyVariant
 from index.orders.matching import Facts, Option, Person, Request
 from index.orders.models import ImagingOrder, ScheduledStep
-from index.orders.records import Status
+from index.orders.records import Status, short_id
 from index.orders.touching import Key
 from index.patients import study_patient
 from index.records import Attributes
@@ -24,7 +24,8 @@ def facts_of(database: Database, study: int, uid: str) -> Facts | None:
         return None
     attributes, _ = elect([Opinion(*row) for row in opinions], "study", uid)
     items = [item for one in _series(database, study) for item in one.get("RequestAttributesSequence") or ()]
-    requests = [Request(*(str(item.get(k) or "") for k in _REQUEST)) for item in items]
+    # As the worklist answers them, whoever has told the scanner.
+    requests = [Request(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items]
     accessions = [_accession(attributes), *map(_accession, items)]
     return Facts(
         uid,

@@ -220,7 +220,7 @@ def _attributes(request: Element, known: Known) -> dict[str, Any]:
     return _said(
         {
             **made,
-            "RequestedProcedureID": number[:_LONGEST_CODE],
+            "RequestedProcedureID": number,
             "RequestedProcedureDescription": _text(concept),
             "RequestedProcedureCodeSequence": list(_items(concept)),
             "RequestedProcedurePriority": PRIORITIES.get(request.text("priority"), ""),

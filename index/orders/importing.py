@@ -12,6 +12,7 @@ import structlog
 from index.errors import DatabaseFault, IndexFault
 from index.orders import fhir
 from index.orders.dicom import BadItem, order_of, printable, read_file
+from index.orders.hl7.batch import messages
 from index.orders.hl7.handler import Handler
 from index.orders.records import Source
 from index.orders.store import OrderStore
@@ -89,23 +90,6 @@ def _files(path: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         yield from (Path(folder) / name for name in sorted(names))
-
-
-def messages(content: bytes) -> Iterator[bytes]:
-    """Yield the messages of a file: each begins with MSH; framing, batch and file envelopes are left out."""
-    for sign in _FRAMING:
-        content = content.replace(bytes((sign,)), b"\r")
-    segments = content.replace(b"\n", b"\r").split(b"\r")
-    message: list[bytes] = []
-    for segment in segments:
-        if not segment.strip() or segment.startswith(_ENVELOPE):
-            continue
-        if segment.startswith(b"MSH") and message:
-            yield b"\r".join(message)
-            message = []
-        message.append(segment)
-    if message:
-        yield b"\r".join(message)
 
 
 def _reason(acknowledgement: bytes) -> str:

@@ -8,6 +8,7 @@ from index.models import JSONField, Patient, Table
 class ImagingOrder(Table):
     """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` case-folded.
 
+    `patient_attributes` follow merges and updates, `told_patient` are those that its source told last.
     `stamp` tells the versions of its source apart: of a file its size and time.
     """
 
@@ -20,6 +21,7 @@ class ImagingOrder(Table):
     patient_number = peewee.TextField(index=True)
     patient_name = peewee.TextField()
     patient_attributes = JSONField()
+    told_patient = JSONField(default=dict)
     attributes = JSONField()
     charset = peewee.TextField()
     stamp = peewee.TextField()
@@ -43,6 +45,7 @@ class ScheduledStep(Table):
     """A scheduled procedure step. `station` is its one AE title; empty where it has none, or several.
 
     Likewise `modality`. Columns hold what a worklist answers: values that fit their VR (vr.py).
+    `by_modality`: its status is what a modality made of it (MPPS, images), not its order.
     """
 
     id = peewee.BigAutoField()
@@ -53,6 +56,7 @@ class ScheduledStep(Table):
     start_date = peewee.TextField()
     start_time = peewee.TextField()
     status = peewee.TextField()
+    by_modality = peewee.IntegerField(default=0)
     attributes = JSONField()
 
     class Meta:

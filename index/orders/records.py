@@ -1,7 +1,10 @@
 """What an order is, whoever it came from, and the states that it and its steps can be in."""
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +44,31 @@ OPEN = (Status.SCHEDULED, Status.ARRIVED, Status.READY)
 ENDED = (Status.COMPLETED, Status.CANCELLED, Status.DISCONTINUED)
 
 
+_DATE = re.compile(r"[0-9]{8}")
+# SH holds 16 characters (PS3.5 Table 6.2-1).
+SH = 16
+# Of what is cut: the first characters, and a hash that tells it from others with the same beginning.
+_KEPT, _HASHED = 7, 8
+
+
+def short_id(text: str) -> str:
+    """Return an identifier as a worklist can answer it: two that differ stay two (PS3.5 Table 6.2-1)."""
+    if len(text) <= SH:
+        return text
+    return f"{text[:_KEPT]}-{hashlib.sha256(text.encode()).hexdigest()[:_HASHED]}"
+
+
+def is_date(text: str) -> bool:
+    """Whether a text is a day of the calendar as DA has it (PS3.5 Table 6.2-1)."""
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class NewOrder:
     """An order as a source tells it; told again under the same identity, it changes the one that is there.
@@ -50,7 +78,8 @@ class NewOrder:
     Visit modules, StudyInstanceUID where the source gives one); `steps` are the items of
     ScheduledProcedureStepSequence.
     `charset` is the SpecificCharacterSet that it came in. `partial`: what is not named stays as it was; an
-    attribute of None goes. `stamp` is whatever tells the source's versions apart.
+    attribute of None goes. `stamp` is whatever tells the source's versions apart. `firm`: the state is what
+    is told, not what an order has by default; it sets back what the source itself began or ended.
     """
 
     source: Source
@@ -63,6 +92,7 @@ class NewOrder:
     charset: str = ""
     partial: bool = False
     stamp: str = ""
+    firm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

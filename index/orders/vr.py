@@ -80,6 +80,12 @@ def fitting(keyword: str, value: Any) -> list[str]:
     return [made for one in texts(value) if (made := _fitted(keyword, one))]
 
 
+def one_fitting(item: Mapping[str, Any], keyword: str) -> str:
+    """Return the one value of an attribute that a worklist answers, for SQL to choose by."""
+    values = fitting(keyword, item.get(keyword))
+    return values[0] if len(values) == 1 else ""
+
+
 @lru_cache(maxsize=4096)  # a day's stations, dates and patients, asked for again and again
 def _fitted(keyword: str, text: str) -> str:
     vr = described(keyword)[1]

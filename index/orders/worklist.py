@@ -12,6 +12,7 @@ from index.orders.folder import Folder
 from index.orders.hl7.handler import Handler
 from index.orders.hl7.mllp import Listener
 from index.orders.importing import Imported, OrderImport
+from index.orders.listing import listed
 from index.orders.matches import Matches, Unmatched
 from index.orders.patients import Patients
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
@@ -95,7 +96,7 @@ class Orders:
 
     def listed(self, order: int | None = None) -> list[Listed]:
         """Return all orders, or one of them, oldest first."""
-        return self._store.listed(order)
+        return listed(self._database, order)
 
     def chosen(self, **wanted: Any) -> Candidates:
         """Return a superset of the worklist items that a query means; see candidates.py for the keys."""

@@ -1,6 +1,7 @@
 """Acknowledgements: MSH, MSA and, where something is wrong, ERR (HL7 v2.5.1 Section 2.9)."""
 
 import itertools
+import re
 import time
 
 from index.orders.hl7.faults import TEXTS, BadMessage
@@ -9,9 +10,12 @@ from index.orders.hl7.message import Message
 ACCEPT, ERROR, REJECT = "AA", "AE", "AR"
 # From this version on ERR has its fields by name; before it is one composite (Section 2.15.5).
 _NAMED_FIELDS = (2, 5)
+_VERSION = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){0,3}")
 _NUMBERS = itertools.count(1)
 # ST of MSA-3 holds 80 characters.
 _SHORT = 80
+# What ERR-8 repeats of a value that is wrong.
+_LONG = 1000
 
 
 def acknowledge(message: Message | None, fault: BadMessage | None = None) -> tuple[str, bytes]:
@@ -20,13 +24,12 @@ def acknowledge(message: Message | None, fault: BadMessage | None = None) -> tup
     msh = message.first("MSH") if message else None
 
     def said(field: int, component: int = 0) -> str:
-        # The library counts MSH-1, the delimiter, as the first field.
         return _escaped(message.value(msh, field, component)) if message else ""
 
     version = said(12, 1) or "2.5.1"
     trigger = said(9, 2)
     now = time.strftime("%Y%m%d%H%M%S")
-    charset = "~".join(str(one) for one in message.repetitions(msh, 18)) if message else ""
+    charset = "~".join(_escaped(message.part(one)) for one in message.repetitions(msh, 18)) if message else ""
     header = [
         "MSH", "^~\\&", said(5), said(6), said(3), said(4), now, "",
         f"ACK^{trigger}^ACK" if trigger else "ACK",
@@ -46,23 +49,18 @@ def _error(fault: BadMessage, version: str) -> str:
     place, text = f"{fault.segment}^{fault.number}^{fault.field}".rstrip("^"), TEXTS[fault.code]
     if _number(version) < _NAMED_FIELDS:
         return f"ERR|{place}^{'' if fault.field else '^'}{fault.code}&{text}&HL70357"
-    return f"ERR||{place}|{fault.code}^{text}^HL70357|E||||{_escaped(fault.text)}"
+    return f"ERR||{place}|{fault.code}^{text}^HL70357|E||||{_escaped(fault.text[:_LONG])}"
 
 
 def _number(version: str) -> tuple[int, ...]:
-    parts = version.split(".")
-    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else _NAMED_FIELDS
+    return tuple(map(int, version.split("."))) if _VERSION.fullmatch(version) else _NAMED_FIELDS
+
+
+_NAMES = {"\\": "E", "|": "F", "^": "S", "&": "T", "~": "R", "\r": ".br", "\n": ".br"}
+# Delimiters, and control characters, of which some are MLLP's own.
+_SPECIAL = re.compile(r"[\\|^&~\x00-\x1f\x7f]")
 
 
 def _escaped(text: str) -> str:
-    for sign, name in (
-        ("\\", "E"),
-        ("|", "F"),
-        ("^", "S"),
-        ("&", "T"),
-        ("~", "R"),
-        ("\r", ".br"),
-        ("\n", ".br"),
-    ):
-        text = text.replace(sign, f"\\{name}\\") if sign != "\\" else text.replace("\\", "\\E\\")
-    return text
+    """Escape what a field cannot hold as it is (HL7 v2.5.1 Section 2.7)."""
+    return _SPECIAL.sub(lambda sign: f"\\{_NAMES.get(sign[0], f'X{ord(sign[0]):02X}')}\\", text)

@@ -1,6 +1,12 @@
 """MSH-18 by HL7 Table 0211: Python's codec, and DICOM's Specific Character Set (PS3.3 C.12.1.1.2)."""
 
+import codecs
+from encodings import normalize_encoding
+from encodings.aliases import aliases
+
 from index.orders.hl7.faults import BadMessage, Code
+
+_UTF_8 = "ISO_IR 192"
 
 CHARSETS: dict[str, tuple[str, str]] = {
     "ASCII": ("ascii", ""),
@@ -20,34 +26,45 @@ CHARSETS: dict[str, tuple[str, str]] = {
         )
     },
     "ISO IR6": ("ascii", ""),
-    "ISO IR14": ("iso2022_jp", "ISO_IR 192"),
-    "ISO IR87": ("iso2022_jp", "ISO_IR 192"),
-    "ISO IR159": ("iso2022_jp_2", "ISO_IR 192"),
+    "ISO IR14": ("iso2022_jp", _UTF_8),
+    "ISO IR87": ("iso2022_jp", _UTF_8),
+    "ISO IR159": ("iso2022_jp_2", _UTF_8),
     "GB 18030-2000": ("gb18030", "GB18030"),
-    "KS X 1001": ("euc_kr", "ISO_IR 192"),
-    "CNS 11643-1992": ("big5", "ISO_IR 192"),
-    "BIG-5": ("big5", "ISO_IR 192"),
-    "UNICODE": ("utf-8", "ISO_IR 192"),
-    "UNICODE UTF-8": ("utf-8", "ISO_IR 192"),
-    # Not in the table, but sent: the names that IANA gives them.
-    "UTF-8": ("utf-8", "ISO_IR 192"),
-    "ISO-8859-1": ("iso8859-1", "ISO_IR 100"),
+    "KS X 1001": ("euc_kr", _UTF_8),
+    "CNS 11643-1992": ("big5", _UTF_8),
+    "BIG-5": ("big5", _UTF_8),
+    "UNICODE": ("utf-8", _UTF_8),
+    "UNICODE UTF-8": ("utf-8", _UTF_8),
+    # DICOM's names (PS3.3 Table C.12-2), and HL7's with their parts joined, as some senders write them.
+    "ISO_IR 6": ("ascii", ""),
+    "ISO_IR 192": ("utf-8", _UTF_8),
+    **{
+        f"{name}{part}": (f"iso8859-{part}", f"ISO_IR {ir}")
+        for name in ("8859-", "ISO 8859/", "ISO8859/")
+        for part, ir in ((1, 100), (2, 101), (5, 144), (7, 126), (9, 148), (15, 203))
+    },
 }
 """By MSH-18. Where DICOM has no single set of the same repertoire, the order is kept as UTF-8."""
 
+# What codecs.lookup knows, read from its tables: it keeps every name that it is asked for and does not know.
+_CODECS = frozenset(aliases.values())
+_DICOM = {codecs.lookup(codec).name: charset for codec, charset in CHARSETS.values() if charset}
+# What the delimiters look like in every set that MLLP can carry (MLLP Release 1, Section 2).
+_DELIMITERS = "MSH|^~\\&|"
+
 # Senders that name no set and use one: UTF-8 is told from the others by itself, Latin-1 is the most common.
-_UNNAMED = (("ascii", ""), ("utf-8", "ISO_IR 192"), ("iso8859-1", "ISO_IR 100"))
+_UNNAMED = (("ascii", ""), ("utf-8", _UTF_8), ("iso8859-1", "ISO_IR 100"))
 
 
 def decode(message: bytes, named: list[str], configured: str = "") -> tuple[str, str, str]:
     """Return the text, the codec and DICOM's name for it. Raises BadMessage naming MSH-18.
 
     `named` are the repetitions of MSH-18; the last that is not ASCII decides, as its escape sequences
-    include the others.
+    include the others. A message that says ASCII and is not says nothing. `configured` overrules them all.
     """
-    names = [name.strip() for name in named if name.strip()] or [configured] * bool(configured)
-    tried = [_known(name) for name in names]
-    chosen = [one for one in tried if one[0] != "ascii"][-1:] or tried[-1:]
+    names = [configured] if configured else [name.strip() for name in named if name.strip()]
+    tried = [known(name) for name in names]
+    chosen = [one for one in tried if one[0] != "ascii"][-1:]
     for codec, charset in chosen or _UNNAMED:
         try:
             return message.decode(codec), codec, charset
@@ -60,10 +77,28 @@ def decode(message: bytes, named: list[str], configured: str = "") -> tuple[str,
     )
 
 
-def _known(name: str) -> tuple[str, str]:
-    try:
-        return CHARSETS[name.upper()]
-    except KeyError:
+def known(name: str) -> tuple[str, str]:
+    """Return the codec and DICOM's name of a set by HL7's, DICOM's or any other name. Raises BadMessage."""
+    found = CHARSETS.get(name.upper()) or _by_alias(name)
+    if found is None:
         raise BadMessage(
-            Code.TABLE_VALUE, "MSH-18", f"character set {name!r} is none of {', '.join(CHARSETS)}"
-        ) from None
+            Code.TABLE_VALUE,
+            "MSH-18",
+            f"character set {name[:40]!r} is none of {', '.join(CHARSETS)}, nor another name of a codec",
+        )
+    return found
+
+
+def _by_alias(name: str) -> tuple[str, str] | None:
+    normal = normalize_encoding(name.lower())
+    codec = aliases.get(normal, normal)
+    if codec not in _CODECS:
+        return None
+    try:
+        info = codecs.lookup(codec)
+        carries = _DELIMITERS.encode(info.name) == _DELIMITERS.encode()
+    except (LookupError, ValueError):  # no codec of texts, or one of another operating system
+        return None
+    if not carries:
+        return None
+    return ("ascii", "") if info.name == "ascii" else (info.name, _DICOM.get(info.name, _UTF_8))

@@ -10,6 +10,7 @@ class Code(StrEnum):
     REQUIRED = "101"
     DATA_TYPE = "102"
     TABLE_VALUE = "103"
+    TOO_LONG = "104"
     MESSAGE_TYPE = "200"
     EVENT = "201"
     UNKNOWN_KEY = "204"
@@ -21,6 +22,7 @@ TEXTS = {
     Code.REQUIRED: "Required field missing",
     Code.DATA_TYPE: "Data type error",
     Code.TABLE_VALUE: "Table value not found",
+    Code.TOO_LONG: "Value too long",
     Code.MESSAGE_TYPE: "Unsupported message type",
     Code.EVENT: "Unsupported event code",
     Code.UNKNOWN_KEY: "Unknown key identifier",

@@ -1,35 +1,42 @@
 """What is done with a message: orders kept, patients updated and merged, and the answer to it."""
 
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from index.database import Database
 from index.errors import DatabaseFault, NotKept
+from index.orders.hl7 import adt
 from index.orders.hl7.acknowledging import acknowledge
+from index.orders.hl7.controls import ENDING, EVENTS, Action, Event
 from index.orders.hl7.faults import BadMessage, Code
+from index.orders.hl7.finding import Finder, Known, is_patient
 from index.orders.hl7.mapping import Overrides
 from index.orders.hl7.message import Message, path
-from index.orders.hl7.requests import Request, merges, patient_of, requests
-from index.orders.models import ImagingOrder
-from index.orders.patients import Patients
-from index.orders.records import ENDED, NewOrder, Source
+from index.orders.hl7.requests import Request, requests
+from index.orders.identities import IDENTITY
+from index.orders.patients import Ambiguous, Patients
+from index.orders.records import NewOrder, Source, short_id
 from index.orders.store import OrderStore
 from index.settings import Hl7Sender
 
 log = structlog.get_logger(__name__)
 
+# Between two orders of one message: who waits for the lock gets it.
+_TURN_SECONDS = 0.001
+# Characters of MSH-10 in the log; the standard has 20 (HL7 v2.5.1 Section 2.15.9.10).
+_LOGGED = 80
+
 ORDERS = ("ORM^O01", "OMI^O23", "OMG^O19")
-UPDATES = ("A01", "A04", "A05", "A08", "A28", "A31")
-"""ADT events that carry what is known of a patient now. A08 is the update; the others say the same."""
-MERGES = ("A18", "A34", "A40")
-"""A40, and what it was called before HL7 2.3.1."""
 
 
 class Handler:
-    """Takes messages one at a time, each with everything that it asks for or nothing of it."""
+    """Takes messages one at a time: what one asks for is understood as a whole before any of it is done."""
 
     def __init__(
         self, database: Database, store: OrderStore, patients: Patients, senders: Sequence[Hl7Sender] = ()
@@ -38,7 +45,9 @@ class Handler:
         self._store = store
         self._patients = patients
         self._senders = senders
-        # What an order was called must not change between being looked up and being written.
+        self._finder = Finder(database)
+        # What an order is called must not change between being looked up and being written. Held for one
+        # order, so that no message keeps other feeds waiting.
         self._one_at_a_time = threading.Lock()
 
     def handle(self, content: bytes) -> tuple[str, bytes]:
@@ -47,8 +56,7 @@ class Handler:
         fault: BadMessage | None = None
         try:
             message = self._parse(content)
-            with self._one_at_a_time:
-                self._do(message)
+            self._do(message)
         except BadMessage as error:
             fault = error
             message = message or _header(content)
@@ -68,14 +76,14 @@ class Handler:
         facts: dict[str, Any] = {"answer": answer}
         if message:
             facts["kind"] = f"{message.value(msh, 9, 1)}^{message.value(msh, 9, 2)}"
-            facts |= {"control_id": message.value(msh, 10), "sender": _sender(message)}
+            facts |= {"control_id": message.value(msh, 10)[:_LOGGED], "sender": _sender(message)}
         if fault:
             log.warning("hl7", **facts, segment=fault.segment, field=fault.field, error=str(fault.code))
         else:
             log.info("hl7", **facts)
 
     def _parse(self, content: bytes) -> Message:
-        """Take a message apart, with the character set of its sender where it names none itself."""
+        """Take a message apart, with the character set that is configured for its sender, if any."""
         charset = ""
         if any(sender.charset for sender in self._senders):
             charset = self._sender_of(Message(content, header_only=True)).charset
@@ -100,62 +108,102 @@ class Handler:
                 reject=True,
             )
         overrides = {keyword: path(place) for keyword, place in self._sender_of(message).map.items()}
-        if kind != "ADT":
-            self._put(message, overrides)
-        elif event in UPDATES:
-            self._patients.update(patient_of(message, overrides))
-        elif event in MERGES:
-            self._patients.merge_all(merges(message))
+        if kind == "ADT":
+            self._follow(message, event, overrides)
         else:
-            allowed = ", ".join((*UPDATES, *MERGES))
-            raise BadMessage(Code.EVENT, "MSH-9", f"ADT event {event!r} is none of {allowed}", reject=True)
+            self._put(message, overrides)
+
+    def _follow(self, message: Message, event: str, overrides: Overrides) -> None:
+        wanted = EVENTS.get(event)
+        if wanted is None:
+            raise BadMessage(
+                Code.EVENT,
+                "MSH-9",
+                f"ADT event {event!r} is none of {', '.join(sorted(EVENTS))}",
+                reject=True,
+            )
+        if wanted is Event.UNABLE:
+            raise BadMessage(Code.EVENT, "MSH-9", f"ADT event {event} cannot be followed")
+        local = self._patients.local
+        try:
+            if wanted is Event.UPDATE:
+                self._patients.update(adt.update_of(message, overrides, local))
+            elif wanted is Event.MERGE:
+                self._patients.merge_all(adt.merges(message, local))
+            elif wanted is Event.UNLINK:
+                self._patients.unlink(*adt.unlinked(message, overrides, local))
+        except Ambiguous as error:
+            place = "MRG-1" if wanted is Event.MERGE else "PID-3"
+            raise BadMessage(Code.UNKNOWN_KEY, place, str(error)) from error
 
     def _put(self, message: Message, overrides: Overrides) -> None:
         sender = _sender(message)
-        orders = [self._order(request, sender, message.charset) for request in requests(message, overrides)]
-        self._store.put_all(orders)
+        told = requests(message, overrides, self._patients.local)
+        for request in told:
+            self._check(request, self._finder.find(request, sender))
+        for request in told:
+            with self._one_at_a_time:
+                found = self._finder.find(request, sender)
+                self._check(request, found)
+                self._store.put_all(self._orders(request, found, sender, message.charset))
+            if request is not told[-1]:
+                time.sleep(_TURN_SECONDS)
 
-    def _order(self, request: Request, sender: str, charset: str) -> NewOrder:
-        known = self._identity(request, sender)
-        if known is None and request.status in ENDED and not request.is_new:
+    def _check(self, request: Request, found: Sequence[Known]) -> None:
+        """Raise BadMessage where a modality has done what is to be cancelled."""
+        steps = {short_id(step) for step in request.step_ids}
+        if (
+            request.action in ENDING
+            and found
+            and all(self._store.is_done(one.id, steps & one.step_ids) for one in found)
+        ):
             raise BadMessage(
-                Code.UNKNOWN_KEY,
-                "ORC-2",
-                "no order has this placer, filler or accession number",
-                number=request.place,
+                Code.UNKNOWN_KEY, "ORC-1", "the modality has completed this order", number=request.place
             )
-        placer, filler, procedure = request.numbers
-        accession = str(request.attributes.get("AccessionNumber") or "")
-        identity = known or "|".join((placer or filler or accession, procedure))
-        return NewOrder(
+
+    def _orders(self, request: Request, found: Sequence[Known], sender: str, charset: str) -> list[NewOrder]:
+        """Return what is to be kept: of orders that are known a change of each."""
+        order = NewOrder(
             Source.HL7,
             sender,
-            identity,
+            "",
             request.patient,
             request.attributes,
             request.steps,
             request.status,
             charset,
-            partial=known is not None,
+            firm=request.firm,
         )
+        if not found:
+            new = request.action is not Action.CONFIRMED
+            return [replace(order, identity=self._unused(request, sender))] if new else []
+        return [
+            replace(
+                order,
+                sender=one.sender,
+                identity=one.identity,
+                patient=self._patient(request, one, sender),
+                partial=True,
+            )
+            for one in found
+        ]
 
-    def _identity(self, request: Request, sender: str) -> str | None:
-        """Return what an order that a message means was called when it came."""
-        placer, filler, procedure = request.numbers
-        table = ImagingOrder
-        numbers: Mapping[Any, str] = {
-            table.placer: placer,
-            table.filler: filler,
-            table.accession: str(request.attributes.get("AccessionNumber") or ""),
-        }
-        query = table.select(table.identity).where((table.source == Source.HL7) & (table.sender == sender))
-        for column, number in numbers.items():
-            rows = self._database.rows(query.where(column == number).order_by(table.id)) if number else []
-            for (identity,) in rows:
-                told = str(identity).rpartition("|")[2]
-                if not procedure or told in ("", procedure):
-                    return str(identity)
-        return None
+    def _patient(self, request: Request, known: Known, sender: str) -> dict[str, Any]:
+        """Return an order's patient; in another sender's order it is called what its own sender calls it."""
+        if known.sender == sender:
+            return request.patient
+        mine = {k: known.patient_attributes[k] for k in IDENTITY if known.patient_attributes.get(k)}
+        if is_patient(self._database, request, known):
+            return {**{k: v for k, v in request.patient.items() if k not in IDENTITY}, **mine}
+        return mine
+
+    def _unused(self, request: Request, sender: str) -> str:
+        """Return what a new order is called: its numbers and patient, and one more where that is taken."""
+        numbers = (request.placer, request.filler, request.accession, request.procedure)
+        patient = str(request.patient["PatientID"])
+        identity = "|".join((*numbers, patient, *sorted(request.step_ids)))
+        names = itertools.chain((identity,), (f"{identity}#{number}" for number in itertools.count(2)))
+        return next(name for name in names if not self._store.has(Source.HL7, sender, name))
 
 
 def _header(content: bytes) -> Message | None:

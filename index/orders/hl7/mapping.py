@@ -5,14 +5,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from index.orders.hl7.message import NULL, Message, Path, path
+from index.orders.hl7.faults import BadMessage, Code
+from index.orders.hl7.message import NULL, Message, Path, Segment, path
+from index.orders.records import is_date
 
-Segments = Mapping[str, Any]
+Segments = Mapping[str, Segment]
 """The segments that are looked into, by name: a group's own before those of the message."""
 
-Reader = Callable[[Message, Any, Path], Any]
+Reader = Callable[[Message, Segment, Path], Any]
 
-_TIMESTAMP = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2})?)?)?(?:\.\d+)?(?:[+-]\d{4})?")
+# YYYYMMDD, then HH, HHMM or HHMMSS, a fraction and a zone (HL7 Section 2.A.75).
+_TIMESTAMP = re.compile(
+    r"(\d{8})((?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d|60)?)?)?(?:\.\d+)?(?:[+-]\d{4})?", re.ASCII
+)
 SEXES = {"F": "F", "M": "M", "O": "O", "A": "O"}
 """PatientSex by HL7 Table 0001; unknown and not applicable say nothing."""
 PRIORITIES = {"S": "STAT", "A": "HIGH", "P": "HIGH", "C": "HIGH", "T": "MEDIUM", "R": "ROUTINE"}
@@ -28,19 +33,19 @@ MODALITIES = {
     "XRC": "RF",
 }
 """Modality by OBR-24 (HL7 Table 0074), where that is not DICOM's own code already."""
-# PID-3.5 (HL7 Table 0203): the number that is the patient's here.
-_RECORD_NUMBERS = ("MR", "PI", "PT")
+# PID-3.5 (HL7 Table 0203): the numbers that are the patient's in a hospital, by what is taken first.
+_RECORD_NUMBERS = ("MR", "PI", "PT", "")
 _LONGEST_CODE = 16
 # An escaped delimiter of HL7 would be one of PN (PS3.5 Section 6.2.1).
 _NO_COMPONENT = re.compile(r"[\\^=]")
 
 
-def text(message: Message, segment: Any, at: Path) -> str:
+def text(message: Message, segment: Segment, at: Path) -> str:
     """Read a component as text."""
     return message.value(segment, at.field, at.component, at.subcomponent)
 
 
-def person(message: Message, segment: Any, at: Path) -> str:
+def person(message: Message, segment: Segment, at: Path) -> str:
     """Read an XPN as a PN; repetitions are ideographic and phonetic groups by XPN-8 (PS3.5 6.2.1)."""
     groups = {"A": "", "I": "", "P": ""}
     for repetition in message.repetitions(segment, at.field):
@@ -52,7 +57,7 @@ def person(message: Message, segment: Any, at: Path) -> str:
     return "=".join(groups.values()).rstrip("=")
 
 
-def staff(message: Message, segment: Any, at: Path) -> str:
+def staff(message: Message, segment: Segment, at: Path) -> str:
     """Read an XCN as a PN: a name behind an identifier, or a bare name alone."""
     repetitions = message.repetitions(segment, at.field)
     if not repetitions:
@@ -67,68 +72,77 @@ def _name(message: Message, repetition: Any, start: int) -> str:
     return f"{family}^{given}^{middle}^{prefix}^{suffix}".rstrip("^")
 
 
-def date(message: Message, segment: Any, at: Path) -> str:
-    """Read the date of a TS."""
-    value = text(message, segment, at)
+def _moment(value: str) -> tuple[str, str] | None:
+    """Return date and time of a TS; None where it is none of a day of the calendar."""
     match = _TIMESTAMP.fullmatch(value)
-    return value if value == NULL else match[1] if match else ""
+    return (match[1], match[2] or "") if match and is_date(match[1]) else None
 
 
-def time(message: Message, segment: Any, at: Path) -> str:
+def date(message: Message, segment: Segment, at: Path) -> str:
+    """Read the date of a TS; nothing where it is less than a day."""
+    value = text(message, segment, at)
+    return value if value == NULL else (_moment(value) or ("", ""))[0]
+
+
+def time(message: Message, segment: Segment, at: Path) -> str:
     """Read the time of a TS, without fraction and zone."""
-    match = _TIMESTAMP.fullmatch(text(message, segment, at))
-    return (match[2] or "") if match else ""
+    return (_moment(text(message, segment, at)) or ("", ""))[1]
 
 
-def code(message: Message, segment: Any, at: Path) -> Any:
-    """Read a CE at its first component, or its alternate at the fourth, as a code sequence (PS3.3 8.8)."""
-    start = at.component or 1
-    value, meaning, scheme = (message.value(segment, at.field, start + n) for n in range(3))
-    if value == NULL:
-        return NULL
-    if not value or len(value) > _LONGEST_CODE:
-        return []
-    item = {"CodeValue": value, "CodingSchemeDesignator": scheme or "L", "CodeMeaning": meaning or value}
-    return [item]
+def start(message: Message, segment: Segment, at: Path) -> str:
+    """Read the date that a step is scheduled for. Raises BadMessage: no query by date would find another."""
+    value = text(message, segment, at)
+    if value and value != NULL and not _moment(value):
+        allowed = "YYYYMMDD[HH[MM[SS]]] of a day that there is"
+        raise BadMessage(Code.DATA_TYPE, f"{at.segment}-{at.field}", f"{value[:40]!r} is not {allowed}")
+    return date(message, segment, at)
 
 
-def codes(message: Message, segment: Any, at: Path) -> Any:
-    """Read every repetition of a CE as an item of a code sequence."""
-    made = []
-    for repetition in message.repetitions(segment, at.field):
-        value, meaning, scheme = (message.part(repetition, n) for n in (1, 2, 3))
-        if value == NULL:
-            return NULL
-        if 0 < len(value) <= _LONGEST_CODE:
-            item = {
-                "CodeValue": value,
-                "CodingSchemeDesignator": scheme or "L",
-                "CodeMeaning": meaning or value,
-            }
-            made.append(item)
-    return made
-
-
-def several(message: Message, segment: Any, at: Path) -> Any:
-    """Read every repetition of a field; one alone as text."""
-    values = [
+def titles(message: Message, segment: Segment, at: Path) -> Any:
+    """Read AE titles: one, or a list of the repetitions."""
+    found = [
         message.part(one, at.component, at.subcomponent) for one in message.repetitions(segment, at.field)
     ]
-    values = [value for value in values if value]
-    return values if len(values) > 1 else "".join(values)
+    several = list(dict.fromkeys(one for one in found if one))
+    return several if len(several) > 1 else next(iter(several), "")
+
+
+def code(message: Message, segment: Segment, at: Path) -> Any:
+    """Read CEs at their first component, or their alternates at the fourth, as codes (PS3.3 Section 8.8)."""
+    first = at.component or 1
+    items = []
+    for repetition in message.repetitions(segment, at.field):
+        value, meaning, scheme = (message.part(repetition, first + n) for n in range(3))
+        if value == NULL:
+            return NULL
+        if value and len(value) <= _LONGEST_CODE:
+            items.append(
+                {
+                    "CodeValue": value,
+                    "CodingSchemeDesignator": scheme or "L",
+                    "CodeMeaning": meaning or value,
+                }
+            )
+    return items
+
+
+def reasons(message: Message, segment: Segment, at: Path) -> Any:
+    """Read the codes of CEs that name their coding scheme; others are most often texts."""
+    items = code(message, segment, at)
+    return items if items == NULL else [item for item in items if item["CodingSchemeDesignator"] != "L"]
 
 
 def looked_up(table: Mapping[str, str], *, otherwise: bool = False) -> Reader:
     """Make a reader that translates; what the table has not is left out, or stands as it is."""
 
-    def read(message: Message, segment: Any, at: Path) -> str:
+    def read(message: Message, segment: Segment, at: Path) -> str:
         value = text(message, segment, at)
         return NULL if value == NULL else table.get(value.upper(), value if otherwise else "")
 
     return read
 
 
-def issuer(message: Message, segment: Any, at: Path) -> Any:
+def issuer(message: Message, segment: Segment, at: Path) -> Any:
     """Read the issuer of an EI: namespace, universal id and its type behind the number."""
     names = ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType")
     values = {name: message.value(segment, at.field, n) for n, name in enumerate(names, start=2)}
@@ -171,7 +185,7 @@ ORDER: Mapping[str, Entry] = {
     "RequestedProcedurePriority": _entry("TQ1-9 OBR-27.6 ORC-7.6", looked_up(PRIORITIES)),
     "RequestedProcedureComments": _entry("OBR-39.2 OBR-39.1"),
     "ReasonForTheRequestedProcedure": _entry("OBR-31.2 OBR-31.1"),
-    "ReasonForRequestedProcedureCodeSequence": _entry("OBR-31", codes),
+    "ReasonForRequestedProcedureCodeSequence": _entry("OBR-31", reasons),
     "RequestingPhysician": _entry("OBR-16 ORC-12", staff),
     "ReferringPhysicianName": _entry("PV1-8 OBR-16", staff),
     "RequestingService": _entry("ORC-17.2 ORC-17.1"),
@@ -191,12 +205,12 @@ ORDER: Mapping[str, Entry] = {
 STEP: Mapping[str, Entry] = {
     "ScheduledProcedureStepID": _entry("IPC-4.1 OBR-20"),
     "Modality": _entry("IPC-5.1 OBR-24", looked_up(MODALITIES, otherwise=True)),
-    "ScheduledStationAETitle": _entry("IPC-9 OBR-21", several),
+    "ScheduledStationAETitle": _entry("IPC-9 OBR-21", titles),
     "ScheduledStationName": _entry("IPC-7.1"),
     "ScheduledProcedureStepLocation": _entry("IPC-8.2 IPC-8.1"),
     "ScheduledProtocolCodeSequence": _entry("IPC-6 OBR-4.4 OBR-4", code),
     "ScheduledProcedureStepDescription": _entry("IPC-6.2 OBR-4.5 OBR-4.2"),
-    "ScheduledProcedureStepStartDate": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", date),
+    "ScheduledProcedureStepStartDate": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", start),
     "ScheduledProcedureStepStartTime": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", time),
     "ScheduledPerformingPhysicianName": _entry("OBR-34", staff),
 }
@@ -216,15 +230,22 @@ def read(
     for keyword, entry in table.items():
         places = (overrides[keyword],) if keyword in overrides else entry.paths
         for at in places:
-            value = entry.read(message, segments.get(at.segment), at) if at.segment in segments else ""
+            segment = segments.get(at.segment)
+            value = entry.read(message, segment, at) if segment else ""
             if value:
                 made[keyword] = None if value == NULL else value
                 break
     return made
 
 
-def patient_identity(message: Message, segment: Any, field: int = 3) -> list[dict[str, Any]]:
-    """Return every patient identifier (CX) of a field, as PatientID and issuer; the record number first."""
+def patient_identity(
+    message: Message, segment: Segment, field: int = 3, *, local: str | None = None
+) -> list[dict[str, Any]]:
+    """Return every patient identifier (CX) of a field, as PatientID and issuer.
+
+    That of the `local` authority, which PatientIDs here are of, comes first; then the record number. Numbers
+    of another kind (insurance, passport) are left out beside those: they may be another patient's PatientID.
+    """
     found = []
     for repetition in message.repetitions(segment, field):
         number, namespace = message.part(repetition, 1), message.part(repetition, 4, 1)
@@ -237,5 +258,12 @@ def patient_identity(message: Message, segment: Any, field: int = 3) -> list[dic
         if universal:
             item = {"UniversalEntityID": universal, "UniversalEntityIDType": kind}
             identity["IssuerOfPatientIDQualifiersSequence"] = [{k: v for k, v in item.items() if v}]
-        found.append((message.part(repetition, 5) not in _RECORD_NUMBERS, identity))
-    return [identity for _, identity in sorted(found, key=lambda one: one[0])]
+        type_ = message.part(repetition, 5).upper()
+        rank = _RECORD_NUMBERS.index(type_) if type_ in _RECORD_NUMBERS else len(_RECORD_NUMBERS)
+        found.append((local is None or local not in (namespace, universal), rank, identity))
+    found.sort(key=lambda one: one[:2])
+    kept = [one for one in found if one[1] < len(_RECORD_NUMBERS)] or found
+    is_vague = [rank >= len(_RECORD_NUMBERS) - 1 and len(identity) == 1 for _, rank, identity in kept]
+    return [one[2] for one, vague in zip(kept, is_vague, strict=True) if not vague] or [
+        one[2] for one in kept
+    ]

@@ -5,6 +5,7 @@ A thread for each connection: a hospital has a handful of them, which stay open 
 
 import contextlib
 import ipaddress
+import re
 import socket
 import threading
 import time
@@ -13,20 +14,28 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from index.errors import DatabaseFault
+from index.orders.hl7.batch import messages
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
 START, END = b"\x0b", b"\x1c\r"
+# The first byte of END ends a message where its second follows, a line feed instead, or the next message: all
+# of that is sent. Elsewhere it is a character of the text.
+_END = re.compile(rb"\x1c(?=[\r\n\x0b])")
 # Orders are some kB; 16 MiB leave room for embedded documents, and cost no more than that each.
 MAX_MESSAGE = 16 * 1024 * 1024
 # Interface engines hold a connection for each feed.
 MAX_CONNECTIONS = 32
 # From a message's first byte to its last, and for the answer to be taken.
 MESSAGE_SECONDS = 30.0
+# After an end without its second byte: so long it may be on its way.
+END_SECONDS = 0.5
 # Feeds are silent at night.
 IDLE_SECONDS = 24 * 3600.0
 _CHUNK = 64 * 1024
+# A timeout of nothing would be none.
+_LEAST_SECONDS = 0.001
 _BACKLOG = 32
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,8 +46,15 @@ class Closed(Exception):
     """The connection is over: the text says why, empty where the peer closed it between messages."""
 
 
+class Silent(Closed):
+    """Nothing came in time."""
+
+
 class Frames:
-    """Cuts the bytes of a connection into messages. Bytes between messages are passed over."""
+    """Cuts the bytes of a connection into frames. Bytes between frames are passed over, and said once.
+
+    A start within a frame starts anew: what was cut off before it is never answered, and comes again.
+    """
 
     def __init__(
         self, connection: socket.socket, idle: float = IDLE_SECONDS, message: float = MESSAGE_SECONDS
@@ -47,33 +63,62 @@ class Frames:
         self._idle = idle
         self._message = message
         self._buffer = bytearray()
+        self._has_said = False
 
     def next(self) -> bytes:
-        """Return the next message. Raises Closed."""
+        """Return the content of the next frame. Raises Closed."""
         while (start := self._buffer.find(START)) < 0:
-            self._buffer.clear()
+            self._pass_over(len(self._buffer))
             if not self._read(self._idle):
                 raise Closed("")
-        del self._buffer[: start + 1]
+        self._pass_over(start)
+        del self._buffer[:1]
         deadline = time.monotonic() + self._message
         searched = 0
-        while (end := self._buffer.find(END, searched)) < 0:
+        while (end := self._end(searched)) < 0:
             searched = max(0, len(self._buffer) - 1)
             if len(self._buffer) > MAX_MESSAGE:
                 raise Closed(f"a message is larger than {MAX_MESSAGE} bytes")
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._read(left):
+            if self._buffer.endswith(END[:1]):
+                if self._is_all():
+                    end = len(self._buffer) - 1
+                    break
+            elif not self._read(max(0.0, deadline - time.monotonic())):
                 raise Closed("the connection ended within a message")
         content = bytes(self._buffer[:end])
-        del self._buffer[: end + len(END)]
+        del self._buffer[: end + 1]
         return content
 
+    def _end(self, searched: int) -> int:
+        """Return where the message ends, as far as it has come; what a new start cuts off is dropped."""
+        while True:
+            found = _END.search(self._buffer, searched)
+            restart = self._buffer.find(START, searched, found.start() if found else len(self._buffer))
+            if restart < 0:
+                return found.start() if found else -1
+            log.warning("hl7_message_cut_off", bytes=restart)
+            del self._buffer[: restart + 1]
+            searched = 0
+
+    def _is_all(self) -> bool:
+        """Whether nothing follows an end without its second byte."""
+        try:
+            return not self._read(END_SECONDS)
+        except Silent:
+            return True
+
+    def _pass_over(self, count: int) -> None:
+        if not self._has_said and self._buffer[:count].strip():
+            self._has_said = True
+            log.warning("hl7_bytes_passed_over", bytes=count)
+        del self._buffer[:count]
+
     def _read(self, seconds: float) -> bool:
-        self._connection.settimeout(seconds)
+        self._connection.settimeout(max(seconds, _LEAST_SECONDS))
         try:
             chunk = self._connection.recv(_CHUNK)
         except TimeoutError:
-            raise Closed(f"silent for {seconds:.0f} s") from None
+            raise Silent(f"silent for {seconds:.0f} s") from None
         except OSError as error:
             raise Closed(str(error.strerror)) from error
         self._buffer += chunk
@@ -81,7 +126,7 @@ class Frames:
 
 
 class Listener:
-    """Listens for HL7 messages and answers each with what `handle` returns."""
+    """Listens for HL7 messages and answers each with what `handle` returns, in a frame of its own."""
 
     def __init__(
         self,
@@ -134,17 +179,27 @@ class Listener:
                 log.warning("hl7_accept_failed", error=str(error.strerror))
                 time.sleep(0.1)
                 continue
-            reason = self._refusal(address[0])
-            if reason:
-                log.warning("hl7_refused", address=address[0], reason=reason)
-                connection.close()
-                continue
-            thread = threading.Thread(
-                target=self._serve, args=(connection, address[0]), name="hl7", daemon=True
-            )
-            with self._lock:
-                self._connections[connection] = thread
-            thread.start()
+            try:
+                self._admit(connection, address[0])
+            except Exception as error:  # noqa: BLE001  no thread to be had, or whatever one caller brings up
+                log.warning("hl7_refused", address=address[0], reason=str(error))
+                self._forget(connection)
+
+    def _admit(self, connection: socket.socket, address: str) -> None:
+        reason = self._refusal(address)
+        if reason:
+            log.warning("hl7_refused", address=address, reason=reason)
+            connection.close()
+            return
+        thread = threading.Thread(target=self._serve, args=(connection, address), name="hl7", daemon=True)
+        with self._lock:
+            self._connections[connection] = thread
+        thread.start()
+
+    def _forget(self, connection: socket.socket) -> None:
+        connection.close()
+        with self._lock:
+            self._connections.pop(connection, None)
 
     def _refusal(self, address: str) -> str:
         peer = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
@@ -160,10 +215,10 @@ class Listener:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             frames = Frames(connection)
             while True:
-                content = frames.next()
-                _, answer = self._handle(content)
-                connection.settimeout(MESSAGE_SECONDS)
-                connection.sendall(START + answer + END)
+                for message in messages(frames.next()):
+                    _, answer = self._handle(message)
+                    connection.settimeout(MESSAGE_SECONDS)
+                    connection.sendall(START + answer + END)
         except Closed as error:
             if str(error) and not self._stopping.is_set():
                 log.warning("hl7_connection_closed", address=address, reason=str(error))
@@ -172,6 +227,4 @@ class Listener:
         except DatabaseFault as fault:
             self._on_fatal(fault)
         finally:
-            connection.close()
-            with self._lock:
-                self._connections.pop(connection, None)
+            self._forget(connection)

@@ -1,63 +1,83 @@
-"""From a message to what it asks for: orders to keep or to end, patients to update or to merge."""
+"""From a message to the orders that it tells of, each with what is to become of it."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from index.orders.hl7.controls import CONTROLS, ENDING, STATES, Action, status_of
 from index.orders.hl7.faults import BadMessage, Code
-from index.orders.hl7.mapping import ORDER, PATIENT, STEP, Overrides, patient_identity, read
-from index.orders.hl7.message import Message
+from index.orders.hl7.mapping import ORDER, PATIENT, STEP, Entry, Overrides, patient_identity, read
+from index.orders.hl7.message import Message, Segment
 from index.orders.records import Status
 
-CONTROLS: Mapping[str, Status | None] = {
-    **dict.fromkeys(("NW", "XO", "XX", "RO", "RP", "RU", "SN", "PA", "CH"), Status.SCHEDULED),
-    **dict.fromkeys(("CA", "OC", "CR"), Status.CANCELLED),
-    **dict.fromkeys(("DC", "OD", "DR"), Status.DISCONTINUED),
-    "SC": None,
-    "SR": None,
-}
-"""What ORC-1 (HL7 Table 0119) makes of an order; where None, ORC-5 says it."""
-
-NEW = ("NW", "SN", "RO", "PA", "CH")
-STATES: Mapping[str, Status] = {
-    "SC": Status.SCHEDULED,
-    "HD": Status.SCHEDULED,
-    "IP": Status.STARTED,
-    "A": Status.STARTED,
-    "CM": Status.COMPLETED,
-    "CA": Status.CANCELLED,
-    "RP": Status.CANCELLED,
-    "DC": Status.DISCONTINUED,
-    "ER": Status.DISCONTINUED,
-}
-"""By ORC-5 (HL7 Table 0038)."""
+# Orders of one message. A message has one patient, whose orders of a day are some dozen at most.
+MAX_GROUPS = 500
 
 # PS3.5 Section 9.1.
 _UID = re.compile(r"[0-9.]{1,64}")
+_STEP_NAME = {"ScheduledProcedureStepID": STEP["ScheduledProcedureStepID"]}
 # Segments that belong to a group from its ORC or OBR on; the others are the message's.
 _GROUPED = ("ORC", "OBR", "TQ1", "IPC", "ZDS", "NTE", "DG1", "OBX")
+
+Identity = dict[str, Any]
+"""A PatientID with its issuer, as attributes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One order of a message. `attributes` and items of `steps` hold None for what is to be deleted."""
+    """One order of a message. `attributes` and items of `steps` hold None for what is to be deleted.
 
+    `identities` are all that PID-3 calls the patient; `patient` has the first of them. `firm`: the state is
+    what the message says, not what an order has by default. `has_detail`: there is an OBR.
+    """
+
+    action: Action
     status: Status
-    is_new: bool
+    firm: bool
+    identities: tuple[Identity, ...]
     patient: dict[str, Any]
     attributes: dict[str, Any]
     steps: list[dict[str, Any]]
     place: int
+    has_detail: bool = True
+
+    def _said(self, keyword: str) -> str:
+        return str(self.attributes.get(keyword) or "")
 
     @property
-    def numbers(self) -> tuple[str, str, str]:
-        """Placer number, filler number and requested procedure id; empty where missing."""
-        names = ("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest")
-        placer, filler, procedure = (
-            str(self.attributes.get(n) or "") for n in (*names, "RequestedProcedureID")
+    def placer(self) -> str:
+        """PlacerOrderNumberImagingServiceRequest, empty where missing."""
+        return self._said("PlacerOrderNumberImagingServiceRequest")
+
+    @property
+    def filler(self) -> str:
+        """FillerOrderNumberImagingServiceRequest, empty where missing."""
+        return self._said("FillerOrderNumberImagingServiceRequest")
+
+    @property
+    def accession(self) -> str:
+        """AccessionNumber, empty where missing."""
+        return self._said("AccessionNumber")
+
+    @property
+    def procedure(self) -> str:
+        """RequestedProcedureID, empty where missing."""
+        return self._said("RequestedProcedureID")
+
+    @property
+    def study_uid(self) -> str:
+        """StudyInstanceUID, empty where missing."""
+        return self._said("StudyInstanceUID")
+
+    @property
+    def step_ids(self) -> frozenset[str]:
+        """The scheduled steps that are named."""
+        return frozenset(
+            str(step["ScheduledProcedureStepID"])
+            for step in self.steps
+            if step.get("ScheduledProcedureStepID")
         )
-        return placer, filler, procedure
 
 
 @dataclass(slots=True)
@@ -65,18 +85,18 @@ class _Group:
     """ORC, OBR and what follows them; several IPC are several steps."""
 
     number: int
-    segments: dict[str, Any] = field(default_factory=dict)
-    steps: list[Any] = field(default_factory=list)
+    segments: dict[str, Segment] = field(default_factory=dict)
+    steps: list[Segment] = field(default_factory=list)
 
-    def add(self, name: str, segment: Any) -> None:
+    def add(self, name: str, segment: Segment) -> None:
         if name == "IPC":
             self.steps.append(segment)
         self.segments.setdefault(name, segment)
 
 
-def _groups(message: Message) -> tuple[dict[str, Any], list[_Group]]:
+def _groups(message: Message) -> tuple[dict[str, Segment], list[_Group]]:
     """Return the message's own segments, and its groups. A ZDS that stands alone at the end is for all."""
-    common: dict[str, Any] = {}
+    common: dict[str, Segment] = {}
     groups: list[_Group] = []
     for name, segment in message.segments():
         last = groups[-1] if groups else None
@@ -87,6 +107,8 @@ def _groups(message: Message) -> tuple[dict[str, Any], list[_Group]]:
                 if name == "ORC" or last is None
                 else {k: v for k, v in last.segments.items() if k == "ORC"}
             )
+            if len(groups) == MAX_GROUPS:
+                raise BadMessage(Code.TOO_LONG, name, f"more than {MAX_GROUPS} orders", reject=True)
             groups.append(_Group(len(groups) + 1, before))
         if name in _GROUPED and groups:
             groups[-1].add(name, segment)
@@ -98,30 +120,48 @@ def _groups(message: Message) -> tuple[dict[str, Any], list[_Group]]:
     return common, groups
 
 
-def patient_of(
-    message: Message, overrides: Overrides, segments: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the patient of PID. Raises BadMessage where there is no PID, or no identifier in it."""
-    pid = message.first("PID")
-    if pid is None:
+def patient_segment(message: Message) -> Segment:
+    """Return the one PID. Raises BadMessage where there is none, or several.
+
+    What follows a second PID would be the first one's.
+    """
+    found = message.all("PID")
+    if not found:
         raise BadMessage(Code.SEQUENCE, "PID", "the segment is missing")
-    identities = patient_identity(message, pid) or patient_identity(message, pid, 2)
-    if not identities:
-        raise BadMessage(Code.REQUIRED, "PID-3", "a patient identifier is required")
-    return {**identities[0], **read(PATIENT, message, {"PID": pid, **(segments or {})}, overrides)}
+    if len(found) > 1:
+        raise BadMessage(Code.SEQUENCE, "PID", "the message type has one patient", number=2)
+    return found[0]
 
 
-def requests(message: Message, overrides: Overrides) -> list[Request]:
+def identities_of(message: Message, pid: Segment, local: str | None, number: int = 1) -> tuple[Identity, ...]:
+    """Return what PID calls the patient, the identifier that is ours first. Raises BadMessage: none."""
+    found = patient_identity(message, pid, local=local) or patient_identity(message, pid, 2, local=local)
+    if not found:
+        raise BadMessage(Code.REQUIRED, "PID-3", "a patient identifier is required", number=number)
+    return tuple(found)
+
+
+def requests(message: Message, overrides: Overrides, local: str | None = None) -> list[Request]:
     """Return the orders of an ORM or OMI: OBRs of one requested procedure are steps of one order.
 
-    Raises BadMessage, naming the segment.
+    Those whose order control changes nothing are left out. Raises BadMessage, naming the segment.
     """
     common, groups = _groups(message)
     if not groups:
         raise BadMessage(Code.SEQUENCE, "ORC", "the segment is missing")
-    made: dict[tuple[str, ...], Request] = {}
-    for group in groups:
-        request = _request(message, {**common, **group.segments}, group, overrides)
+    pid = patient_segment(message)
+    identities = identities_of(message, pid, local)
+    said = [(group, _action(message, group)) for group in groups]
+    if any(action is Action.REPLACED for _, (action, _) in said) and not any(
+        message.value(group.segments.get("ORC"), 1).upper() == "RO" for group, _ in said
+    ):
+        raise BadMessage(Code.SEQUENCE, "ORC", "an order is replaced, and none with RO follows")
+    made: dict[tuple[Any, ...], Request] = {}
+    for group, (action, status) in said:
+        if status is None:
+            continue
+        segments = {**common, **group.segments}
+        request = _request(message, segments, group, overrides, identities, action, status)
         key = _procedure(request)
         if key in made:
             made[key].steps.extend(request.steps)
@@ -130,102 +170,97 @@ def requests(message: Message, overrides: Overrides) -> list[Request]:
     return list(made.values())
 
 
-def _procedure(request: Request) -> tuple[str, ...]:
-    """Return what makes two OBRs steps of one requested procedure (IHE RAD TF-2 Section 4.4)."""
-    accession = str(request.attributes.get("AccessionNumber") or "")
-    placer, filler, procedure = request.numbers
-    return (
-        (request.status, procedure, accession) if procedure else (request.status, placer, filler, accession)
-    )
+def _procedure(request: Request) -> tuple[Any, ...]:
+    """Return what makes two OBRs steps of one requested procedure (IHE RAD TF-2 Section 4.4).
+
+    Without a RequestedProcedureID they are one where all their numbers are the same, and the step.
+    """
+    told = (request.action, request.status, request.study_uid)
+    if request.procedure:
+        return (*told, request.procedure, request.accession)
+    return (*told, request.placer, request.filler, request.accession, request.step_ids)
 
 
-def _request(message: Message, segments: Mapping[str, Any], group: _Group, overrides: Overrides) -> Request:
-    status, control = _status(message, segments, group.number)
-    if "OBR" not in segments and control in NEW:
+def _request(
+    message: Message,
+    segments: Mapping[str, Segment],
+    group: _Group,
+    overrides: Overrides,
+    identities: tuple[Identity, ...],
+    action: Action,
+    status: Status,
+) -> Request:
+    if "OBR" not in segments and action is Action.NEW:
         raise BadMessage(
             Code.SEQUENCE, "OBR", f"the segment is missing behind ORC {group.number}", number=group.number
         )
-    attributes = read(ORDER, message, segments, overrides)
+    try:
+        attributes = read(ORDER, message, segments, overrides)
+        # To end a step its name is enough; a date that cannot be read does not keep it on the worklist.
+        wanted = _STEP_NAME if action in ENDING else STEP
+        steps = list(_steps(message, segments, group, wanted, overrides))
+        patient = {**identities[0], **read(PATIENT, message, segments, overrides)}
+    except BadMessage as error:
+        error.number = group.number
+        raise
+    firm = action is Action.STATUS or (action is not Action.NEW and _state(message, group) in STATES)
     request = Request(
-        status,
-        control in NEW,
-        patient_of(message, overrides, segments),
-        attributes,
-        list(_steps(message, segments, group, overrides)),
-        group.number,
+        action, status, firm, identities, patient, attributes, steps, group.number, "OBR" in segments
     )
-    if not any(request.numbers) and not attributes.get("AccessionNumber"):
+    if not any((request.placer, request.filler, request.procedure, request.accession)):
         raise BadMessage(
             Code.REQUIRED,
             "ORC-2",
             "a placer, filler, accession or procedure number is required",
             number=group.number,
         )
-    _check_uid(attributes.get("StudyInstanceUID"), segments, group.number)
+    _check_uid(request.study_uid, segments, group.number)
     return request
 
 
-def _check_uid(uid: str | None, segments: Mapping[str, Any], number: int) -> None:
+def _check_uid(uid: str, segments: Mapping[str, Segment], number: int) -> None:
     if uid and not _UID.fullmatch(uid):
         place = "ZDS-1" if "ZDS" in segments else "IPC-3"
         raise BadMessage(Code.DATA_TYPE, place, f"{uid[:80]!r} is no UID of 1 to 64 of [0-9.]", number=number)
 
 
-def _status(message: Message, segments: Mapping[str, Any], number: int) -> tuple[Status, str]:
-    orc = segments.get("ORC")
+def _state(message: Message, group: _Group) -> str:
+    return message.value(group.segments.get("ORC"), 5).upper()
+
+
+def _action(message: Message, group: _Group) -> tuple[Action, Status | None]:
+    """Return what is to be done with an order, and its state; None where nothing is. Raises BadMessage."""
+    orc = group.segments.get("ORC")
     control = message.value(orc, 1).upper() if orc is not None else "NW"
     if control not in CONTROLS:
-        allowed = ", ".join(CONTROLS)
         raise BadMessage(
-            Code.TABLE_VALUE, "ORC-1", f"order control {control!r} is none of {allowed}", number=number
+            Code.TABLE_VALUE,
+            "ORC-1",
+            f"order control {control!r} is none of {', '.join(CONTROLS)}",
+            number=group.number,
         )
-    status = CONTROLS[control]
-    if status is None:
-        said = message.value(orc, 5).upper()
-        if said not in STATES:
-            raise BadMessage(
-                Code.TABLE_VALUE,
-                "ORC-5",
-                f"order status {said!r} is none of {', '.join(STATES)}",
-                number=number,
-            )
-        status = STATES[said]
-    return status, control
+    action = CONTROLS[control]
+    if action is Action.NOTHING:
+        return action, None
+    said = _state(message, group)
+    if action is Action.STATUS and said and said not in STATES:
+        raise BadMessage(
+            Code.TABLE_VALUE,
+            "ORC-5",
+            f"order status {said!r} is none of {', '.join(STATES)}",
+            number=group.number,
+        )
+    return action, status_of(action, said)
 
 
 def _steps(
-    message: Message, segments: Mapping[str, Any], group: _Group, overrides: Overrides
+    message: Message,
+    segments: Mapping[str, Segment],
+    group: _Group,
+    wanted: Mapping[str, Entry],
+    overrides: Overrides,
 ) -> Iterator[dict[str, Any]]:
-    for ipc in group.steps or [None]:
-        step = read(STEP, message, {**segments, "IPC": ipc} if ipc is not None else segments, overrides)
+    for own in [{"IPC": ipc} for ipc in group.steps] or [{}]:
+        step = read(wanted, message, {**segments, **own}, overrides)
         if step:
             yield step
-
-
-def merges(message: Message) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the pairs of old and surviving patient of a merge: each MRG goes with the PID before it.
-
-    Raises BadMessage, naming the segment.
-    """
-    made: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    pid: Any = None
-    for name, segment in message.segments():
-        if name == "PID":
-            pid = segment
-        elif name == "MRG":
-            number = len(made) + 1
-            survivors = patient_identity(message, pid) if pid is not None else []
-            if not survivors:
-                raise BadMessage(
-                    Code.REQUIRED, "PID-3", "the surviving patient's identifier is required", number=number
-                )
-            olds = patient_identity(message, segment, 1)
-            if not olds:
-                raise BadMessage(
-                    Code.REQUIRED, "MRG-1", "the old patient's identifier is required", number=number
-                )
-            survivor = {**survivors[0], **read(PATIENT, message, {"PID": pid}, {})}
-            made += [(old, survivor) for old in olds]
-    if not made:
-        raise BadMessage(Code.SEQUENCE, "MRG", "the segment is missing")
-    return made
