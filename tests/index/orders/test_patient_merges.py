@@ -7,6 +7,7 @@ import pytest
 from test_order_matching import resource
 
 from index import Index
+from index.models import Study
 from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import keep
@@ -108,7 +109,8 @@ def test_an_update_reaches_the_studies_that_were_matched_to_the_patients_orders(
 ) -> None:
     """By hand an order may be matched to the study of another patient: its own stands beside it."""
     keep(index, instance(1, PatientID="OTHER"))
-    ris.send(orm(patient=pid("P1"), accession="A9", uid=""))
+    ris.send(orm(patient=pid("P1"), accession="A9", uid="1.2.9"))
+    assert eventually(lambda: bool(resource(index, "1.2.9")))
     (order,) = index.orders.listed()
     index.orders.set_match(f"{ROOT}.1", order.id)
 
@@ -118,7 +120,9 @@ def test_an_update_reaches_the_studies_that_were_matched_to_the_patients_orders(
         name = resource(index, reference.split("/")[1], "r4", "Patient").get("name", [{}])
         return name[0].get("given", [])
 
-    assert eventually(lambda: bool(names()))
+    assert eventually(lambda: bool(names()) and {} == resource(index, "1.2.9"))
+    waiting = Study.select(Study.uid).where(Study.revision != Study.published)
+    assert eventually(lambda: [] == index._database.rows(waiting))
     assert "AA" == verdict(ris.send(adt("A08", pid("P1", "Doe^Renamed"))))
     assert eventually(lambda: ["Renamed"] == names())
 
