@@ -381,6 +381,31 @@ def test_a_journal_that_breaks_while_it_is_settled_loses_nothing(
     described(index.data)
 
 
+def test_whatever_fault_while_a_part_is_settled_keeps_its_records(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun anew, the thread would turn the journal back into the part whose records are not settled yet."""
+    parts: list[list[str]] = []
+
+    def odd(_: int) -> None:
+        parts.append([record.facts["uid"] for record in read(index.data / "journal")])
+        if len(parts) == 1:
+            keep(index, instance(2))
+            raise RuntimeError("odd")
+        durable.sync_filesystem(_)
+
+    monkeypatch.setattr(spool, "sync_filesystem", odd)
+    monkeypatch.setattr(spool, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(spool, "RETRY_SECONDS", 0)
+    keep(index, instance(1))
+    assert eventually(lambda: len(parts) >= 2 and not index.state().spooled)
+    first = str(instance(1).SOPInstanceUID)
+    assert first in parts[0]
+    assert first in parts[1]
+    (state,) = (one for one in index.workers.states() if one.name == "journal")
+    assert (1, "ok") == (state.failures, state.said)
+
+
 def test_verify_waits_for_a_file_that_is_on_its_way(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     write, begun = Unsynced.write, threading.Event()
 
