@@ -139,5 +139,5 @@ def test_a_date_that_is_none_is_refused_from_files_too() -> None:
     request["contained"] = [{"resourceType": "Patient", "id": "p", "identifier": [{"value": "P1"}]}]
     assert 1 == len(orders_of(request))
     for when in ("2026-11", "2026-13-25", "tomorrow"):
-        with pytest.raises(BadResource, match=f"occurrence.* '{when}' a date like 2026-01-31 is needed"):
+        with pytest.raises(BadResource, match=f"occurrence.* '{when}': a date like 2026-01-31 is needed"):
             orders_of({**request, "occurrenceDateTime": when})
