@@ -1,10 +1,6 @@
 """The index: it remembers instances and describes them. This module is its façade; scp knows no other."""
 
-from index.backup import BackedUp
-from index.commitments import Commitments
-from index.commitments import Report as CommitmentReport
-from index.commits import Outcome
-from index.deletion import Deleted
+from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from index.errors import (
     CannotListen,
     DatabaseFault,
@@ -19,13 +15,16 @@ from index.errors import (
     Unreadable,
 )
 from index.facade import Index
-from index.importing import Report
-from index.lock import is_served
-from index.maintenance import reindex
-from index.observer import Observer
+from index.hooks import Observer
+from index.maintenance.backup import BackedUp
+from index.maintenance.deletion import Deleted
+from index.maintenance.rebuild import Rebuilt
+from index.maintenance.reindex import reindex
+from index.maintenance.retention import Expired
+from index.maintenance.verify import Finding
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
-from index.orders.worklist import Orders
-from index.part10 import IMPLEMENTATION_CLASS_UID
+from index.orders.service import Orders
+from index.orders.upstream import TakenOver, everything, take_over
 from index.procedures.completeness import Completeness
 from index.procedures.rules import (
     BadStepValue,
@@ -38,11 +37,13 @@ from index.procedures.rules import (
 )
 from index.procedures.steps import Performed, Procedures
 from index.publication.feed import Entry
-from index.rebuild import Rebuilt
-from index.receiving import Incoming, Kept
-from index.reconcile import Finding
+from index.query.matching import BadIdentifier
+from index.reception.group_commit import Outcome
+from index.reception.import_files import Report
+from index.reception.instance import Incoming, Kept
+from index.reception.storage_commitment import Commitments
+from index.reception.storage_commitment import Report as CommitmentReport
 from index.records import Disagreed, Origin
-from index.retention import Expired
 from index.settings import (
     AETitle,
     FhirSettings,
@@ -58,11 +59,10 @@ from index.settings import (
     WorklistSettings,
 )
 from index.state import State
+from index.storage.lock import is_served
 from index.supervisor import Supervisor, WorkerState
 from index.worklist.charsets import is_charset
 from index.worklist.query import Query as WorklistQuery
-from index.worklist.upstream import TakenOver, everything, take_over
-from index.worklist.values import BadIdentifier
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",

@@ -1,6 +1,6 @@
 """What can go wrong in the index, as types.
 
-scp/status.py maps each of them to a DIMSE status; the index itself knows none.
+scp/wire/status.py maps each of them to a DIMSE status; the index itself knows none.
 """
 
 import errno

@@ -10,37 +10,35 @@ from typing import Any, Self
 import structlog
 from pydicom.dataset import Dataset
 
-from index.backup import BackedUp, Backup
-from index.commitments import Commitments
-from index.commits import GroupCommit
-from index.database import Database, open_database, sqlite_path
-from index.deletion import Deleted, Deletion
-from index.durable import keep_from_others, make_folder
+from index.database.connection import Database, open_database, sqlite_path
+from index.database.node import ServingLock, is_elsewhere, register
+from index.database.node import check as check_owner
+from index.database.tables import Study
+from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
+from index.hooks import Observer
 from index.imagingstudy import Rules
-from index.importing import Report, import_files
-from index.integrity import Integrity
-from index.kept_aside import KeptAside, kept_aside, sentence, summaries_in_conflict
-from index.lock import DirectoryLock, UseLock, is_served
-from index.models import Study
-from index.node import ServingLock, is_elsewhere, register
-from index.node import check as check_owner
-from index.objects import ObjectStore
-from index.observer import Observer
-from index.orders.worklist import Orders
-from index.part10 import NotPart10
-from index.procedures.arrivals import Arrivals
+from index.maintenance.backup import BackedUp, Backup
+from index.maintenance.deletion import Deleted, Deletion
+from index.maintenance.retention import Expired, Housekeeper, Retention
+from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
+from index.orders.service import Orders
 from index.procedures.steps import Procedures
+from index.procedures.without_mpps import Arrivals
 from index.publication.directory import Directory
 from index.publication.feed import Entry, changes
+from index.publication.kept_aside import KeptAside, kept_aside, sentence, summaries_in_conflict
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
-from index.receiving import Incoming
-from index.reconcile import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
+from index.publication.study_rows import announced_summaries, load, summaries
+from index.reception.group_commit import GroupCommit
+from index.reception.import_files import Report, import_files
+from index.reception.indexer import Spool
+from index.reception.instance import Incoming
+from index.reception.integrity import Integrity
+from index.reception.recovery import adopt, recover, recover_spooled
+from index.reception.storage_commitment import Commitments
 from index.records import Disagreed, Origin
-from index.recovery import adopt, recover, recover_spooled
-from index.reserve import Reserve, reserve_of
-from index.retention import Expired, Housekeeper, Retention
 from index.settings import (
     FhirSettings,
     IndexSettings,
@@ -49,9 +47,11 @@ from index.settings import (
     StorageSettings,
     WorklistSettings,
 )
-from index.spool import Spool
 from index.state import State
-from index.studies import announced_summaries, load, summaries
+from index.storage.durable import keep_from_others, make_folder
+from index.storage.lock import DirectoryLock, UseLock, is_served
+from index.storage.object_store import ObjectStore
+from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
 from index.worklist.query import Query
 

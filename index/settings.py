@@ -1,4 +1,4 @@
-"""The index's own sections of the configuration; scp/config.py composes them with its own."""
+"""The index's own sections of the configuration; scp/settings/sections.py composes them with its own."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -110,7 +110,7 @@ class IndexSettings(Section):
     @field_validator("url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
-        from index.database import check_url
+        from index.database.connection import check_url
 
         if value is not None:
             check_url(value.get_secret_value())
@@ -119,7 +119,7 @@ class IndexSettings(Section):
     @property
     def file(self) -> Path | None:
         """Where an SQLite index lies that is named by a URL."""
-        from index.database import sqlite_path
+        from index.database.connection import sqlite_path
 
         return sqlite_path(self.url.get_secret_value(), Path()) if self.url else None
 
@@ -297,7 +297,7 @@ class UpstreamSettings(Section):
     @field_validator("query")
     @classmethod
     def _known_keys(cls, value: dict[str, str]) -> dict[str, str]:
-        from index.worklist.upstream import is_key
+        from index.orders.upstream import is_key
 
         for keyword in value:
             if not is_key(keyword):

@@ -1,5 +1,5 @@
 """`python -m scp` is `imagingstudyd`."""
 
-from scp.cli import main
+from scp.commands.application import main
 
 main()

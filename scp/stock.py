@@ -1,6 +1,6 @@
 """`upper_layer = "stock"`: the same services on pynetdicom's own threads, by its public interface.
 
-The way out should a new pynetdicom break scp/upperlayer.py. It polls, and holds each object in memory.
+The way out should a new pynetdicom break scp/upperlayer/dul.py. It polls, and holds each object in memory.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.transport import AssociationSocket
 
-from scp.association import Desk, ServedAssociation, link_of, request_of
-from scp.contexts import fits, is_storage
-from scp.status import SOP_CLASS_NOT_SUPPORTED
-from scp.tls import describe, subject
+from scp.association.contexts import fits, is_storage
+from scp.settings.tls import describe, subject
+from scp.upperlayer.served import Desk, ServedAssociation, link_of, request_of
+from scp.wire.status import SOP_CLASS_NOT_SUPPORTED
 
 # The Storage Service Class (PS3.4 Annex B): what pynetdicom serves C-STORE by.
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"

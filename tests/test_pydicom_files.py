@@ -15,9 +15,9 @@ import pytest
 from pydicom.errors import InvalidDicomError
 
 from index import Index, NotExpressible
-from scp.config import DicomSettings, LimitsSettings
-from scp.listener import Listener
+from scp.daemon.listener import Listener
 from scp.services.store import StoreService
+from scp.settings.sections import DicomSettings, LimitsSettings
 from support.dicom import data_set_of
 from support.fhirjudges import judge
 from support.filling import STORAGE

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from index.imagingstudy import elements
-from scp.configfile import load
+from index.imagingstudy import mapping_table as elements
+from scp.settings.file import load
 from support.daemon import cli, run
 from support.dicom import sample
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from index.imagingstudy.codes import concept
 from index.imagingstudy.dialects import DIALECTS, Dialect
-from index.imagingstudy.leftout import Doubts
+from index.imagingstudy.issues import Doubts
 from index.imagingstudy.rules import Resource, Rules
 from index.imagingstudy.times import date, date_time, is_before, is_offset, is_time
 from index.imagingstudy.values import clean, fhir_id, first

@@ -6,7 +6,7 @@ from typing import Any
 
 from peewee import Case
 
-from index.database import Database
+from index.database.connection import Database
 from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.records import OPEN, Candidate, Status
 

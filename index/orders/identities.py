@@ -5,11 +5,11 @@ from typing import Any
 
 from peewee import SQL, fn
 
-from index.database import Database
-from index.models import Patient, StudyVariant
+from index.database.connection import Database
+from index.database.instance_rows import identity_key
+from index.database.tables import Patient, StudyVariant
 from index.orders.models import ImagingOrder
 from index.records import Attributes
-from index.rows import identity_key
 
 IDENTITY = ("PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
 """The attributes that tell one patient from another."""

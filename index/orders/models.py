@@ -2,7 +2,7 @@
 
 import peewee
 
-from index.models import JSONField, Patient, Table
+from index.database.tables import JSONField, Patient, Table
 
 
 class ImagingOrder(Table):

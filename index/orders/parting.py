@@ -1,11 +1,11 @@
 """A merge undone: patients that are two again, each with the studies and orders that name it."""
 
-from index.database import Database
-from index.models import Patient, Study, StudyVariant
+from index.database.connection import Database
+from index.database.instance_rows import identity_key
+from index.database.mark_changed import touch_patients
+from index.database.tables import Patient, Study, StudyVariant
 from index.orders.identities import known_as, patient_columns
 from index.orders.models import ImagingOrder
-from index.orders.touching import touch_patients
-from index.rows import identity_key
 
 
 def part(database: Database, rows: list[int], root: int) -> None:

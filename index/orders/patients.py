@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from index.database import Database
+from index.database.connection import Database
+from index.database.instance_rows import identity_key
+from index.database.mark_changed import touch_patients
+from index.database.tables import Patient, StudyVariant
 from index.errors import IndexFault
-from index.models import Patient, StudyVariant
 from index.orders.identities import (
     IDENTITY,
     UPDATED,
@@ -24,9 +26,7 @@ from index.orders.identities import (
 )
 from index.orders.models import ImagingOrder
 from index.orders.parting import part
-from index.orders.touching import touch_patients
 from index.records import Attributes
-from index.rows import identity_key
 
 
 class Ambiguous(IndexFault):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from index.database import Database
+from index.database.connection import Database
 from index.orders.models import ScheduledStep
 from index.orders.records import ENDED, OPEN, NewOrder, Status, short_id
 from index.orders.states import STEP_STATUS, progressed, step_status

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from peewee import JOIN
 
-from index.database import Database
-from index.models import Instance, Study
+from index.database.connection import Database
+from index.database.tables import Instance, Study
 from index.procedures.models import PerformedInstance, PerformedStep, PerformedStepStudy
 from index.procedures.rules import State
 from index.records import Attributes, ProcedureStep

@@ -2,7 +2,7 @@
 
 import peewee
 
-from index.models import JSONField, Table
+from index.database.tables import JSONField, Table
 
 
 class PerformedStep(Table):

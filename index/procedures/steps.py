@@ -6,12 +6,12 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from index.database import Database
-from index.models import Study
+from index.database.connection import Database
+from index.database.mark_changed import now, touch_studies
+from index.database.tables import Study
 from index.orders.dicom import BadItem, attributes_of
 from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.store import OrderStore
-from index.orders.touching import now, touch_studies
 from index.procedures.completeness import Completeness, completeness, incomplete
 from index.procedures.models import PerformedFor, PerformedInstance, PerformedStep, PerformedStepStudy
 from index.procedures.rules import (

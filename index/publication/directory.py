@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from index.durable import make_folder, replace, sync_folder, temporary_of
+from index.storage.durable import make_folder, replace, sync_folder, temporary_of
 
 
 class Directory:

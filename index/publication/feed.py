@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from index.database import Database
-from index.models import Change, Resource, Study, StudyResource
+from index.database.connection import Database
+from index.database.tables import Change, Resource, Study, StudyResource
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 # Entries that are read at one time: a reader of a long feed holds this many in memory.

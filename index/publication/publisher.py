@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import structlog
 
-from index.database import Database
-from index.models import Study
-from index.observer import Observer
+from index.database.connection import Database
+from index.database.tables import Study
+from index.hooks import Observer
 from index.publication.study import StudyPublication
 from index.settings import PublishSettings
 from index.supervisor import Supervisor

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from index.database import Database
+from index.database.connection import Database
+from index.database.tables import Study
 from index.errors import NotExpressible, NotFound
 from index.imagingstudy import Rules, build
-from index.models import Study
 from index.publication.directory import Directory, encode
 from index.publication.feed import Published, plan, record
+from index.publication.study_rows import load
 from index.records import Study as StudyRecord
-from index.studies import load
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from pydicom.charset import convert_encodings, encode_string, python_encoding
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
-from index.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, repertoire
+from index.dicom.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, repertoire
 
 UTF_8 = "ISO_IR 192"
 _TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from index.orders.vr import fitting, texts
+from index.query.matching import BadIdentifier, Matcher, limits, matcher, moment, plain
 from index.records import Attributes
 from index.worklist.keys import KEYS, Key
-from index.worklist.values import BadIdentifier, Matcher, limits, matcher, moment, plain
 
 # Table K.6-1: both given for matching, they are one period from first date and time to last date and time.
 _DATE, _TIME = "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime"

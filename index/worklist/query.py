@@ -7,14 +7,14 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from index.orders.records import Candidate
+from index.orders.service import Orders
 from index.orders.vr import fitting, texts
-from index.orders.worklist import Orders
+from index.query.matching import groups
 from index.records import Attributes
 from index.settings import WorklistSettings
 from index.worklist.identifiers import Tree, answer, tree_of, unsupported
 from index.worklist.keys import SCHEDULED_STEPS
 from index.worklist.matching import Wanted, days, exactly
-from index.worklist.values import groups
 
 _STATION = "ScheduledStationAETitle"
 # By key: how Candidates calls it. Those of the step stand in its sequence.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from index import Index, Locked
-from scp.cli import (
+from scp.commands.application import (
     FAILED,
     AsJSON,
     Config,

@@ -8,10 +8,21 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from scp.cli import WRONG_USAGE, AsJSON, Config, Data, app, given, print_json, print_line, refused, say
-from scp.config import Configuration, ConfigurationError
-from scp.configfile import Sources, dotted, load_with_sources
-from scp.consistency import Place, leaves
+from scp.commands.application import (
+    WRONG_USAGE,
+    AsJSON,
+    Config,
+    Data,
+    app,
+    given,
+    print_json,
+    print_line,
+    refused,
+    say,
+)
+from scp.settings.consistency import Place, leaves
+from scp.settings.file import Sources, dotted, load_with_sources
+from scp.settings.sections import Configuration, ConfigurationError
 
 
 @app.command()
@@ -23,11 +34,11 @@ def check(
 ) -> None:
     """Say what is in force, from where, and what is open; or everything that would stop a start."""
     if example:
-        from scp.example import example as text
+        from scp.settings.example import example as text
 
         typer.echo(text(), nl=False)
         return
-    from scp.checks import faults, openings
+    from scp.daemon.checks import faults, openings
 
     try:
         configuration, sources = load_with_sources(config, given(data), check_files=True)
@@ -58,7 +69,7 @@ def check(
 @app.command()
 def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
     """Print a line for the file that dicom.users names; the passcode is asked for, or read from stdin."""
-    from scp.identity import hashed
+    from scp.settings.users import hashed
 
     if ":" in name or not name.strip():
         say(f"imagingstudyd: user name {name!r}: allowed is any text without a colon")

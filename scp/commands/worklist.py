@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from index import Index, Listed, Locked, NewOrder, Source
-from scp.cli import (
+from scp.commands.application import (
     FAILED,
     AsJSON,
     Config,

@@ -15,11 +15,11 @@ from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.events import Event
 
 from index import CommitmentReport, Index, IndexFault
-from scp.association import Handler, ServedAssociation, session_of
-from scp.client import Unreachable, associated
-from scp.config import DicomSettings, Peer
-from scp.metrics import Metrics
-from scp.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
+from scp.association.client import Unreachable, associated
+from scp.observing.metrics import Metrics
+from scp.settings.sections import DicomSettings, Peer
+from scp.upperlayer.served import Handler, ServedAssociation, session_of
+from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
 
 log = structlog.get_logger("scp")
 

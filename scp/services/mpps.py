@@ -22,10 +22,10 @@ from index import (
     Performed,
     StepEnded,
 )
-from scp.association import Handler, session_of
-from scp.metrics import Metrics
-from scp.session import Session
-from scp.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
+from scp.observing.association_record import Session
+from scp.observing.metrics import Metrics
+from scp.upperlayer.served import Handler, session_of
+from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
 

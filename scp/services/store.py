@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from index import Incoming, Index, IndexFault, Kept, Outcome, TooLarge
-from scp.metrics import Metrics
-from scp.peer import Link
-from scp.status import SUCCESS, comment, store_status
+from scp.observing.association_info import Link
+from scp.observing.metrics import Metrics
+from scp.wire.status import SUCCESS, comment, store_status
 
 
 @dataclass(frozen=True, slots=True)

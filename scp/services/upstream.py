@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 
 from index import Index, TakenOver, UpstreamSettings, everything, take_over
-from scp.client import Unreachable, associated
-from scp.config import DicomSettings, Peer
+from scp.association.client import Unreachable, associated
 from scp.services.worklist import PENDING, PENDING_WITHOUT_SOME_KEYS, WORKLIST
-from scp.status import SUCCESS
+from scp.settings.sections import DicomSettings, Peer
+from scp.wire.status import SUCCESS
 
 log = structlog.get_logger("scp")
 

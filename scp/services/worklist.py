@@ -9,11 +9,11 @@ from pynetdicom import evt
 from pynetdicom.events import Event
 
 from index import BadIdentifier, Index, WorklistQuery
-from scp.association import Handler, session_of
-from scp.config import Peer
-from scp.metrics import Metrics
-from scp.peer import Link
-from scp.status import (
+from scp.observing.association_info import Link
+from scp.observing.metrics import Metrics
+from scp.settings.sections import Peer
+from scp.upperlayer.served import Handler, session_of
+from scp.wire.status import (
     IDENTIFIER_DOES_NOT_MATCH,
     OUT_OF_RESOURCES,
     SUCCESS,

@@ -11,11 +11,11 @@ import peewee
 import pytest
 
 from index import DatabaseFault, Index, NotKept, StorageSettings
-from index import deletion as deletion_module
-from index.database import open_sqlite
-from index.deletion import Deletion
-from index.reserve import Reserve
-from index.room import Room
+from index.database.connection import open_sqlite
+from index.maintenance.deletion import Deletion
+from index.maintenance.reindex import deletion as deletion_module
+from index.storage.reserve import Reserve
+from index.storage.room import Room
 from support.dicom import ROOT, instance
 from support.faults import on_small_disk
 from support.filling import STORAGE, files, keep
@@ -227,8 +227,8 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     script = """
 import sys
 import structlog
-from scp.config import LogSettings
-from scp.logs import configure
+from scp.settings.sections import LogSettings
+from scp.observing.logs import configure
 configure(LogSettings(format="json"))
 for number in range(100):
     structlog.get_logger().warning("x" * 1000)
@@ -243,7 +243,7 @@ print("done")
 
 def test_the_reserve_takes_little_of_a_small_disk(tmp_path: Path) -> None:
     script = """
-from index.reserve import FILES, SIZE, Reserve
+from index.storage.reserve import FILES, SIZE, Reserve
 reserve = Reserve(path / "reserve")
 free = os.statvfs(path).f_bavail * 4096
 assert not reserve.is_held()

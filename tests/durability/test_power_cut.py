@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from index.spool import SETTLE_SECONDS
+from index.reception.indexer import SETTLE_SECONDS
 from support.daemon import Daemon, cli, eventually
 from support.disk import Disk
 from support.load import SUCCESS, Load, described, leftovers, lost

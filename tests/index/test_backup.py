@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, Index
-from index.models import Instance
+from index.database.tables import Instance
 from support.daemon import Daemon, cli, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import STORAGE, files, keep

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from index import CommitmentReport, Index, integrity
-from index.commitments import CommitmentRow
-from index.models import Instance
+from index import CommitmentReport, Index
+from index.database.tables import Instance
+from index.reception import integrity
+from index.reception.storage_commitment import CommitmentRow
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance
 from support.filling import STORAGE, keep
 

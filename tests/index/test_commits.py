@@ -10,8 +10,8 @@ import peewee
 import pytest
 
 from index import DatabaseFault, Index, IndexFault, NotKept, Outcome
-from index.commits import GroupCommit
-from index.rows import Filed
+from index.database.instance_rows import Filed
+from index.reception.group_commit import GroupCommit
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
@@ -109,7 +109,7 @@ def test_a_folder_whose_sync_failed_takes_no_more(tmp_path: Path, monkeypatch: p
     index = Index(tmp_path, STORAGE.model_copy(update={"durability": "power-loss"}))
     keep(index, instance(number=1))
     with monkeypatch.context() as patched:
-        patched.setattr("index.objects.sync_folder", fail)
+        patched.setattr("index.storage.object_store.sync_folder", fail)
         with pytest.raises(NotKept, match="Input/output error"):
             keep(index, instance(number=2))
     keep(index, instance(number=3))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from index import FhirSettings, Index, NotFound
-from index.models import Conflict, Instance, RemovedObject, Series, SeriesVariant, StudyVariant
+from index.database.tables import Conflict, Instance, RemovedObject, Series, SeriesVariant, StudyVariant
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
@@ -112,7 +112,7 @@ def test_a_crash_before_the_files_are_gone_brings_nothing_back(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("index.objects.ObjectStore.remove", crash)
+        patched.setattr("index.storage.object_store.ObjectStore.remove", crash)
         with pytest.raises(KeyboardInterrupt):
             index.delete(f"{ROOT}.1")
     assert 12 == len(files(index.data / "objects"))

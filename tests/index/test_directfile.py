@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from index.directfile import BLOCK, CHUNK, KEPT, LEAST, DirectFile, _buffers
+from index.storage.direct_file import BLOCK, CHUNK, KEPT, LEAST, DirectFile, _buffers
 
 SIZES = [0, 1, BLOCK - 1, BLOCK, LEAST - 1, LEAST, LEAST + 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 4097]
 

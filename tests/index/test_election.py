@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from index.election import Opinion, body, elect, starts
+from index.election.values import Opinion, body, elect, starts
 from index.records import Series
 
 

@@ -22,12 +22,12 @@ from dicom_encoding import (
     explicit,
 )
 
-from index import window
-from index.elements import ITEM_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
+from index.dicom import byte_window as window
+from index.dicom.header import read_by_pydicom, read_header
+from index.dicom.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
+from index.dicom.structure import NESTING_LIMIT
 from index.errors import Unreadable
-from index.header import read_by_pydicom, read_header
 from index.records import Header
-from index.structure import NESTING_LIMIT
 
 MODALITY = (0x00080060, "CS", b"CT")
 NAME = (0x00100010, "PN", b"Doe^Jane")

@@ -27,13 +27,14 @@ from dicom_encoding import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index import fallback, structure
-from index.elements import NO_VR, Doubts, Raw
-from index.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding, Garbled
+from index.dicom import pydicom_scanner as fallback
+from index.dicom import structure
+from index.dicom.byte_window import ELEMENT_LIMIT, Window
+from index.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding, Garbled
+from index.dicom.header import read_by_pydicom, read_header
+from index.dicom.scanner import NO_VR, Doubts, Raw
 from index.errors import Unreadable
-from index.header import read_by_pydicom, read_header
 from index.records import Header
-from index.window import ELEMENT_LIMIT, Window
 
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 META = "The data set begins with File Meta Information"
@@ -376,8 +377,8 @@ def test_every_loop_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> 
         reads += 1
         spend(allowance, length)
 
-    monkeypatch.setattr("index.fallback._Allowance.spend", counted)
-    monkeypatch.setattr("index.header.Window", Looks)
+    monkeypatch.setattr("index.dicom.pydicom_scanner._Allowance.spend", counted)
+    monkeypatch.setattr("index.dicom.header.Window", Looks)
     for start in (b"", Writer().data_set([SOP]), around(b"")[:-76]):
         Looks.looks = reads = 0
         with contextlib.suppress(Unreadable):

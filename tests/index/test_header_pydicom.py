@@ -17,9 +17,9 @@ from pydicom.filereader import read_preamble
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRBigEndian
 
-from index.attributes import KIND_OF_VR, WANTED, Attribute, Kind
+from index.dicom.attributes import KIND_OF_VR, WANTED, Attribute, Kind
+from index.dicom.header import read_by_pydicom, read_header
 from index.errors import Unreadable
-from index.header import read_by_pydicom, read_header
 from index.records import Header
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -60,7 +60,9 @@ def test_same_answer_over_all_files(path: Path) -> None:
 def test_the_scan_itself_reads_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     fallen: list[Path] = []
     for path in part_10_files():
-        monkeypatch.setattr("index.fallback.collect", lambda *_args, path=path: fallen.append(path))
+        monkeypatch.setattr(
+            "index.dicom.pydicom_scanner.collect", lambda *_args, path=path: fallen.append(path)
+        )
         data, syntax = data_set(path)
         answer(read_header, data, syntax)
     assert [] == fallen

@@ -4,8 +4,8 @@ import pytest
 from dicom_encoding import EXPLICIT, Items, explicit
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
-from index.attributes import IDENTITY, WANTED, Attribute
-from index.header import read_header
+from index.dicom.attributes import IDENTITY, WANTED, Attribute
+from index.dicom.header import read_header
 from index.records import Header
 
 DESCRIPTION = 0x00081030

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from index import Index
-from index.importing import AHEAD
+from index.reception.import_files import AHEAD
 from support.dicom import instance, save
 from support.filling import STORAGE
 

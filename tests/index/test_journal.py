@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from index import journal
-from index.journal import Journal, encode, is_left, read
+from index.storage import journal
+from index.storage.journal import Journal, encode, is_left, read
 
 
 def body(number: int, size: int = 50) -> bytes:

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, Index
-from index.database import _SQLITE_TYPES, open_database, statements
-from index.models import Table
+from index.database.connection import _SQLITE_TYPES, open_database, statements
+from index.database.tables import Table
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
 SCRIPTS = sorted(
-    (one for one in (resources.files("index") / "migrations").iterdir() if one.name.endswith(".sql")),
+    (
+        one
+        for one in (resources.files("index.database") / "migrations").iterdir()
+        if one.name.endswith(".sql")
+    ),
     key=lambda one: one.name,
 )
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from index.incoming import IncomingObject
-from index.objects import ObjectStore
+from index.storage.object_store import ObjectStore
+from index.storage.object_writer import IncomingObject
 from support.dicom import CT_IMAGE_STORAGE
 
 

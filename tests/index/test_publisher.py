@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from index import Index, PublishSettings
-from index.database import open_database
+from index.database.connection import open_database
 from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
 from support.dicom import instance
 from support.filling import STORAGE, keep

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, Index, NotKept, StorageSettings
-from index.commits import GroupCommit
+from index.reception.group_commit import GroupCommit
 from support.dicom import instance
 from support.filling import STORAGE, files, keep
 
@@ -78,7 +78,7 @@ def test_objects_of_rows_are_not_touched_though_the_rows_are_not_the_latest(
         keep(index, instance(number=number))
     index.close()
     before = files(tmp_path / "objects")
-    monkeypatch.setattr("index.recovery._without_recent_row", lambda _, paths: list(paths))
+    monkeypatch.setattr("index.reception.recovery._without_recent_row", lambda _, paths: list(paths))
     index = served(tmp_path)
     assert [5] == [study["instances"] for study in index.studies()]
     index.close()

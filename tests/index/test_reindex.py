@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, Origin, Rebuilt, reindex
-from index.database import Database
-from index.models import Conflict, Instance, Source, Study
-from index.rows import Rows
+from index.database.connection import Database
+from index.database.instance_rows import Rows
+from index.database.tables import Conflict, Instance, Source, Study
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
@@ -78,8 +78,8 @@ def test_what_is_remembered_of_rows_is_bounded(tmp_path: Path, monkeypatch: pyte
         begin(self, database)
 
     monkeypatch.setattr(Rows, "__init__", noted)
-    monkeypatch.setattr("index.rows.PLACES", 1)
-    monkeypatch.setattr("index.rebuild.BATCH", 2)
+    monkeypatch.setattr("index.database.instance_rows.PLACES", 1)
+    monkeypatch.setattr("index.maintenance.rebuild.BATCH", 2)
     again(tmp_path)
     assert before == files(tmp_path / "fhir")
     assert {0} == {len(rows._fresh) for rows in made}
@@ -124,7 +124,7 @@ def test_without_the_old_index_the_resources_are_the_same(
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, rows = fill(tmp_path), known(tmp_path)
-    monkeypatch.setattr("index.rebuild.BATCH", 5)
+    monkeypatch.setattr("index.maintenance.rebuild.BATCH", 5)
 
     seen: list[int] = []
 
@@ -146,7 +146,7 @@ def test_an_interrupted_run_begins_again_where_something_came_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path)
-    monkeypatch.setattr("index.rebuild.BATCH", 5)
+    monkeypatch.setattr("index.maintenance.rebuild.BATCH", 5)
 
     def stop(_: int) -> None:
         raise KeyboardInterrupt

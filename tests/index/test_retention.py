@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from index import Index, Origin, RetentionSettings
-from index.models import Study
+from index.database.tables import Study
 from support.daemon import Daemon, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import STORAGE, files, keep

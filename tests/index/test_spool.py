@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from index import Index, NotKept, Origin, Outcome, StorageSettings, durable, journal, spool
-from index.incoming import Unsynced
-from index.journal import is_left, read
-from index.maintenance import reindex
-from index.objects import ObjectStore
+from index import Index, NotKept, Origin, Outcome, StorageSettings
+from index.maintenance.reindex import reindex
+from index.reception import indexer as spool
 from index.settings import FhirSettings, IndexSettings
+from index.storage import durable, journal
+from index.storage.journal import is_left, read
+from index.storage.object_store import ObjectStore
+from index.storage.object_writer import Unsynced
 from support.daemon import eventually
 from support.dicom import instance
 from support.filling import files, keep, keep_by_threads

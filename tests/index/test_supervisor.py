@@ -129,11 +129,11 @@ def test_one_that_has_not_been_started_is_not_told_of(workers: Supervisor) -> No
 def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in any of them is known, and none ends: each method that a thread runs fails once."""
     from index import RetentionSettings, WorklistSettings
+    from index.maintenance.retention import Housekeeper
     from index.orders.folder import Folder
     from index.orders.hl7.mllp import Listener
     from index.publication.publisher import Publisher
-    from index.retention import Housekeeper
-    from index.spool import Spool
+    from index.reception.indexer import Spool
 
     monkeypatch.setattr("index.supervisor.FIRST_PAUSE", 0.001)
     failed: set[str] = set()

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from index.together import Together
+from index.reception.batching import Together
 
 
 def test_every_item_is_in_one_group_and_nobody_returns_before() -> None:

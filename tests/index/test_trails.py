@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from dicom_encoding import EXPLICIT, SERIES, STUDY, Items, Writer
 
-from index import header, trails
+from index.dicom import header
+from index.dicom import layout_cache as trails
+from index.dicom.header import read_header
 from index.errors import Unreadable
-from index.header import read_header
 from index.records import Header
 from support.dicom import encoded
 from support.sender import SMALL_SIZE, template

@@ -7,7 +7,7 @@ import pytest
 from peewee import fn
 
 from index import Finding, Index
-from index.models import (
+from index.database.tables import (
     Conflict,
     Instance,
     Resource,
@@ -212,7 +212,7 @@ def test_what_is_young_may_be_on_its_way(index: Index) -> None:
 
 def test_reading_is_kept_below_a_rate(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("index.reconcile.work.time.sleep", slept.append)
+    monkeypatch.setattr("index.maintenance.verify.context.time.sleep", slept.append)
     size = sum(path.stat().st_size for path in (index.data / "objects/000000").iterdir())
     list(index.verify(rate=size / 10))
     assert max(slept) > 8

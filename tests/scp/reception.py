@@ -5,9 +5,9 @@ import struct
 from dataclasses import dataclass, field
 from threading import Lock
 
-from scp.config import DicomSettings, LimitsSettings, Timeouts
-from scp.listener import Listener
+from scp.daemon.listener import Listener
 from scp.services.store import Answer
+from scp.settings.sections import DicomSettings, LimitsSettings, Timeouts
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ECHO = "1.2.840.10008.1.1"

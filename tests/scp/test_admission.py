@@ -5,10 +5,10 @@ from pydicom._uid_dict import UID_dictionary
 from pynetdicom.presentation import PresentationContext
 from reception import CT, ECHO, EXPLICIT, IMPLICIT, settings
 
-from scp.admission import Admission, Grant, Rejection, plain_address
-from scp.config import Peer
-from scp.contexts import fits, is_storage, supported
-from scp.syntaxes import RANKS, Rank, preferred
+from scp.association.admission import Admission, Grant, Rejection, plain_address
+from scp.association.contexts import fits, is_storage, supported
+from scp.association.syntaxes import RANKS, Rank, preferred
+from scp.settings.sections import Peer
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 MPPS = "1.2.840.10008.3.1.2.3.3"

@@ -37,11 +37,11 @@ from reception import (
 )
 from test_listener import until
 
-from scp.associate_rq import CONTEXTS, USUAL_MAXIMUM, Unacceptable, read
-from scp.config import Peer
-from scp.contexts import supported
-from scp.identity import hashed
-from scp.pdus import ASSOCIATE_LENGTH, PDU_HEADER
+from scp.association.contexts import supported
+from scp.settings.sections import Peer
+from scp.settings.users import hashed
+from scp.wire.associate_rq import CONTEXTS, USUAL_MAXIMUM, Unacceptable, read
+from scp.wire.pdus import ASSOCIATE_LENGTH, PDU_HEADER
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 WORKLIST = "1.2.840.10008.5.1.4.31"

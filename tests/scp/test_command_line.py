@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 import scp.commands.mending
 import scp.commands.service
 import scp.commands.worklist  # noqa: F401  they register their commands
-from scp.cli import app
+from scp.commands.application import app
 from support.daemon import cli
 
 

@@ -18,12 +18,12 @@ from typer.testing import CliRunner, Result
 
 import scp.commands.service  # noqa: F401  registers its commands
 from index import CannotListen, Index
-from scp.cli import app
-from scp.config import ConfigurationError
-from scp.configfile import load
-from scp.daemon import Daemon as Served
-from scp.identity import Users, hashed
-from scp.logs import _is_journal
+from scp.commands.application import app
+from scp.daemon.service import Daemon as Served
+from scp.observing.logs import _is_journal
+from scp.settings.file import load
+from scp.settings.sections import ConfigurationError
+from scp.settings.users import Users, hashed
 from support.daemon import Daemon, cli
 from support.manager import Authority
 
@@ -101,7 +101,7 @@ BROKEN = {
 def test_what_is_broken_is_said_before_anything_is_touched(
     kind: str, command: str, site: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scp.daemon.Daemon.run", lambda _: pytest.fail("it has started"))
+    monkeypatch.setattr("scp.daemon.service.Daemon.run", lambda _: pytest.fail("it has started"))
     text, expected = BROKEN[kind]
     file, data = tmp_path / "config.toml", tmp_path / "data"
     file.write_text(text.replace("{site}", str(site.folder)))
@@ -248,7 +248,7 @@ def test_hl7_has_an_address_as_well(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_after_it_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the three listeners names its key; what was open by then is closed again."""
-    monkeypatch.setattr("scp.checks.start_faults", lambda *_: [])
+    monkeypatch.setattr("scp.daemon.checks.start_faults", lambda *_: [])
     for section, text in (
         ("dicom.", "[dicom]\nport"),
         ("http.", "[http]\nport"),

@@ -19,11 +19,11 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from scp.config import HttpSettings
-from scp.descriptors import HTTP_LEAST, HTTP_MOST, Shares, shares
-from scp.health import Health
-from scp.http import HttpServer, watching
-from scp.metrics import Metrics
+from scp.daemon.descriptors import HTTP_LEAST, HTTP_MOST, Shares, shares
+from scp.daemon.health import Health
+from scp.daemon.http import HttpServer, watching
+from scp.observing.metrics import Metrics
+from scp.settings.sections import HttpSettings
 from support.daemon import Daemon, eventually, run
 
 PLACES = 8
@@ -100,7 +100,7 @@ def test_a_request_has_a_time_to_be_read(
     dripping: bytes, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it comes byte by byte, and where a connection has been answered before."""
-    monkeypatch.setattr("scp.http.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("scp.daemon.http.HEAD_SECONDS", 0.2)
 
     def cut(connection: socket.socket) -> bool:
         try:
@@ -138,7 +138,7 @@ def test_health_and_metrics_beside_a_full_house(served: Served) -> None:
 
 
 def test_a_peer_that_takes_no_answer_is_cut(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scp.http.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("scp.daemon.http.ANSWER_SECONDS", 0.2)
     with served.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"):
         assert served.server._server
         places = served.server._server._places
@@ -154,7 +154,7 @@ def test_without_descriptors_it_says_so_once_and_goes_on(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncio's own accepting wrote 270,000 lines in 20 s (its loop goes on at EMFILE, backlog times)."""
-    monkeypatch.setattr("scp.http.BREATHER", 0.01)
+    monkeypatch.setattr("scp.daemon.http.BREATHER", 0.01)
     real, times = asyncio.SelectorEventLoop.sock_accept, 0
 
     async def short(self: Any, listening: socket.socket) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scp.identity import Users, hashed
+from scp.settings.users import Users, hashed
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from index.importing import AHEAD, WORKERS
-from scp import cli as command
+from index.reception.import_files import AHEAD, WORKERS
+from scp.commands import application as command
 from support.daemon import COMMAND_SECONDS, cli
 from support.dicom import ROOT, instance, save
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scp.config import Configuration
-from scp.example import example
+from scp.settings.example import example
+from scp.settings.sections import Configuration
 from support.daemon import cli, run
 from support.machine import steps
 
@@ -108,7 +108,7 @@ def test_the_example_with_every_key_set_is_the_default(tmp_path: Path) -> None:
     file = tmp_path / "every.toml"
     file.write_text(re.sub(r"^#(\w+ = .+)$", r"\1", text[0] + rest, flags=re.MULTILINE))
     assert len(tomllib.loads(file.read_text())["dicom"]) > 5
-    from scp.configfile import load
+    from scp.settings.file import load
 
     assert Configuration() == Configuration.model_validate(load(file).model_dump())
 

@@ -34,8 +34,8 @@ from reception import (
     us,
 )
 
-from scp.association import link_of
-from scp.config import LimitsSettings, Peer
+from scp.settings.sections import LimitsSettings, Peer
+from scp.upperlayer.served import link_of
 
 LAYERS = ("stock", "blocking")
 WORKLIST = "1.2.840.10008.5.1.4.31"

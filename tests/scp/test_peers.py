@@ -7,11 +7,11 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from reception import CT, ECHO, EXPLICIT, IMPLICIT, Parrot, Running, accepted, settings, store_message
 
-from scp.admission import Admission, Grant, Rejection
-from scp.config import Peer
-from scp.contexts import supported
-from scp.identity import hashed
-from scp.syntaxes import preferred
+from scp.association.admission import Admission, Grant, Rejection
+from scp.association.contexts import supported
+from scp.association.syntaxes import preferred
+from scp.settings.sections import Peer
+from scp.settings.users import hashed
 from support.daemon import Daemon
 from support.dicom import instance, save
 

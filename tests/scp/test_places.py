@@ -9,9 +9,9 @@ import structlog
 from reception import CT, ECHO, EXPLICIT, Parrot, Running, associate_rq, item, pdu, store_message
 from test_listener import until
 
-from scp.admission import Admission, open_to_strangers
-from scp.config import LimitsSettings, Peer, TlsSettings
-from scp.metrics import Metrics
+from scp.association.admission import Admission, open_to_strangers
+from scp.observing.metrics import Metrics
+from scp.settings.sections import LimitsSettings, Peer, TlsSettings
 from support.manager import Authority
 
 PEERS = [Peer(aet="KNOWN")]
@@ -188,8 +188,8 @@ def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
 
     with Running() as server:
         with monkeypatch.context() as patch:
-            patch.setattr("scp.listener.BREATHER", 3600.0)
-            patch.setattr("scp.blocking.BlockingAssociation.start", start)
+            patch.setattr("scp.daemon.listener.BREATHER", 3600.0)
+            patch.setattr("scp.upperlayer.association.BlockingAssociation.start", start)
             with Parrot(server.port) as first:
                 assert (None, b"") == first.read_pdu()
             with calling(server.port, "A", "B", "C") as answers:
@@ -203,7 +203,7 @@ def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
 
 def test_silent_tls_clients_do_not_shut_peers_out(tmp_path, monkeypatch):
     """Who calls is known after the handshake only, and that takes a place: the longest silent makes room."""
-    monkeypatch.setattr("scp.listener.SILENCE", 0.0)
+    monkeypatch.setattr("scp.daemon.listener.SILENCE", 0.0)
     site = Authority(tmp_path)
     site.issue("localhost")
     tls = TlsSettings(certificate=tmp_path / "localhost.pem", key=tmp_path / "localhost.key", port=0)

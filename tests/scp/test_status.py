@@ -6,13 +6,13 @@ import os
 import pytest
 
 from index import DatabaseFault, InvalidUID, NotKept
-from scp.status import ERROR_COMMENT_LENGTH, comment
+from scp.wire.status import ERROR_COMMENT_LENGTH, comment
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/dicom/incoming/0000000000000000000001.dcm")
 
 
 def not_kept(path: str) -> NotKept:
-    """Return what index/incoming.py raises."""
+    """Return what index/storage/object_writer.py raises."""
     error = NotKept(f"{path}: {FULL.strerror}")
     error.__cause__ = FULL
     return error

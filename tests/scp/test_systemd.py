@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from index import Supervisor
-from scp import systemd
+from scp.daemon.service import systemd
 from support.daemon import Daemon, eventually, run
 from support.dicom import instance, save
 from support.manager import NotifySocket
@@ -33,14 +33,14 @@ ROOT_ONLY = {"fchown"}
 FROZEN = """
 import sys, time
 from pathlib import Path
-from index.commits import GroupCommit
+from index.reception.group_commit import GroupCommit
 whole, freeze = GroupCommit._commit, Path(sys.argv.pop(1))
 def commit(self, group):
     while freeze.exists():
         time.sleep(0.02)
     whole(self, group)
 GroupCommit._commit = commit
-from scp.cli import main
+from scp.commands.application import main
 main()
 """
 
@@ -50,7 +50,7 @@ import time
 from index.publication.publisher import Publisher
 assert Publisher._publish
 Publisher._publish = lambda *_: time.sleep(60)
-from scp.cli import main
+from scp.commands.application import main
 main()
 """
 
@@ -156,7 +156,7 @@ def test_a_stalled_publisher_does_not(
 def test_a_thread_that_only_another_start_helps_stops_the_pings(
     manager: NotifySocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As scp/daemon.py puts them together: health has said long before that it hangs."""
+    """As scp/daemon/service.py puts them together: health has said long before that it hangs."""
     for name, value in (("NOTIFY_SOCKET", str(manager.path)), ("WATCHDOG_USEC", "100000")):
         monkeypatch.setenv(name, value)
     workers, over = Supervisor(), threading.Event()
@@ -311,7 +311,7 @@ def test_the_services_share_one_sandbox() -> None:
 
 
 def test_the_stop_timeout_is_longer_than_the_drain() -> None:
-    from scp.config import Timeouts
+    from scp.settings.sections import Timeouts
 
     (line,) = [
         line

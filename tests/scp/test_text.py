@@ -24,10 +24,10 @@ import scp.commands.mending
 import scp.commands.service
 import scp.commands.worklist  # noqa: F401  they register their commands
 from index import Index, NewOrder, Source
-from scp import logs
-from scp.cli import app
-from scp.config import LogSettings
-from scp.text import json_line, plain
+from scp.commands.application import app
+from scp.observing import logs
+from scp.observing.text import json_line, plain
+from scp.settings.sections import LogSettings
 from support.dicom import instance
 from support.filling import STORAGE, keep
 

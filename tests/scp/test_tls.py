@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from reception import CT, EXPLICIT, Parrot, associate_rq
 
-from scp.certificates import validity
+from scp.settings.certificates import validity
 from support.daemon import Daemon, eventually, run
 from support.dicom import instance, save
 from support.manager import Authority

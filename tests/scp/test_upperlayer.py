@@ -41,8 +41,8 @@ from reception import (
 )
 from test_listener import descriptors_open, until
 
-import scp.upperlayer
-from scp.inbox import COMMAND_LENGTH
+import scp.upperlayer.dul
+from scp.upperlayer.message_assembler import COMMAND_LENGTH
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -421,7 +421,7 @@ def test_a_uid_that_is_none_reaches_the_store(peer):
 
 
 def test_a_long_data_set_for_another_service_is_refused(serve, monkeypatch):
-    monkeypatch.setattr("scp.operations.MESSAGE_LENGTH", 1000)
+    monkeypatch.setattr("scp.upperlayer.dispatch.MESSAGE_LENGTH", 1000)
     server = serve(services={WORKLIST: "worklist"}, unknown_callers="all")
     with Parrot(server.port) as peer:
         peer.associate([(1, WORKLIST, (IMPLICIT,))])
@@ -561,7 +561,7 @@ def test_an_association_that_is_idle(serve):
 
 
 def test_a_peer_that_does_not_take_its_answers(serve, monkeypatch):
-    monkeypatch.setattr("scp.blocking.GOODBYE", 0.2)
+    monkeypatch.setattr("scp.upperlayer.association.GOODBYE", 0.2)
     server = serve(timeouts={"pdu": 0.3})
     with Parrot(server.port, timeout=3) as peer:
         peer.associate(BOTH)

@@ -14,9 +14,9 @@ from reception import Parrot, Running
 from structlog.testing import capture_logs
 
 from index import State, WorkerState
-from scp.daemon import log_uncaught
-from scp.health import health
-from scp.metrics import OTHER_PEERS, PEERS, Metrics
+from scp.daemon.health import health
+from scp.daemon.service import log_uncaught
+from scp.observing.metrics import OTHER_PEERS, PEERS, Metrics
 from support.daemon import Daemon, eventually, run
 from support.dicom import instance, save
 from support.modality import begun, create

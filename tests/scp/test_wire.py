@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 from reception import CT, command, element, store_rq, us
 
-from scp.command import Malformed, parse, response
-from scp.pdus import command_pdus
-from scp.wire import BUFFER_LENGTH, Closed, Cut, Late, Wire
+from scp.wire.command_set import Malformed, parse, response
+from scp.wire.connection import BUFFER_LENGTH, Closed, Cut, Late, Wire
+from scp.wire.pdus import command_pdus
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_deadline_passes(ends):
 
 
 def test_the_buffers_memory_is_given_back_while_nothing_comes(ends, monkeypatch):
-    monkeypatch.setattr("scp.wire.RELEASE_AFTER", 0.05)
+    monkeypatch.setattr("scp.wire.connection.RELEASE_AFTER", 0.05)
     wire, other = ends
     other.sendall(b"abc")
     wire.take(3, soon())
@@ -114,7 +114,7 @@ def test_the_buffers_memory_is_given_back_while_nothing_comes(ends, monkeypatch)
 
 
 def test_half_a_piece_survives_a_long_wait(ends, monkeypatch):
-    monkeypatch.setattr("scp.wire.RELEASE_AFTER", 0.05)
+    monkeypatch.setattr("scp.wire.connection.RELEASE_AFTER", 0.05)
     wire, other = ends
     other.sendall(b"abc")
     later(lambda: other.sendall(b"def"), 0.2)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from index.database import Database
+from index.database.connection import Database
 from index.orders.hl7.controls import ENDING, Action
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.requests import Request

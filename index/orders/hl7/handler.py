@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from index.database import Database
+from index.database.connection import Database
 from index.errors import DatabaseFault, NotKept
 from index.orders.hl7 import adt
 from index.orders.hl7.acknowledging import acknowledge

@@ -6,7 +6,7 @@ import pytest
 from imagingstudies import GOLDEN, RULES, STUDIES, ct_two_series
 
 from index.imagingstudy import VERSIONS, resources
-from index.imagingstudy.elements import ELEMENTS, markdown
+from index.imagingstudy.mapping_table import ELEMENTS, markdown
 from support.fhirjudges import judge, paths
 
 

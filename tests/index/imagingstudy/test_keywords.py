@@ -9,7 +9,7 @@ import pytest
 from imagingstudies import RULES, STUDIES
 from pydicom.datadict import tag_for_keyword
 
-from index.attributes import LEVELS, WANTED, Attribute
+from index.dicom.attributes import LEVELS, WANTED, Attribute
 from index.imagingstudy import VERSIONS, build, orders
 from index.orders.hl7.mapping import KEYWORDS as HL7
 from index.records import Attributes, Instance, Patient, Series, Study

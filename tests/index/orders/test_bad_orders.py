@@ -19,7 +19,7 @@ from index import Index, take_over
 from index.orders.dicom import MAX_FILE, BadItem, order_of, read_file
 from index.orders.fhir import BadResource, orders_of
 from index.orders.folder import Folder
-from index.orders.importing import Imported
+from index.orders.import_orders import Imported
 from index.orders.records import Source
 from support.daemon import cli
 from support.filling import STORAGE

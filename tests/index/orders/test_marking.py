@@ -8,8 +8,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from index import Index, NewOrder, Source
-from index.models import Study
-from index.orders.facts import facts_of, options_for
+from index.database.tables import Study
+from index.orders.study_identity import facts_of, options_for
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep
 

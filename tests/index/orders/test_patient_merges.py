@@ -7,7 +7,7 @@ import pytest
 from test_order_matching import resource
 
 from index import Index
-from index.models import Study
+from index.database.tables import Study
 from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import keep

@@ -10,7 +10,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import dcmread
 from pydicom.filewriter import write_dataset
 
-from index.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, repertoire
+from index.dicom.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, repertoire
 from index.orders.dicom import attributes_of
 from index.worklist.identifiers import answer, tree_of
 from support.daemon import run

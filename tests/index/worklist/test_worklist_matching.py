@@ -6,11 +6,11 @@ import pytest
 from pydicom.dataset import Dataset
 
 from index.orders.dicom import attributes_of
+from index.query.matching import BadIdentifier
 from index.worklist.identifiers import answer, tree_of, unsupported
 from index.worklist.keys import KEYS, SCHEDULED_STEPS
 from index.worklist.matching import Wanted
 from index.worklist.query import hints
-from index.worklist.values import BadIdentifier
 from support.worklist import item, query
 
 

@@ -1,0 +1,322 @@
+"""The statements that write rows, and how the rows of one instance are counted in and out again.
+
+All of it runs inside the write transaction of commits.py.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from peewee import SQL, IntegrityError
+
+from index.database.connection import Database
+from index.database.statements import Statements, arrivals
+from index.database.tables import (
+    Conflict,
+    Instance,
+    Series,
+    SeriesVariant,
+    Study,
+    StudyVariant,
+    canonical,
+)
+from index.records import Attributes, Header, Origin
+
+# Hexadecimal digits of a digest that tells attribute sets and patients apart: 128 bits.
+DIGEST_LENGTH = 32
+
+# Instances that one statement inserts; some thirty associations end an object in the same moment.
+AT_ONCE = 32
+
+# Series that are remembered while they arrive; a place is some kB.
+PLACES = 1000
+
+
+def digest(*parts: Any) -> str:
+    """Return the identity of JSON values."""
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def patient_key(header: Header) -> str:
+    """Return the patient's FHIR id: of PatientID and issuer; without a PatientID, of the study alone.
+
+    Strangers are never merged: two patients without an ID may be two people.
+    """
+    return identity_key(header.patient, header.study_uid)
+
+
+def identity_key(patient: Attributes, study_uid: str) -> str:
+    """Return the same of what an order says of its patient, and of the study that it asks for."""
+    if not patient.get("PatientID"):
+        return digest("study", study_uid)
+    return digest("patient", patient["PatientID"], issuer_of(patient))
+
+
+def issuer_of(patient: Attributes) -> str:
+    """Return who issued PatientID: the universal name where there is one, else the local one, or none."""
+    qualifiers = patient.get("IssuerOfPatientIDQualifiersSequence") or [{}]
+    return str(qualifiers[0].get("UniversalEntityID") or patient.get("IssuerOfPatientID", ""))
+
+
+def study_digest(key: str, patient: str, study: str) -> str:
+    """Return the identity of a study's variant: patient, and canonical attributes of patient and study."""
+    return digest(key, patient, study)
+
+
+def conflict_path(sha1: str) -> str:
+    """Return where a data set is kept aside: one for each hash."""
+    return f"conflicts/{sha1}.dcm"
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """An object that stands durably in `objects/`, and what is to be remembered of it."""
+
+    header: Header
+    origin: Origin
+    transfer_syntax: str
+    path: str
+    size: int
+    sha1: str
+    received: int
+    # The values of its row; made before its commit, which others wait for.
+    row: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        row = {
+            "uid": self.header.sop_instance_uid,
+            "sop_class_uid": self.header.sop_class_uid,
+            "transfer_syntax": self.transfer_syntax,
+            "attributes": canonical(self.header.instance),
+            "doubts": canonical(self.header.doubts),
+            "path": self.path,
+            "size": self.size,
+            "sha1": self.sha1,
+            "received": self.received,
+        }
+        object.__setattr__(self, "row", row)
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where the last instance of a series from one source went: its attributes, and the rows' ids."""
+
+    patient: Attributes
+    study: Attributes
+    series: Attributes
+    study_id: int
+    ids: Mapping[str, int]  # series, study_variant, series_variant, source
+
+    def fits(self, header: Header) -> bool:
+        """Whether another instance says the same of patient, study and series."""
+        # Tuples, since equal members are most often the same: see values.py.
+        theirs = header.series, header.study, header.patient
+        return (self.series, self.study, self.patient) == theirs
+
+
+def _key(filed: Filed) -> tuple[str, ...]:
+    header, origin = filed.header, filed.origin
+    return header.study_uid, header.series_uid, origin.calling_aet, origin.called_aet, origin.address
+
+
+@dataclass(slots=True)
+class Known:
+    """What the index already holds under a SOP Instance UID."""
+
+    id: int
+    path: str
+    sha1: str
+    study_id: int = field(default=0)
+
+
+class Rows:
+    """Compiled statements over one database.
+
+    The rows of the series that arrive now are remembered, so that an instance that says nothing new costs
+    five statements instead of eight, and on SQLite one. What a transaction has made is remembered when
+    `committed` is called.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = Statements(database)
+        self._places: dict[tuple[str, ...], _Place] = {}
+        self._fresh: dict[tuple[str, ...], _Place] = {}
+
+    def find(self, uid: str) -> Known | None:
+        """Return what the index holds under this SOP Instance UID."""
+        row = self._sql.find.one(uid=uid)
+        return Known(*row) if row else None
+
+    def add(self, filed: Filed) -> int:
+        """Insert an instance that is not there, and count it; return the study's row id."""
+        key = _key(filed)
+        place = self._places.get(key)
+        if place is None or not place.fits(filed.header) or not self._count(place, filed.received):
+            place = self._fresh[key] = self._find_place(filed)
+        self._sql.instance.run(**filed.row, **place.ids)
+        return place.study_id
+
+    def arrive(self, group: Sequence[tuple[Filed, int | None]]) -> list[int] | None:
+        """Insert and count instances that say nothing new, by one statement; return their studies' row ids.
+
+        Each comes with the number of its record in the journal. None, and nothing done, where it has to be
+        done at length: something is new in one of them, or it is there already.
+        """
+        if not self._database.is_sqlite or len(group) > AT_ONCE:
+            return None
+        studies, values = [], []
+        for filed, number in group:
+            place = self._places.get(_key(filed))
+            if place is None or not place.fits(filed.header):
+                return None
+            studies.append(place.study_id)
+            values += [*filed.row.values(), *place.ids.values(), place.study_id, number]
+        try:
+            self._database.peewee.execute_sql(arrivals(len(group)), values)
+        except IntegrityError:
+            return None
+        return studies
+
+    def committed(self) -> None:
+        """What was added since the last call is committed."""
+        if self._fresh:
+            if len(self._places) > PLACES:
+                self._places.clear()
+            self._places |= self._fresh
+            self._fresh.clear()
+
+    def rolled_back(self) -> None:
+        """What was added since the last call of `committed` is no more: its ids may come again."""
+        self._fresh.clear()
+
+    def _count(self, place: _Place, received: int) -> bool:
+        """Count an instance in; False, and nothing done, where another has removed one of the rows."""
+        if self._sql.count_study_variant.run(id=place.ids["study_variant"], number=1).rowcount != 1:
+            return False
+        if self._sql.count_series_variant.run(id=place.ids["series_variant"], number=1).rowcount != 1:
+            self._sql.count_study_variant.run(id=place.ids["study_variant"], number=-1)
+            return False
+        # Where the variants are, series and study are: variants refer to them.
+        self._sql.count_series.run(id=place.ids["series"], number=1)
+        self._sql.count_study.run(id=place.study_id, received=received)
+        return True
+
+    def _find_place(self, filed: Filed) -> _Place:
+        """Find or make the rows that an instance belongs to, and count it in."""
+        header, received = filed.header, filed.received
+        (study,) = self._sql.study.one(uid=header.study_uid, received=received)
+        series, count = self._sql.series.one(study=study, uid=header.series_uid)
+        if count == 1:
+            self._sql.count_new_series.run(study=study)
+        key = patient_key(header)
+        patient_attributes, attributes = canonical(header.patient), canonical(header.study)
+        (patient,) = self._sql.patient.one(key=key)
+        (study_variant,) = self._sql.study_variant.one(
+            study=study,
+            digest=study_digest(key, patient_attributes, attributes),
+            patient=patient,
+            patient_attributes=patient_attributes,
+            attributes=attributes,
+        )
+        series_attributes = canonical(header.series)
+        (series_variant,) = self._sql.series_variant.one(
+            series=series, digest=digest(series_attributes), attributes=series_attributes
+        )
+        return _Place(
+            header.patient,
+            header.study,
+            header.series,
+            int(study),
+            {
+                "series": int(series),
+                "study_variant": int(study_variant),
+                "series_variant": int(series_variant),
+                "source": self._source_id(filed.origin),
+            },
+        )
+
+    def remove(self, instance: int) -> None:
+        """Delete an instance's row and count it out; what it was the last of goes with it.
+
+        The study's row stays, even when empty: whoever removes the last instance decides about it.
+        """
+        query = Instance.select(
+            Instance.series, Series.study, Instance.study_variant, Instance.series_variant
+        ).join(Series)
+        ((series, study, study_variant, series_variant),) = self._database.rows(
+            query.where(Instance.id == instance)
+        )
+        run = self._database.execute
+        run(Instance.delete().where(Instance.id == instance))
+        for table, row in ((StudyVariant, study_variant), (SeriesVariant, series_variant)):
+            run(table.update(instance_count=table.instance_count - 1).where(table.id == row))
+            run(table.delete().where((table.id == row) & (table.instance_count == 0)))
+        run(Series.update(instance_count=Series.instance_count - 1).where(Series.id == series))
+        gone = run(Series.delete().where((Series.id == series) & (Series.instance_count == 0)))
+        run(
+            Study.update(
+                instance_count=Study.instance_count - 1,
+                series_count=Study.series_count - gone,
+                revision=Study.revision + 1,
+            ).where(Study.id == study)
+        )
+
+    def add_conflict(self, filed: Filed) -> str:
+        """Remember a data set that is kept aside; return the path that its object is to have."""
+        path = conflict_path(filed.sha1)
+        query = Conflict.insert(
+            uid=filed.header.sop_instance_uid,
+            study_uid=filed.header.study_uid,
+            series_uid=filed.header.series_uid,
+            transfer_syntax=filed.transfer_syntax,
+            path=path,
+            size=filed.size,
+            sha1=filed.sha1,
+            source=self._source_id(filed.origin),
+            received=filed.received,
+        )
+        self._database.execute(query.on_conflict_ignore())
+        return path
+
+    def set_aside(self, instance: int) -> str:
+        """The same for an instance that is about to be replaced."""
+        query = Instance.select(
+            Instance.uid,
+            Study.uid,
+            Series.uid,
+            Instance.transfer_syntax,
+            Instance.size,
+            Instance.sha1,
+            Instance.source,
+            Instance.received,
+        )
+        query = query.join(Series).join(Study).where(Instance.id == instance)
+        ((uid, study_uid, series_uid, transfer_syntax, size, sha1, source, received),) = self._database.rows(
+            query
+        )
+        path = conflict_path(sha1)
+        row = Conflict.insert(
+            uid=uid,
+            study_uid=study_uid,
+            series_uid=series_uid,
+            transfer_syntax=transfer_syntax,
+            path=path,
+            size=size,
+            sha1=sha1,
+            source=source,
+            received=received,
+        )
+        self._database.execute(row.on_conflict_ignore())
+        return path
+
+    def conflicts(self) -> int:
+        """Return how many data sets are kept aside."""
+        return int(self._database.rows(Conflict.select(SQL("count(*)")))[0][0])
+
+    def _source_id(self, origin: Origin) -> int:
+        row = self._sql.source.one(
+            calling_aet=origin.calling_aet, called_aet=origin.called_aet, address=origin.address
+        )
+        return int(row[0])

@@ -1,0 +1,68 @@
+"""Which studies an order or a patient concerns: they are marked changed, so that they are published anew."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from index.database.connection import Database
+from index.database.tables import Study, StudyVariant
+from index.orders.models import ImagingOrder, ScheduledStep, StudyKey, StudyOrder
+
+Key = tuple[str, str]
+
+
+def now() -> int:
+    """Return milliseconds since 1970 in UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def ensure_study(database: Database, uid: str) -> None:
+    """Make sure that the study that an order asks for has a row, and mark it changed."""
+    at = now()
+    row = Study.insert(uid=uid, first_received=at, last_received=at)
+    database.execute(
+        row.on_conflict(conflict_target=[Study.uid], update={Study.revision: Study.revision + 1})
+    )
+
+
+def touch_studies(database: Database, uids: Iterable[str]) -> None:
+    """Mark studies changed, by their UIDs."""
+    database.execute(Study.update(revision=Study.revision + 1).where(Study.uid.in_(list(uids))))
+
+
+def touch_patients(database: Database, patients: Sequence[int]) -> None:
+    """Mark every study changed that has instances or an order of these patients (row ids)."""
+    variants = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
+    theirs = ImagingOrder.patient.in_(patients)
+    ordered = ImagingOrder.select(ImagingOrder.study_uid).where(theirs)
+    matched = StudyOrder.select(StudyOrder.study_uid).join(ImagingOrder).where(theirs)
+    concerned = Study.id.in_(variants) | Study.uid.in_(ordered) | Study.uid.in_(matched)
+    database.execute(Study.update(revision=Study.revision + 1).where(concerned))
+
+
+def touch_order(database: Database, order: int, uid: str) -> None:
+    """Mark every study changed that an order asks for (`uid`), is matched to, or could be matched to.
+
+    The last by the accession number alone. Ids of procedures and steps are shared by many studies ("1"): they
+    count for those of the order's patient only, by its row or by its PatientID.
+    """
+    mine = ImagingOrder.id == order
+    matched = StudyOrder.select(StudyOrder.study_uid).where(StudyOrder.order == order)
+    accession = _with_key("accession", ImagingOrder.accession).where(mine)
+    of_row = Study.select(Study.uid.alias("uid")).join(StudyVariant)
+    of_row = of_row.join(ImagingOrder, on=(ImagingOrder.patient == StudyVariant.patient)).where(mine)
+    of_patient = (of_row | _with_key("patient", ImagingOrder.patient_number).where(mine)).alias("of_patient")
+    procedure = ImagingOrder.select(ImagingOrder.procedure_id).where(mine)
+    step = ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == order)
+    # From the few studies of the patient, never from the many that share the id.
+    shared = StudyKey.select(StudyKey.study_uid).join(of_patient, on=(StudyKey.study_uid == of_patient.c.uid))
+    has_procedure = (StudyKey.kind == "procedure") & StudyKey.value.in_(procedure)
+    shared = shared.where(has_procedure | ((StudyKey.kind == "step") & StudyKey.value.in_(step)))
+    wanted = (Study.uid == uid) | Study.uid.in_(matched | accession | shared)
+    database.execute(Study.update(revision=Study.revision + 1).where(wanted))
+
+
+def _with_key(kind: str, column: Any) -> Any:
+    """Select the studies that have the value of an order's column as a key."""
+    query = StudyKey.select(StudyKey.study_uid).join(ImagingOrder, on=(column == StudyKey.value))
+    return query.where((StudyKey.kind == kind) & (column != ""))

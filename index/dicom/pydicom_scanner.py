@@ -1,0 +1,181 @@
+"""The same collection as the plain scan's, by pydicom's parser: for what the scan does not know."""
+
+from io import BytesIO
+from typing import Any, cast
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import data_element_generator, read_sequence
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from index.dicom.attributes import WANTED, Attribute, Kind
+from index.dicom.byte_window import Window
+from index.dicom.encodings import HEADER, ITEM, Element, Encoding, Garbled
+from index.dicom.frames import read_frames
+from index.dicom.scanner import (
+    ITEM_LIMIT,
+    SEQUENCE_LIMIT,
+    Doubts,
+    End,
+    Raw,
+    acceptable,
+    as_written,
+    note,
+    too_many,
+)
+
+# Bytes that pydicom may read of one data set; it skips unwanted elements of defined length unread.
+READ_LIMIT = 4 * 1024 * 1024
+# Times that it may read, once or twice for an element: some 0.2 s of work. A CT has 250 elements.
+READS = 20_000
+_ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # the tag of an item in either byte order
+
+
+class _Allowance:
+    """What pydicom may still read of one data set."""
+
+    def __init__(self) -> None:
+        self._bytes, self._reads = READ_LIMIT, READS
+
+    def spend(self, length: int) -> None:
+        """Count a read. Raises Garbled where it is one too many."""
+        self._bytes -= length
+        self._reads -= 1
+        if self._bytes < 0:
+            raise Garbled(f"pydicom would read more than {READ_LIMIT} bytes")
+        if self._reads < 0:
+            raise Garbled(f"pydicom would read more than {READS} times")
+
+
+class _File:
+    """A Window as pydicom wants it: a file that ends with an error, not silently, and reads boundedly."""
+
+    def __init__(self, window: Window, allowance: _Allowance, offset: int = 0) -> None:
+        self._window = window
+        self._offset = offset
+        self.allowance = allowance
+
+    def read(self, length: int) -> bytes:
+        self.allowance.spend(length)
+        found = self._window.read(self._offset, length)
+        # No bytes left where a header should be is a clean end.
+        if len(found) < length and (found or length != HEADER or self._offset != self._window.size):
+            raise Garbled("it ends within an element")
+        self._offset += len(found)
+        return found
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._offset = offset + (self._offset if whence == 1 else 0)
+        return self._offset
+
+    def tell(self) -> int:
+        return self._offset
+
+
+class _Value(BytesIO):
+    """The value of a sequence, read boundedly."""
+
+    def __init__(self, value: bytes, allowance: _Allowance) -> None:
+        super().__init__(value)
+        self._allowance = allowance
+
+    def read(self, length: int | None = -1) -> bytes:
+        found = super().read(length)
+        self._allowance.spend(len(found))
+        return found
+
+
+def collect(window: Window, start: int, encoding: Encoding, raw: Raw, doubts: Doubts) -> Garbled | None:
+    """Collect the wanted elements from `start` on into `raw`; returns what stopped it early, or None."""
+    file = _File(window, _Allowance(), start)
+    end = End(raw, doubts)
+    previous = -1
+
+    def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal previous
+        read_frames(window, encoding, Element(int(tag), vr, file.tell(), length), raw, doubts)
+        if end.reached(tag, length, file.tell(), window.size):
+            return True
+        note(tag, vr, encoding, previous, doubts)
+        if tag < ITEM:
+            previous = max(previous, int(tag))
+        return False
+
+    try:
+        elements = data_element_generator(
+            cast("Any", file),
+            not encoding.explicit,
+            encoding.little,
+            stop_when=stop,
+            defer_size=SEQUENCE_LIMIT,
+            specific_tags=[BaseTag(tag) for tag in WANTED],
+        )
+        for element in elements:
+            _keep(element, WANTED, raw, doubts, file.allowance, file.tell())
+    except Garbled as fault:
+        return fault
+    except Exception as fault:  # noqa: BLE001 - pydicom's parser raises whatever it stumbles over
+        return Garbled(f"pydicom says {type(fault).__name__}")
+    return None
+
+
+def _keep(
+    element: RawDataElement | DataElement,
+    table: Any,
+    raw: Raw,
+    doubts: Doubts,
+    allowance: _Allowance,
+    end: int = 0,
+) -> None:
+    """Keep one element by the plain scan's rules. `end` is where it ended; 0 where that is not known."""
+    tag = int(element.tag)
+    attribute: Attribute = table[tag]
+    if (
+        isinstance(element, DataElement) and element.VR != "SQ"
+    ):  # an item's character set, which pydicom decodes
+        terms = element.value or ""
+        raw[tag] = (terms if isinstance(terms, str) else "\\".join(terms)).encode("latin_1", "replace")
+        return
+    if isinstance(element, DataElement):  # a sequence of undefined length, parsed already
+        start = element.file_tell or 0
+        header = Element(tag, "SQ", start, 0)
+        if acceptable(attribute, header, end - start, raw, doubts):
+            raw[tag] = _items(element.value, attribute, doubts, allowance)
+        return
+    header = Element(tag, element.VR, element.value_tell, element.length)
+    if not acceptable(attribute, header, element.length, raw, doubts):
+        return
+    value = element.value or b""
+    if len(value) < element.length:
+        raise Garbled("it ends within an element")
+    if attribute.kind is not Kind.SEQUENCE:
+        raw[tag] = as_written(value, attribute, element.VR, little=element.is_little_endian)
+        return
+    if value and value[:4] not in _ITEM:  # pydicom does not look
+        doubts[f"{attribute.keyword} is left out: an item is broken"] = None
+        return
+    try:
+        sequence = read_sequence(
+            cast("Any", _Value(value, allowance)),
+            element.is_implicit_VR,
+            element.is_little_endian,
+            len(value),
+            "latin_1",
+        )
+        raw[tag] = _items(sequence, attribute, doubts, allowance)
+    except Exception:  # noqa: BLE001 - as above: one broken sequence is one doubt
+        doubts[f"{attribute.keyword} is left out: an item is broken"] = None
+
+
+def _items(sequence: Sequence, attribute: Attribute, doubts: Doubts, allowance: _Allowance) -> list[Raw]:
+    if len(sequence) > ITEM_LIMIT:
+        doubts[too_many(attribute)] = None
+    return [_item(item, attribute, doubts, allowance) for item in sequence[:ITEM_LIMIT]]
+
+
+def _item(item: Dataset, attribute: Attribute, doubts: Doubts, allowance: _Allowance) -> Raw:
+    raw: Raw = {}
+    for tag in item.keys() & attribute.items.keys():
+        _keep(item.get_item(tag), attribute.items, raw, doubts, allowance)
+    return raw

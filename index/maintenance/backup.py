@@ -1,0 +1,189 @@
+"""A backup that is taken while everything runs: the index by SQLite's backup API, then its rows' objects.
+
+Index first: an object is there before its row, so that every row of the snapshot finds its object, unless it
+has been deleted since; then its row leaves the backup too. Objects never change: later runs add what is new.
+To restore, copy the folder to where the data directory was; the daemon then publishes all resources again.
+PostgreSQL has pg_dump.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from index.database.connection import Database, open_sqlite
+from index.database.copy_tables import close_and_merge
+from index.database.tables import Conflict, Instance, RemovedObject, Resource, Series, Study
+from index.errors import DatabaseFault
+from index.maintenance.verify.counts import recount
+from index.maintenance.verify.objects import KnownPaths
+from index.storage.durable import make_folder, open_file, open_new, sync_folder
+from index.storage.lock import DirectoryLock
+
+# Rows that are read at one time.
+PAGE = 1000
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class BackedUp:
+    """What a backup came to: objects `copied`, and their `bytes`; those `missing` have a row and no file."""
+
+    objects: int = 0
+    copied: int = 0
+    bytes: int = 0
+    removed: int = 0
+    missing: list[str] = field(default_factory=list)
+
+
+class Backup:
+    """A backup of `data` and its SQLite index into `target`; with `link`, by hard links where they can be."""
+
+    def __init__(
+        self,
+        data: Path,
+        database: Database,
+        target: Path,
+        *,
+        link: bool = False,
+        progress: Progress = lambda _: None,
+    ) -> None:
+        here, there = data.resolve(), target.resolve()
+        if there.is_relative_to(here) or here.is_relative_to(there):
+            raise DatabaseFault(f"{target}: a backup of {data} cannot lie in it or around it")
+        self._data = data
+        self._database = database
+        self._target = target
+        self._link = link
+        self._progress = progress
+        self._done = BackedUp()
+
+    def run(self) -> BackedUp:
+        """Take or renew the backup; until it is whole, the one before stands.
+
+        Raises Locked, OSError, NotKept, DatabaseFault.
+        """
+        make_folder(self._target)
+        lock = DirectoryLock(self._target)
+        try:
+            snapshot = self._snapshot()
+            kept = self._objects(snapshot)
+            path = Path(str(snapshot.peewee.database))
+            with snapshot.writing():
+                snapshot.execute(RemovedObject.delete())
+                # Resources are no part of a backup: what serves from it writes all of them.
+                snapshot.execute(Resource.update(sha256=""))
+                snapshot.execute(Study.update(revision=Study.revision + 1))
+            close_and_merge(snapshot)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            path.replace(self._target / "index.sqlite")
+            sync_folder(self._target)
+            self._prune(kept)
+        finally:
+            lock.release()
+        return self._done
+
+    def _snapshot(self) -> Database:
+        path = self._target / "index.sqlite.new"
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        open_new(path).close()
+        with self._database.connection(), contextlib.closing(sqlite3.connect(path)) as copy:
+            # All pages at once are one read transaction: no writer waits for it, none makes it begin again.
+            self._database.peewee.connection().backup(copy)
+        return open_sqlite(path, sync=True)
+
+    def _objects(self, snapshot: Database) -> KnownPaths:
+        kept, folders = KnownPaths(), set[str]()
+        studies: set[int] = set()
+        for table, row, path, study in self._rows(snapshot):
+            if self._copy(path):
+                kept.add(path)
+                folders.add(path.rpartition("/")[0])
+            elif self._is_deleted(path):
+                with snapshot.writing():
+                    snapshot.execute(table.delete().where(table.id == row))
+                if study is not None:
+                    studies.add(study)
+            else:
+                self._done.missing.append(path)
+            self._progress(1)
+        for study in studies:
+            with snapshot.writing():
+                recount(snapshot, study)
+        for folder in folders:
+            sync_folder(self._target / folder)
+        if self._link:
+            os.sync()  # what is linked may have been written a moment ago
+        return kept
+
+    def _rows(self, snapshot: Database) -> Iterator[tuple[type[Instance | Conflict], int, str, int | None]]:
+        last = 0
+        query = Instance.select(Instance.id, Instance.path, Series.study).join(Series)
+        while rows := snapshot.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
+            for row, path, study in rows:
+                yield Instance, row, path, study
+            last = rows[-1][0]
+        for row, path in snapshot.rows(Conflict.select(Conflict.id, Conflict.path)):
+            yield Conflict, row, path, None
+
+    def _is_deleted(self, path: str) -> bool:
+        """Whether an object that is not there has no row either: it was deleted since the snapshot."""
+        return not any(
+            self._database.rows(table.select(table.id).where(table.path == path))
+            for table in (Instance, Conflict)
+        )
+
+    def _copy(self, path: str) -> bool:
+        """Bring an object over, unless it is there; return whether it is there now."""
+        source, target = self._data / path, self._target / path
+        try:
+            wanted = source.stat()
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(wanted.st_mode):
+            return False
+        self._done.objects += 1
+        with contextlib.suppress(FileNotFoundError):
+            there = target.stat()
+            if (there.st_size, there.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
+                return True
+        make_folder(target.parent)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        try:
+            self._bring(source, temporary)
+        except FileNotFoundError:
+            self._done.objects -= 1
+            return False
+        temporary.replace(target)
+        self._done.copied += 1
+        self._done.bytes += wanted.st_size
+        return True
+
+    def _bring(self, source: Path, temporary: Path) -> None:
+        if self._link:
+            with contextlib.suppress(OSError):
+                temporary.hardlink_to(source)
+                return
+        with open_file(source) as content, open_new(temporary) as copy:
+            shutil.copyfileobj(content, copy)
+            copy.flush()
+            when = os.fstat(content.fileno())
+            os.utime(copy.fileno(), ns=(when.st_atime_ns, when.st_mtime_ns))
+            os.fsync(copy.fileno())
+
+    def _prune(self, kept: KnownPaths) -> None:
+        """Remove the objects of an earlier run that the index does not know any more."""
+        for folder in ("objects", "conflicts"):
+            for path in (self._target / folder).rglob("*"):
+                name = str(path.relative_to(self._target))
+                if path.is_file() and name not in kept and name not in self._done.missing:
+                    path.unlink()
+                    self._done.removed += 1

@@ -1,0 +1,187 @@
+"""Objects: that each row's file is there and whole, and that each file has a row."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from peewee import JOIN
+
+from index.database.instance_rows import Known, conflict_path
+from index.database.tables import Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
+from index.dicom.file import read_object
+from index.dicom.part10 import NotPart10
+from index.errors import IndexFault
+from index.maintenance.verify.context import PAGE, Work
+from index.maintenance.verify.findings import Finding, Kind
+from index.maintenance.verify.rereading import SAID, describe, reread, said
+from index.storage.durable import open_file
+from index.storage.object_store import FOLDER_SIZE
+
+# A small object has its row a moment before its file, or where the disk was full, the next sync before it.
+ON_ITS_WAY = 2.0
+
+
+class KnownPaths:
+    """Which objects have rows, in a bit for each: a million paths as texts would take 100 MB."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, bytearray] = {}
+        self._others: set[str] = set()
+
+    def add(self, path: str) -> None:
+        """Note a path."""
+        folder, _, name = path.rpartition("/")
+        number = _number(name)
+        if number is None:
+            self._others.add(path)
+        else:
+            self._folders.setdefault(folder, bytearray(FOLDER_SIZE))[number] = 1
+
+    def __contains__(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        number = _number(name)
+        if number is None:
+            return path in self._others
+        return folder in self._folders and bool(self._folders[folder][number])
+
+
+def _number(name: str) -> int | None:
+    """Return the number that a name of ours stands for, below FOLDER_SIZE, or None."""
+    try:
+        number = int(name.removesuffix(".dcm"), 16)
+    except ValueError:
+        return None
+    return number if name == f"{number:03x}.dcm" and number < FOLDER_SIZE else None
+
+
+def check_orphans(work: Work) -> Iterator[Finding]:
+    """Find objects without a row; index them, or put them where a row misses its object."""
+    known = KnownPaths()
+    last = 0
+    while rows := work.database.rows(
+        Instance.select(Instance.id, Instance.path)
+        .where(Instance.id > last)
+        .order_by(Instance.id)
+        .limit(PAGE)
+    ):
+        for _, path in rows:
+            known.add(path)
+        last = rows[-1][0]
+    no_files: list[str] = []
+    suspects = [path for path in work.objects.filed_since(None, no_files.append) if path not in known]
+    for at in range(0, len(suspects), PAGE):
+        yield from _orphans(work, suspects[at : at + PAGE])
+    for path in no_files:
+        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is no file: passed over")
+
+
+def _orphans(work: Work, suspects: list[str]) -> Iterator[Finding]:
+    """Look again with the files at hand: rows have come, and files gone, since the first look."""
+    settled = [path for path in suspects if work.is_settled(work.data / path)]
+    for table in (Instance, RemovedObject):
+        found = work.database.rows(table.select(table.path).where(table.path.in_(settled)))
+        settled = [path for path in settled if (path,) not in found]
+    for path in settled:
+        if not work.repair:
+            yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is in no row")
+            continue
+        if target := _misses(work, path):
+            work.objects.put_back(path, target)
+            work.objects.remove(path)
+            yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, f"is the lost object {target}", mended=True)
+            continue
+        reason = work.adopt(path)
+        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, reason or "is in no row", mended=reason is None)
+
+
+def _misses(work: Work, path: str) -> str | None:
+    """Return the path that a row has for an object equal to this file, where it is not there or not whole."""
+    try:
+        with open_file(work.data / path) as file:
+            header, _ = read_object(file)
+        sha1 = work.sha1(work.data / path)
+    except (NotPart10, IndexFault, OSError):
+        return None
+    query = Instance.select(Instance.path, Instance.size).where(
+        (Instance.uid == header.sop_instance_uid) & (Instance.sha1 == sha1)
+    )
+    for target, size in work.database.rows(query):
+        if fault(work, work.data / target, size, sha1):
+            return str(target)
+    return None
+
+
+def check_objects(work: Work) -> Iterator[Finding]:
+    """Read every row's object: that it is there, is whole, and says what the row says."""
+    last = 0
+    query = (
+        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, Instance.received, *SAID)
+        .join(Series, JOIN.LEFT_OUTER)
+        .join(Study, JOIN.LEFT_OUTER)
+        .join_from(Instance, StudyVariant, JOIN.LEFT_OUTER)
+        .join_from(Instance, SeriesVariant, JOIN.LEFT_OUTER)
+    )
+    while rows := work.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
+        for row, path, size, sha1, received, uid, *others in rows:
+            # Without all that it refers to, a row says nothing to compare: check_references has named it.
+            content = said((uid, *others)) if None not in others else ()
+            _await(work.data / path, received)
+            yield from _object(work, Known(row, path, sha1), uid, size, content)
+        last = rows[-1][0]
+
+
+def _await(path: Path, received: int) -> None:
+    """Give the file of an instance that has come just now the time to be written."""
+    if not path.exists():
+        time.sleep(max(0, min(ON_ITS_WAY, received / 1000 + ON_ITS_WAY - time.time())))
+
+
+def _object(work: Work, row: Known, uid: str, size: int, content: tuple[str, ...]) -> Iterator[Finding]:
+    path = work.data / row.path
+    wrong = fault(work, path, size, row.sha1)
+    if wrong is None:
+        yield from _content(work, row, uid, content)
+        return
+    if not _is_current(work, row):
+        return
+    kind = Kind.OBJECT_CORRUPT if path.exists() else Kind.OBJECT_MISSING
+    spare = conflict_path(row.sha1)
+    if fault(work, work.data / spare, size, row.sha1) is None:
+        if work.repair:
+            work.objects.put_back(spare, row.path)
+        yield Finding(kind, uid, row.path, f"{wrong}; {spare} is equal", work.repair)
+        return
+    advice = "restore it from a backup, or `imagingstudyd delete` it and send it again"
+    yield Finding(kind, uid, row.path, f"{wrong}: {advice}")
+
+
+def fault(work: Work, path: Path, size: int, sha1: str) -> str | None:
+    """Return what is wrong with a file that is to have this size in bytes and this SHA-1."""
+    try:
+        there = path.stat().st_size
+        if there != size:
+            return f"has {there} bytes, expected {size} with SHA-1 {sha1}"
+        found = work.sha1(path)
+    except OSError as error:
+        return f"{error.strerror}, expected {size} bytes with SHA-1 {sha1}"
+    return None if found == sha1 else f"has SHA-1 {found}, expected {sha1}"
+
+
+def _is_current(work: Work, row: Known) -> bool:
+    """Whether the row still says so: it may have been deleted or replaced while its file was read."""
+    query = Instance.select(Instance.id).where(
+        (Instance.id == row.id) & (Instance.path == row.path) & (Instance.sha1 == row.sha1)
+    )
+    return bool(work.database.rows(query))
+
+
+def _content(work: Work, row: Known, uid: str, content: tuple[str, ...]) -> Iterator[Finding]:
+    try:
+        with open_file(work.data / row.path) as file:
+            wanted = describe(read_object(file)[0])
+    except (NotPart10, IndexFault, OSError) as error:
+        yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")
+        return
+    if content and content != wanted and _is_current(work, row):
+        mended = work.repair and reread(work, row.id)
+        yield Finding(Kind.ROW_DIFFERS, uid, row.path, "the row says other than its object", mended)

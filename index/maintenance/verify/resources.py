@@ -1,0 +1,164 @@
+"""Resources: that the files below `fhir/` are what the builders give, and no others are there."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from index.database.tables import Resource, Study, StudyResource, StudyVariant
+from index.errors import NotExpressible, NotFound
+from index.maintenance.verify.context import PAGE, Work
+from index.maintenance.verify.findings import Finding, Kind
+from index.publication.feed import Key
+from index.publication.study_rows import load
+from index.storage.durable import open_file
+from index.storage.object_store import is_alive
+
+# How long a study that is being published is waited for, in looks and in seconds between them; what is
+# still changing then is the publisher's.
+LOOKS = 10
+LOOK_SECONDS = 0.5
+
+
+def check_resources(work: Work) -> Iterator[Finding]:
+    """Compare the files of every study that is published with what it is to have."""
+    last = 0
+    handed_over: set[Path] = set()
+    query = Study.select(Study.id, Study.uid)
+    while rows := work.database.rows(query.where(Study.id > last).order_by(Study.id).limit(PAGE)):
+        for last, uid in rows:
+            found = _settled(work, last, uid)
+            if found and work.repair:
+                _hand_over(work, last, found)
+            for key, kind in found.items():
+                path = work.directory.path(*key).relative_to(work.data)
+                handed_over.add(path)
+                detail = f"{key[1]}/{key[2]} of study {uid}, {key[0]}"
+                yield Finding(kind, uid, str(path), detail, work.repair)
+    yield from _strays(work, handed_over)
+
+
+def _settled(work: Work, study: int, uid: str) -> dict[Key, Kind]:
+    """Return what is wrong with a study's resources while nothing that they are made of changes."""
+    for _ in range(LOOKS if work.served else 1):
+        if not _is_changing(work, study):
+            found = _compare(work, study, uid)
+            if not found or (not _is_changing(work, study) and found == _compare(work, study, uid)):
+                return found
+        if work.served:
+            time.sleep(LOOK_SECONDS)
+    return {}
+
+
+def _is_changing(work: Work, study: int) -> bool:
+    """Whether this study, or another one of its patient, is yet to be published."""
+    patients = StudyVariant.select(StudyVariant.patient).where(StudyVariant.study == study)
+    related = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
+    query = Study.select(Study.id).where(
+        (Study.revision != Study.published) & ((Study.id == study) | Study.id.in_(related))
+    )
+    return bool(work.database.rows(query.limit(1)))
+
+
+def _compare(work: Work, study: int, uid: str) -> dict[Key, Kind]:
+    wanted = _wanted(work, uid)
+    query = Resource.select(Resource.fhir, Resource.type, Resource.name).join(StudyResource)
+    mine = {
+        (fhir, kind, name)
+        for fhir, kind, name in work.database.rows(query.where(StudyResource.study == study))
+    }
+    found = {}
+    for key, sha256 in wanted.items():
+        path = work.directory.path(*key)
+        there = _sha256(path)
+        if there is None:
+            found[key] = Kind.RESOURCE_MISSING
+        elif there != sha256:
+            found[key] = Kind.RESOURCE_ALTERED
+        elif key not in mine:
+            found[key] = Kind.RESOURCE_UNRECORDED
+    return found | dict.fromkeys(mine - set(wanted), Kind.RESOURCE_STRAY)
+
+
+def _sha256(path: Path) -> str | None:
+    """Return a file's SHA-256, in hexadecimal; None where there is nothing, empty where that is no file."""
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+
+
+def _wanted(work: Work, uid: str) -> dict[Key, str]:
+    try:
+        record = load(work.database, uid)
+    except NotFound:
+        return {}
+    wanted: dict[Key, str] = {}
+    for version in work.versions:
+        try:
+            wanted |= {one.key: one.sha256 for one in work.publication.resources(record, version)}
+        except NotExpressible:
+            continue
+    return wanted
+
+
+def _hand_over(work: Work, study: int, found: dict[Key, Kind]) -> None:
+    """Let the publisher write what is wrong: it alone writes files, so that none of its own is lost."""
+    with work.database.writing():
+        for fhir, kind, name in found:
+            which = (Resource.fhir == fhir) & (Resource.type == kind) & (Resource.name == name)
+            work.database.execute(Resource.update(sha256="").where(which))
+        work.database.execute(Study.update(revision=Study.revision + 1).where(Study.id == study))
+
+
+def _strays(work: Work, handed_over: AbstractSet[Path]) -> Iterator[Finding]:
+    """Find files that nobody published, and temporary files of processes that have ended."""
+    for folder in sorted(path for path in work.directory.root.glob("*/*") if path.is_dir()):
+        query = Resource.select(Resource.name).where(
+            (Resource.fhir == folder.parent.name) & (Resource.type == folder.name) & (Resource.deleted == 0)
+        )
+        known = {name for (name,) in work.database.rows(query)}
+        for path in sorted(folder.iterdir()):
+            if path.suffix == ".json" and (path.stem in known or path.relative_to(work.data) in handed_over):
+                continue
+            # A temporary name is .<name>.<process>.tmp: see index/storage/durable.py.
+            temporary = path.suffix == ".tmp"
+            busy = temporary and is_alive(path.stem.rpartition(".")[2])
+            if busy or not work.is_settled(path):
+                continue
+            kind = Kind.LEFTOVER if temporary else Kind.RESOURCE_STRAY
+            yield _useless(work, kind, path, "belongs to nobody")
+
+
+def check_incoming(work: Work) -> Iterator[Finding]:
+    """Find what processes that have ended left in `incoming/`."""
+    for path in sorted(work.objects.left_behind()):
+        if work.is_settled(path):
+            yield _useless(work, Kind.LEFTOVER, path, "was never finished")
+
+
+def _useless(work: Work, kind: Kind, path: Path, why: str) -> Finding:
+    """Find what nobody needs, and remove it where asked for; a folder of somebody else's stays."""
+    name = str(path.relative_to(work.data))
+    try:
+        if work.repair:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return Finding(kind, name, name, f"{why}, and cannot be removed: {error.strerror}")
+    return Finding(kind, name, name, why, work.repair)
+
+
+def check_unpublished(work: Work) -> Iterator[Finding]:
+    """Find studies that are yet to be published, where no daemon does it."""
+    query = Study.select(Study.uid).where(Study.revision != Study.published).order_by(Study.id)
+    for (uid,) in work.database.rows(query):
+        yield Finding(Kind.STUDY_UNPUBLISHED, uid, _path(work, uid), "is not published as it is", work.repair)
+
+
+def _path(work: Work, uid: str) -> str:
+    path: Path = work.directory.path(work.versions[0], "ImagingStudy", uid)
+    return str(path.relative_to(work.data))

@@ -1,0 +1,107 @@
+"""Rows: that each refers to rows that are there, and that all counts are right."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from peewee import JOIN, SQL, fn
+
+from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant
+from index.maintenance.verify.context import Work
+from index.maintenance.verify.counts import recount
+from index.maintenance.verify.findings import Finding, Kind
+from index.maintenance.verify.rereading import reread
+
+_COUNT = fn.COUNT(SQL("*"))
+
+
+def check_database(work: Work) -> Iterator[Finding]:
+    """Let SQLite check its own pages and indexes; PostgreSQL has tools of its own for that."""
+    if not work.database.is_sqlite:
+        return
+    with work.database.connection():
+        said = [row[0] for row in work.database.peewee.execute_sql("PRAGMA quick_check").fetchall()]
+    if said != ["ok"]:
+        detail = f"{'; '.join(said)}: stop the daemon and run `imagingstudyd reindex`"
+        yield Finding(Kind.DATABASE_DAMAGED, "index", str(work.database.peewee.database), detail)
+
+
+def check_references(work: Work) -> Iterator[Finding]:
+    """Find instances whose series, variants or source are not there; mend them from their objects."""
+    query = Instance.select(Instance.id, Instance.uid, Instance.path)
+    absent: Any = SQL("1 = 0")
+    for table, column in (
+        (Series, Instance.series),
+        (StudyVariant, Instance.study_variant),
+        (SeriesVariant, Instance.series_variant),
+        (Source, Instance.source),
+    ):
+        query = query.join_from(Instance, table, JOIN.LEFT_OUTER, on=(column == table.id))
+        absent = absent | table.id.is_null()
+    for row, uid, path in work.database.rows(query.where(absent)):
+        mended = work.repair and reread(work, row)
+        yield Finding(Kind.ROW_BROKEN, uid, path, "refers to rows that are not there", mended)
+
+
+def check_counts(work: Work) -> Iterator[Finding]:
+    """Compare every count with the rows that it counts, in one snapshot; count again where it is wrong."""
+    wrong: set[int] = set()
+    found = []
+    with work.database.reading():
+        for kind, query in _counts():
+            for study, uid, said, counted in work.database.rows(query):
+                wrong.add(study)
+                found.append(Finding(kind, uid, "", f"says {said}, counted {counted}", work.repair))
+    for study in wrong if work.repair else ():
+        with work.database.writing():
+            recount(work.database, study)
+    yield from found
+
+
+def _counts() -> Iterator[tuple[Kind, Any]]:
+    """Yield queries for study row, UID, what is said, what is there; of those that differ."""
+    # A tombstone keeps its variants, with none to carry them.
+    least = (StudyVariant.instance_count != fn.COUNT(Instance.id)) | (
+        (fn.COUNT(Instance.id) == 0) & (fn.MAX(Study.withdrawn) == 0)
+    )
+    yield (
+        Kind.VARIANT_COUNT,
+        StudyVariant.select(Study.id, Study.uid, StudyVariant.instance_count, fn.COUNT(Instance.id))
+        .join(Study)
+        .join_from(StudyVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.study_variant == StudyVariant.id))
+        .group_by(StudyVariant.id, Study.id, Study.uid, StudyVariant.instance_count)
+        .having(least),
+    )
+    yield (
+        Kind.VARIANT_COUNT,
+        SeriesVariant.select(Series.study, Series.uid, SeriesVariant.instance_count, fn.COUNT(Instance.id))
+        .join(Series)
+        .join_from(SeriesVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.series_variant == SeriesVariant.id))
+        .group_by(SeriesVariant.id, Series.study, Series.uid, SeriesVariant.instance_count)
+        .having((SeriesVariant.instance_count != fn.COUNT(Instance.id)) | (fn.COUNT(Instance.id) == 0)),
+    )
+    yield (
+        Kind.SERIES_COUNT,
+        Series.select(Series.study, Series.uid, Series.instance_count, fn.COUNT(Instance.id))
+        .join(Instance, JOIN.LEFT_OUTER, on=(Instance.series == Series.id))
+        .group_by(Series.id, Series.study, Series.uid, Series.instance_count)
+        .having((Series.instance_count != fn.COUNT(Instance.id)) | (fn.COUNT(Instance.id) == 0)),
+    )
+    series = Series.select(Series.study, _COUNT.alias("series")).group_by(Series.study).alias("counted")
+    instances = (
+        Instance.select(Series.study, _COUNT.alias("instances"))
+        .join(Series)
+        .group_by(Series.study)
+        .alias("counted")
+    )
+    for said, counted in (
+        (Study.series_count, (series, series.c.study_id, series.c.series)),
+        (Study.instance_count, (instances, instances.c.study_id, instances.c.instances)),
+    ):
+        table, study, number = counted
+        there = fn.COALESCE(number, 0)
+        yield (
+            Kind.STUDY_COUNT,
+            Study.select(Study.id, Study.uid, said, there)
+            .join(table, JOIN.LEFT_OUTER, on=(study == Study.id))
+            .where(said != there),
+        )

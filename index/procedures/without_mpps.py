@@ -1,0 +1,65 @@
+"""Where a modality has no MPPS: the first matched instance ends a step (`[worklist] without_mpps`)."""
+
+from collections.abc import Collection
+
+from index.database.connection import Database
+from index.database.tables import Instance, Series, SeriesVariant, Source
+from index.orders.models import ScheduledStep, StudyKey, StudyOrder
+from index.orders.records import OPEN, Status
+from index.orders.store import OrderStore
+from index.procedures.models import PerformedFor
+
+# Stands for every sender.
+ANY = "*"
+
+
+class Arrivals:
+    """Ends the scheduled steps that the instances of a study show to be done."""
+
+    def __init__(self, database: Database, senders: Collection[str]) -> None:
+        self._database = database
+        self._orders = OrderStore(database)
+        self._senders = frozenset(sender.strip() for sender in senders)
+
+    def follow(self, study: int, uid: str) -> None:
+        """Look at a study (row id, UID) that has been matched. Raises NotKept, DatabaseFault."""
+        if not self._senders:
+            return
+        with self._database.reading():
+            done = self._done(study, uid)
+        if not done:
+            return
+        with self._database.writing():
+            for step in self._done(study, uid):
+                self._orders.follow(step, Status.COMPLETED)
+
+    def _done(self, study: int, uid: str) -> list[int]:
+        """Return the steps that are open, of the study's orders, and that no modality tells of by MPPS.
+
+        Those that the instances name by their id; else those of a modality that the study has.
+        """
+        if not self._is_meant(study):
+            return []
+        told = PerformedFor.select(PerformedFor.scheduled)
+        query = (
+            ScheduledStep.select(ScheduledStep.id, ScheduledStep.step_id, ScheduledStep.modality)
+            .join(StudyOrder, on=(StudyOrder.order == ScheduledStep.order))
+            .where((StudyOrder.study_uid == uid) & ScheduledStep.id.not_in(told))
+        )
+        steps = self._database.rows(query.where(ScheduledStep.status.in_(OPEN)))
+        named = StudyKey.select(StudyKey.value).where((StudyKey.study_uid == uid) & (StudyKey.kind == "step"))
+        ids = {value for (value,) in self._database.rows(named)}
+        if ids:
+            return [row for row, step_id, _ in steps if step_id in ids]
+        modalities = self._modalities(study) if steps else set()
+        return [row for row, _, modality in steps if not modality or modality in modalities]
+
+    def _is_meant(self, study: int) -> bool:
+        query = Source.select(Source.calling_aet).join(Instance).join(Series).where(Series.study == study)
+        if ANY not in self._senders:
+            query = query.where(Source.calling_aet.in_(sorted(self._senders)))
+        return bool(self._database.rows(query.limit(1)))
+
+    def _modalities(self, study: int) -> set[str]:
+        query = SeriesVariant.select(SeriesVariant.attributes).join(Series).where(Series.study == study)
+        return {str(attributes.get("Modality", "")) for (attributes,) in self._database.rows(query)}

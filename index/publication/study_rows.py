@@ -1,0 +1,222 @@
+"""Queries over the rows: a whole study for its resource, and the list of all studies."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import peewee
+
+from index.database.connection import Database
+from index.database.tables import Instance as InstanceRow
+from index.database.tables import Patient as PatientRow
+from index.database.tables import Series as SeriesRow
+from index.database.tables import SeriesVariant, StudyVariant, canonical
+from index.database.tables import Study as StudyRow
+from index.election.patients import study_patient
+from index.election.values import Opinion, body, elect, starts
+from index.errors import NotFound
+from index.orders.match_store import orders_of
+from index.orders.vr import texts
+from index.procedures.completeness import announced, steps_of
+from index.records import Attributes, Disagreed, Instance, Series, Study
+
+# No number: after every number that IS can hold (PS3.5 Table 6.2-1).
+_LAST = 1 << 40
+_ACCESSION = ("AccessionNumber", "IssuerOfAccessionNumberSequence")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line of `studies`."""
+
+    uid: str
+    patient_id: str | None
+    accession: str | None
+    modalities: tuple[str, ...]
+    series: int
+    instances: int
+    started: str | None
+
+
+def number(text: Any) -> int:
+    """Return the value of an IS, for ordering; missing and malformed ones come last."""
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        return _LAST
+
+
+def load(database: Database, uid: str) -> Study:
+    """Return a study as it stands now, elected and ordered. Raises NotFound."""
+    with database.reading():
+        query = StudyRow.select(StudyRow.id, StudyRow.instance_count).where(StudyRow.uid == uid)
+        rows = database.rows(query)
+        orders = orders_of(database, uid, has_instances=bool(rows and rows[0][1]))
+        withdrawn = bool(rows and not rows[0][1] and _is_tombstone(database, uid))
+        if not rows or not (rows[0][1] or orders or withdrawn):
+            raise NotFound(f"study {uid} is not in the index")
+        study = _load(database, rows[0][0], uid)
+        return replace(study, orders=orders, steps=steps_of(database, uid), withdrawn=withdrawn)
+
+
+def _is_tombstone(database: Database, uid: str) -> bool:
+    """Whether this is a withdrawn study of which variants are kept, so that its resource can say so."""
+    query = StudyVariant.select(StudyVariant.id).join(StudyRow)
+    return bool(database.rows(query.where((StudyRow.uid == uid) & (StudyRow.withdrawn == 1)).limit(1)))
+
+
+def _load(database: Database, study: int, uid: str) -> Study:
+    variants = database.rows(
+        StudyVariant.select(StudyVariant.attributes, StudyVariant.instance_count).where(
+            StudyVariant.study == study
+        )
+    )
+    opinions = [Opinion(*variant) for variant in variants]
+    attributes, disagreements = elect(opinions, "study", uid)
+    found = study_patient(database, study, uid)
+    if found is None:
+        raise NotFound(f"study {uid} has no patient in the index")
+    series = []
+    for one, of_series, series_opinions in _series(database, study):
+        series.append(one)
+        disagreements += of_series
+        opinions += series_opinions
+    series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
+    disagreements += starts(uid, attributes, series)
+    return Study(
+        uid,
+        found.stated,
+        attributes,
+        series,
+        (*found.disagreements, *disagreements),
+        accessions=_accessions(opinions),
+    )
+
+
+def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
+    """Return all that is said of Accession Numbers, by a study's instances and in their requests."""
+    counts: Counter[str] = Counter()
+    # What no instance carries is of a withdrawn study: it counts only where nothing else is there.
+    for opinion in [one for one in opinions if one.instances] or opinions:
+        for said in (opinion.attributes, *opinion.attributes.get("RequestAttributesSequence", ())):
+            if said.get("AccessionNumber"):
+                counts[canonical({key: said[key] for key in _ACCESSION if key in said})] += opinion.instances
+    return [orjson.loads(text) for text in sorted(counts, key=lambda text: (-counts[text], text))]
+
+
+def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed], list[Opinion]]]:
+    for row, uid in database.rows(
+        SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
+    ):
+        variants = database.rows(
+            SeriesVariant.select(SeriesVariant.attributes, SeriesVariant.instance_count).where(
+                SeriesVariant.series == row
+            )
+        )
+        opinions = [Opinion(*variant) for variant in variants]
+        attributes, disagreements = elect(opinions, "series", uid)
+        yield Series(uid, attributes, _instances(database, row), body(opinions)), disagreements, opinions
+
+
+def _instances(database: Database, series: int) -> list[Instance]:
+    """Return a series' instances in their order; a study may have 100,000, so no ORM is between."""
+    rows = database.prepared(_select_instances).run(series=series).fetchall()
+    decode = orjson.loads
+    instances = [
+        Instance(uid, sop_class, size, sha1, decode(attributes))
+        for uid, sop_class, size, sha1, attributes in rows
+    ]
+    instances.sort(key=lambda one: (number(one.attributes.get("InstanceNumber")), one.uid))
+    return instances
+
+
+def _select_instances(p: Callable[[str], peewee.SQL]) -> peewee.Query:
+    row = InstanceRow
+    return row.select(row.uid, row.sop_class_uid, row.size, row.sha1, row.attributes).where(
+        row.series == p("series")
+    )
+
+
+def summaries(database: Database) -> list[Summary]:
+    """Return one line for each study that has instances, in the order of their first arrival."""
+    with database.reading():
+        studies = database.rows(
+            StudyRow.select(StudyRow.id, StudyRow.uid, StudyRow.series_count, StudyRow.instance_count)
+            .where(StudyRow.instance_count > 0)
+            .order_by(StudyRow.id)
+        )
+        opinions = _grouped(
+            database.rows(
+                StudyVariant.select(
+                    StudyVariant.study,
+                    StudyVariant.patient_attributes,
+                    PatientRow.attributes,
+                    StudyVariant.attributes,
+                    StudyVariant.instance_count,
+                ).join(PatientRow)
+            )
+        )
+        series = _grouped(
+            database.rows(
+                SeriesRow.select(
+                    SeriesRow.study, SeriesRow.id, SeriesVariant.attributes, SeriesVariant.instance_count
+                ).join(SeriesVariant, on=(SeriesVariant.series == SeriesRow.id))
+            )
+        )
+    return [_summary(study, opinions[study[0]], series[study[0]]) for study in studies]
+
+
+def announced_summaries(database: Database) -> list[Summary]:
+    """Return one line for each study that only performed steps tell of: no instance has arrived, by UID."""
+    return [_announced(uid, steps) for uid, steps in sorted(announced(database).items())]
+
+
+def _announced(uid: str, steps: list[Attributes]) -> Summary:
+    requests = [item for step in steps for item in step.get("ScheduledStepAttributesSequence") or ()]
+    accessions = (one.get("AccessionNumber") for one in requests if one.get("StudyInstanceUID") == uid)
+    starts = [str(step.get("PerformedProcedureStepStartDate") or "") for step in steps]
+    return Summary(
+        uid,
+        next((str(step["PatientID"]) for step in steps if step.get("PatientID")), None),
+        next((str(accession) for accession in accessions if accession), None),
+        tuple(sorted({one for step in steps for one in texts(step.get("Modality"))})),
+        0,
+        0,
+        study_date({"StudyDate": min(starts, default="")}),
+    )
+
+
+def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:
+    groups: dict[int, list[tuple[Any, ...]]] = {}
+    for first, *rest in rows:
+        groups.setdefault(first, []).append(tuple(rest))
+    return groups
+
+
+def _summary(
+    study: tuple[Any, ...], opinions: list[tuple[Any, ...]], of_series: list[tuple[Any, ...]]
+) -> Summary:
+    _, uid, series, instances = study
+    patient, _ = elect([Opinion({**p, **said}, n) for p, said, _, n in opinions], "patient", "")
+    attributes, _ = elect([Opinion(s, n) for _, _, s, n in opinions], "study", uid)
+    modalities = set()
+    for rows in _grouped(of_series).values():
+        elected, _ = elect([Opinion(*row) for row in rows], "series", "")
+        modalities.add(elected.get("Modality", "OT"))
+    return Summary(
+        uid,
+        patient.get("PatientID"),
+        attributes.get("AccessionNumber"),
+        tuple(sorted(modalities)),
+        series,
+        instances,
+        study_date(attributes),
+    )
+
+
+def study_date(study: Attributes) -> str | None:
+    """Return StudyDate as `studies` prints it."""
+    date = study.get("StudyDate")
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date else None

@@ -1,0 +1,126 @@
+"""One instance from its first byte to its commit; reception and import take the same way."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from index.database.instance_rows import Filed
+from index.dicom.header import read_header
+from index.errors import Disagreement, InvalidUID
+from index.reception.group_commit import GroupCommit, Outcome
+from index.records import Header, Origin
+from index.storage.object_store import ObjectStore
+from index.storage.object_writer import IncomingObject
+
+# PS3.5 Section 9.1. Components with leading zeros are no UIDs, but the field sends them: they are kept.
+_UID = re.compile(r"[0-9.]{1,64}")
+_PADDING = " \0"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An instance that is kept: what became of it, and what it is. `size` is of the file, in bytes."""
+
+    outcome: Outcome
+    header: Header
+    size: int
+    studies: frozenset[int] = field(default=frozenset())
+
+
+class Incoming:
+    """An instance on its way in. End it with `keep` or `discard`."""
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        commits: GroupCommit,
+        origin: Origin,
+        command: tuple[str, str],
+        transfer_syntax: str,
+        on_kept: Callable[[Origin, frozenset[int]], None],
+    ) -> None:
+        self._commits = commits
+        self._origin = origin
+        self._command = (
+            check_uid("Affected SOP Class UID", command[0]),
+            check_uid("Affected SOP Instance UID", command[1]),
+        )
+        self._transfer_syntax = transfer_syntax
+        self._on_kept = on_kept
+        self._object = IncomingObject(objects, *self._command, transfer_syntax)
+
+    def write(self, fragment: bytes | memoryview) -> None:
+        """Take the data set's next bytes. Raises NotKept, TooLarge."""
+        self._object.write(fragment)
+
+    def keep(self) -> Kept:
+        """Make the instance durable and index it; return when both have happened.
+
+        Raises Unreadable, InvalidUID, Disagreement, NotKept or DatabaseFault; then nothing is left behind.
+        """
+        try:
+            header = self._header()
+            is_spooled = self._object.is_small and self._commits.takes_unsynced()
+            unsynced = self._object.unsynced() if is_spooled else None
+            filed = Filed(
+                header,
+                self._origin,
+                self._transfer_syntax,
+                unsynced.path if unsynced else self._object.file(),
+                self._object.size,
+                self._object.sha1.hex(),
+                time.time_ns() // 1_000_000,
+            )
+            if unsynced:
+                unsynced.describe(header.sop_instance_uid, self._origin, filed.received)
+        except BaseException:
+            self.discard()
+            raise
+        entry = self._commits.submit(filed, unsynced=unsynced)
+        if entry.studies:
+            self._on_kept(self._origin, entry.studies)
+        return Kept(entry.outcome, header, filed.size, entry.studies)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._object.discard()
+
+    def _header(self) -> Header:
+        incoming = self._object
+        header = read_header(
+            incoming.head, self._transfer_syntax, more=incoming.read, size=incoming.data_set_size
+        )
+        check_header(header)
+        if not header.sop_class_uid:
+            header = dataclasses.replace(header, sop_class_uid=self._command[0])
+        for name, said, found in zip(
+            ("SOP Class UID", "SOP Instance UID"),
+            self._command,
+            (header.sop_class_uid, header.sop_instance_uid),
+            strict=True,
+        ):
+            if said != found:
+                raise Disagreement(f"{name}: command says {said}, data set says {found}")
+        return header
+
+
+def check_uid(name: str, value: str) -> str:
+    """Return the UID without padding. Raises InvalidUID where it is missing or is none."""
+    uid = value.rstrip(_PADDING)
+    if not uid:
+        raise InvalidUID(f"{name} is missing")
+    if not _UID.fullmatch(uid):
+        raise InvalidUID(f"{name} = {uid[:64]!r} is not 1 to 64 characters of 0-9 and dot")
+    return uid
+
+
+def check_header(header: Header) -> None:
+    """Raise InvalidUID where a UID that the index needs is missing or is none."""
+    for name, value in (
+        ("Study Instance UID", header.study_uid),
+        ("Series Instance UID", header.series_uid),
+        ("SOP Instance UID", header.sop_instance_uid),
+    ):
+        check_uid(name, value)

@@ -1,0 +1,154 @@
+"""Whether objects are there and whole: what the last `verify` found, and what their files tell now."""
+
+import hashlib
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import peewee
+import structlog
+
+from index.database.connection import Database
+from index.database.mark_changed import now
+from index.database.tables import Table
+
+log = structlog.get_logger(__name__)
+
+# Bytes a second that are read: a fifth of what a common disk gives, since reception comes first.
+RATE = 100 * 1024 * 1024
+# Bytes that are read at one time, and so how finely that is bounded.
+CHUNK = 1024 * 1024
+# File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
+CLOCK = 1000
+# A small object has its row a moment before its file; in milliseconds.
+ON_ITS_WAY = 2000
+
+# Waits for so many seconds; returns True where the work is to end.
+Pause = Callable[[float], bool]
+
+
+class Verification(Table):
+    """When the last `verify` that read every object began, in milliseconds since 1970: one row, or none."""
+
+    id = peewee.BigAutoField()
+    began = peewee.BigIntegerField()
+
+
+class DamagedObject(Table):
+    """An object that was not whole when it was last read."""
+
+    id = peewee.BigAutoField()
+    path = peewee.TextField(unique=True)
+
+
+class Damage(Enum):
+    """What can be wrong with an object."""
+
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What the index says of an instance's object."""
+
+    path: str
+    size: int
+    sha1: str
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at objects: those that did not change since `verified` (ms since 1970) are not read again.
+
+    It ends when `pause` returns True.
+    """
+
+    verified: int
+    pause: Pause
+
+
+class Interrupted(Exception):
+    """Whoever wanted to know is stopping."""
+
+
+class Integrity:
+    """Looks at the objects of a data directory, for one thread."""
+
+    def __init__(self, database: Database, data: Path) -> None:
+        self._database = database
+        self._data = data
+        # What time it is, in milliseconds since 1970.
+        self.clock = now
+
+    def last_verified(self) -> int:
+        """Return when the last `verify` began that read every object; 0: never."""
+        rows = self._database.rows(Verification.select(peewee.fn.MAX(Verification.began)))
+        return int(rows[0][0] or 0)
+
+    def note_verified(self, began: int, damaged: Iterable[str]) -> None:
+        """A `verify` has read every object: keep when it began, and the paths of those that are not whole."""
+        with self._database.writing():
+            self._database.execute(Verification.delete())
+            self._database.execute(Verification.insert(began=began))
+            self._database.execute(DamagedObject.delete())
+            for path in damaged:
+                self._database.execute(DamagedObject.insert(path=path).on_conflict_ignore())
+
+    def damage(self, stored: StoredObject, reading: Reading) -> Damage | None:
+        """Return what is wrong with an object: its file is to be there with the right size and SHA-1.
+
+        It is read where it came, or its file changed, since the last reading, or was not whole then. Raises
+        Interrupted.
+        """
+        path = self._data / stored.path
+        self._await(path, stored.received, reading.pause)
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size != stored.size:
+                return Damage.CORRUPT
+            changed = max(stored.received, status.st_ctime_ns // 1_000_000)
+            was_damaged = self._was_damaged(stored.path)
+            if changed + CLOCK < reading.verified and not was_damaged:
+                return None
+            is_whole = self._sha1(path, reading.pause) == stored.sha1
+        except (FileNotFoundError, NotADirectoryError):
+            return Damage.MISSING
+        except OSError:  # the disk cannot read it
+            log.exception("object_not_read", path=stored.path)
+            is_whole, was_damaged = False, self._was_damaged(stored.path)
+        if is_whole == was_damaged:
+            self._note(stored.path, damaged=not is_whole)
+        return None if is_whole else Damage.CORRUPT
+
+    def _await(self, path: Path, received: int, pause: Pause) -> None:
+        """Give the file of an instance that has come just now the time to be written."""
+        if not path.exists():
+            pause(max(0, min(ON_ITS_WAY, received + ON_ITS_WAY - self.clock())) / 1000)
+
+    def _sha1(self, path: Path, pause: Pause) -> str:
+        """Return the SHA-1 of a file, in hexadecimal, at the pace allowed. Raises OSError, Interrupted."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        began, read = time.monotonic(), 0
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                read += len(chunk)
+                ahead = read / RATE - (time.monotonic() - began)
+                if pause(max(0, ahead)):
+                    raise Interrupted
+        return digest.hexdigest()
+
+    def _was_damaged(self, path: str) -> bool:
+        return bool(self._database.rows(DamagedObject.select().where(DamagedObject.path == path)))
+
+    def _note(self, path: str, *, damaged: bool) -> None:
+        with self._database.writing():
+            if damaged:
+                self._database.execute(DamagedObject.insert(path=path).on_conflict_ignore())
+            else:
+                self._database.execute(DamagedObject.delete().where(DamagedObject.path == path))

@@ -1,0 +1,67 @@
+"""Associations that we request: of upstream worklists, and to report on storage commitments."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+
+from scp.settings.sections import DicomSettings, Peer
+from scp.upperlayer.served import application_entity
+
+# A peer that does not answer the connection for so long, in seconds, is not there.
+CONNECT_SECONDS = 10.0
+# How long a peer may think about one response, in seconds.
+RESPONSE_SECONDS = 60.0
+
+
+class Unreachable(OSError):
+    """The peer cannot be talked with now; the text says why."""
+
+
+@contextmanager
+def associated(
+    dicom: DicomSettings,
+    peer: Peer,
+    sop_class: str,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+) -> Iterator[Association]:
+    """Yield an association with a peer for one SOP Class, released at the end. Raises Unreachable."""
+    if peer.host is None or peer.port is None:
+        raise Unreachable(f"peer {peer.aet}: [[peers]] gives no host and port")
+    ae = application_entity(dicom)
+    ae.connection_timeout = CONNECT_SECONDS
+    ae.dimse_timeout = RESPONSE_SECONDS
+    ae.add_requested_context(sop_class)
+    association = ae.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.aet,
+        ext_neg=list(roles),
+        evt_handlers=[(evt.EVT_CONN_OPEN, _at_once)],
+    )
+    if not association.is_established:
+        raise Unreachable(f"peer {peer.aet}: {_why(association)}")
+    try:
+        if not association.accepted_contexts:
+            raise Unreachable(f"peer {peer.aet}: does not offer {sop_class}")
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _why(association: Association) -> str:
+    if association.is_rejected:
+        return "rejects the association"
+    return "aborts the association" if association.acceptor.primitive else "cannot be reached"
+
+
+def _at_once(event: Event) -> None:
+    """Send small messages at once: with Nagle's algorithm each waits up to 40 ms for an acknowledgement."""
+    connection = event.assoc.dul.socket
+    if connection is not None and connection.socket is not None:
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,355 @@
+"""The DICOM listener: accepts connections, counts them, and starts an association for each."""
+
+import contextlib
+import errno
+import logging
+import os
+import selectors
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from threading import Event, Lock
+from time import monotonic, sleep
+
+import structlog
+
+from index import CannotListen, Supervisor
+from scp.association.admission import Admission, open_to_strangers
+from scp.daemon.rejection import CUT_OFF, Overflow
+from scp.observing.association_info import Link
+from scp.observing.metrics import Metrics
+from scp.services.store import StoreService
+from scp.settings.sections import DicomSettings, LimitsSettings, Peer
+from scp.settings.tls import context
+from scp.stock import StockAssociation
+from scp.upperlayer.association import BlockingAssociation
+from scp.upperlayer.served import Desk, Handler, ServedAssociation, application_entity
+from scp.wire.connection import BUFFER_LENGTH
+
+# Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
+BACKLOG = 1024
+
+# A peer that is gone without a word is found out after 2 + 4 * 0.5 minutes; the system's default is 2 hours.
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 120),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+
+# When descriptors, memory or threads run out, how long to wait for some, in seconds.
+BREATHER = 0.5
+
+# How often a stopping listener looks whether associations have finished, in seconds.
+STOP_INTERVAL = 0.02
+
+# When all places are taken: how long a caller may have been silent before it has to make room, in seconds. A
+# request follows its connection at once, a TLS handshake takes a moment.
+SILENCE = 2.0
+
+# After the drain: how long aborted associations may take to end, in seconds.
+ABORT_GRACE = 5.0
+
+
+class Listener:
+    """Listens for association requests. All its public methods may be called from any thread.
+
+    `handlers` are pynetdicom's (event, handler) pairs, and `services` the abstract syntaxes that they serve,
+    by the service's name. `sockets`, and `tls_sockets` where `dicom.tls` is there, are listening already;
+    without them it binds what `dicom` says. Raises ValueError where certificates or users cannot be used.
+    `on_association_end` is called in the association's thread when an accepted association is over.
+    """
+
+    def __init__(
+        self,
+        dicom: DicomSettings,
+        limits: LimitsSettings,
+        peers: Sequence[Peer],
+        store: StoreService,
+        *,
+        handlers: Sequence[Handler] = (),
+        services: Mapping[str, str] | None = None,
+        on_association_end: Callable[[Link], None] | None = None,
+        sockets: Sequence[socket.socket] = (),
+        tls_sockets: Sequence[socket.socket] = (),
+        metrics: Metrics | None = None,
+        workers: Supervisor | None = None,
+    ) -> None:
+        self._limits = limits
+        self._services = dict(services or {})
+        self._open = open_to_strangers(limits.associations, peers)
+        admission = Admission(dicom, peers, self._services, strangers=self._open)
+        ae = application_entity(dicom)
+        ssl_context = context(dicom.tls) if dicom.tls else None
+        self._metrics = metrics or Metrics()
+        self._desk = Desk(
+            dicom,
+            admission,
+            store,
+            tuple(handlers),
+            ae,
+            on_association_end,
+            self._metrics,
+            ssl_context,
+        )
+        self._sockets = list(sockets)
+        self._tls_sockets = list(tls_sockets)
+        self._associations: dict[ServedAssociation, str] = {}
+        self._lock = Lock()
+        self._stopping = False
+        self._recovered = 0.0
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._round = Event()
+        self._worker = (workers or Supervisor()).add("dicom-listener", self._run)
+        self._log = structlog.get_logger("scp")
+
+    def start(self) -> tuple[str, int]:
+        """Listen and accept. Returns the address bound. Raises OSError if it cannot be bound."""
+        _silence_pynetdicom()
+        self._bind(self._desk.dicom)
+        for listening in self._listening():
+            listening.setblocking(False)
+        self._worker.start()
+        host, port = self._listening()[0].getsockname()[:2]
+        return host, port
+
+    def tls_address(self) -> tuple[str, int] | None:
+        """Return where it listens for TLS."""
+        return self._tls_sockets[0].getsockname()[:2] if self._tls_sockets else None
+
+    def active(self) -> int:
+        """Return the number of associations now, those that are still being negotiated included."""
+        with self._lock:
+            return len(self._associations)
+
+    def is_moving(self, seconds: float) -> bool:
+        """Tell whether the accept loop makes another round within that time, or has been told to stop."""
+        if self._stopping:
+            return True
+        self._round.clear()
+        self._look_up()
+        return self._round.wait(seconds) or self._stopping
+
+    def reload(
+        self, peers: Sequence[Peer], limits: LimitsSettings, dicom: DicomSettings | None = None
+    ) -> None:
+        """Take other rules and certificates for the associations to come; addresses stay as they are.
+
+        Raises ValueError; then everything stays as it is.
+        """
+        dicom = dicom or self._desk.dicom
+        to_strangers = open_to_strangers(limits.associations, peers)
+        admission = Admission(dicom, peers, self._services, strangers=to_strangers)
+        ssl_context = context(dicom.tls) if dicom.tls else None
+        if ssl_context is None and self._tls_sockets:
+            raise ValueError("dicom.tls: is missing; only a restart can take TLS away")
+        self._limits, self._open = limits, to_strangers
+        self._desk = replace(
+            self._desk,
+            dicom=dicom.model_copy(update={"upper_layer": self._desk.dicom.upper_layer}),
+            admission=admission,
+            ae=application_entity(dicom),
+            ssl_context=ssl_context,
+        )
+
+    def stop(self, drain: float) -> None:
+        """Accept no more; let running operations finish for `drain` seconds, then abort what is left."""
+        self._stopping = True
+        self._look_up()
+        self._worker.stop()
+        for listening in self._listening():
+            listening.close()
+        self._end_all(lambda association: association.wind_down(), drain)
+        self._end_all(lambda association: association.cut(), ABORT_GRACE)
+        with self._lock:
+            os.close(self._wake)
+            self._wake = -1
+
+    def _bind(self, dicom: DicomSettings) -> None:
+        """Bind what was not passed to us."""
+        tls = dicom.tls
+        if tls and not self._tls_sockets:
+            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port, "dicom.tls."))
+        try:
+            if not self._sockets and (tls is None or tls.plain):
+                self._sockets.append(bind(dicom.host, dicom.port, "dicom."))
+        except OSError:
+            for listening in self._tls_sockets:
+                listening.close()
+            raise
+
+    def _listening(self) -> list[socket.socket]:
+        return [*self._sockets, *self._tls_sockets]
+
+    def _look_up(self) -> None:
+        """Make the accept loop look up."""
+        with self._lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def _end_all(self, how: Callable[[ServedAssociation], None], seconds: float) -> None:
+        deadline = monotonic() + seconds
+        while associations := self._snapshot():
+            for association in associations:
+                how(association)
+            if monotonic() >= deadline:
+                return
+            associations[0].join(STOP_INTERVAL)
+
+    def _snapshot(self) -> list[ServedAssociation]:
+        with self._lock:
+            return list(self._associations)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            overflow = Overflow(selector, self._metrics, self._serve_peer)
+            selector.register(self._wake, selectors.EVENT_READ)
+            for listening in self._listening():
+                selector.register(listening, selectors.EVENT_READ)
+            try:
+                while not self._stopping:
+                    with self._worker.waiting():
+                        ready = selector.select(overflow.timeout())
+                    for key, _ in ready:
+                        self._take(key, overflow)
+                    overflow.expire()
+                    self._round.set()
+            finally:
+                overflow.close()
+
+    def _take(self, key: selectors.SelectorKey, overflow: Overflow) -> None:
+        if key.data is not None:
+            overflow.serve(key.data)
+        elif isinstance(key.fileobj, socket.socket):
+            self._accept(key.fileobj, overflow)
+        else:
+            os.eventfd_read(self._wake)
+
+    def _accept(self, listening: socket.socket, overflow: Overflow) -> None:
+        try:
+            connection, _ = listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the caller has gone again
+        except OSError as error:
+            self._log.error("accept_failed", error=str(error))
+            sleep(BREATHER)
+            return
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for level, option, value in KEEP_ALIVE:
+                connection.setsockopt(level, option, value)
+            address = connection.getpeername()[0]
+            secure = listening in self._tls_sockets
+            if self._has_room(address, for_strangers=True):
+                self._serve(connection, address, secure=secure)
+            elif not secure:
+                overflow.take(connection, address)
+            # Who calls by TLS is known only after a handshake, and that takes a place.
+            elif self._has_room(address) or self._make_room(address):
+                self._serve(connection, address, secure=True)
+            else:
+                self._log.warning("association_refused", address=address, why="limit of associations")
+                self._metrics.association_refused(CUT_OFF)
+                connection.close()
+        except ConnectionError:
+            connection.close()  # the caller has gone again
+        except Exception as error:  # noqa: BLE001  one connection must not end the listener
+            self._log.error("connection_not_served", error=f"{type(error).__name__}: {error}")
+            connection.close()
+
+    def _has_room(self, address: str, *, for_strangers: bool = False) -> bool:
+        """Tell whether one more association may begin; strangers leave places to [[peers]].
+
+        A stranger is who has not said yet who it is, too.
+        """
+        with self._lock:
+            most = self._limits.associations_per_address
+            if most and list(self._associations.values()).count(address) >= most:
+                return False
+            if for_strangers and sum(not one.is_known for one in self._associations) >= self._open:
+                return False
+            return len(self._associations) < self._limits.associations and monotonic() >= self._recovered
+
+    def _make_room(self, address: str) -> bool:
+        """Cut who is leaving or has long been silent; return whether there is room for one from `address`."""
+        with self._lock:
+            going = max(self._associations, key=lambda one: one.silence, default=None)
+            if going is None or going.silence <= SILENCE:
+                return False
+            self._associations.pop(going)
+        if not going.session.is_ending:
+            self._log.warning("association_refused", address=going.session.address, why="silent for too long")
+            self._metrics.association_refused(CUT_OFF)
+        going.cut()
+        return self._has_room(address)
+
+    def _serve_peer(self, connection: socket.socket, address: str, calling_aet: str, received: bytes) -> bool:
+        """Serve a caller beyond the limit for whom a place is kept; return whether it is one."""
+        is_blocking = self._desk.dicom.upper_layer == "blocking" and len(received) <= BUFFER_LENGTH
+        if not is_blocking or not self._desk.admission.may_be_peer(calling_aet, address):
+            return False
+        if not (self._has_room(address) or self._make_room(address)):
+            return False
+        self._serve(connection, address, received=received)
+        return True
+
+    def _serve(
+        self, connection: socket.socket, address: str, *, secure: bool = False, received: bytes = b""
+    ) -> None:
+        desk = self._desk if secure else replace(self._desk, ssl_context=None)
+        association = self._make(desk, connection, received)
+        with self._lock:
+            self._associations[association] = address
+        try:
+            association.start()
+        except RuntimeError as error:  # no more threads; callers to come are told so without one
+            self._log.error("association_not_started", error=str(error))
+            self._recovered = monotonic() + BREATHER
+            self._over(association)
+            association.hang_up()
+
+    def _make(self, desk: Desk, connection: socket.socket, received: bytes) -> ServedAssociation:
+        if desk.dicom.upper_layer == "stock":
+            return StockAssociation(desk, connection, self._over)
+        return BlockingAssociation(desk, connection, self._over, received)
+
+    def _over(self, association: ServedAssociation) -> None:
+        with self._lock:
+            self._associations.pop(association, None)
+
+
+def bind(host: str, port: int, section: str) -> socket.socket:
+    """Return a socket that listens there; the keys of host and port begin with `section`, as `http.`.
+
+    Raises CannotListen.
+    """
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        raise CannotListen(section, host, port, error) from error
+    except UnicodeError as error:  # a name that is none of IDNA
+        raise CannotListen(section, host, port, OSError(errno.EINVAL, str(error))) from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _silence_pynetdicom() -> None:
+    """What pynetdicom logs we say ourselves, by structlog and with the association's id."""
+    logger = logging.getLogger("pynetdicom")
+    logger.setLevel(logging.CRITICAL + 1)
+    logger.propagate = False
+    with contextlib.suppress(ValueError):
+        logger.addHandler(logging.NullHandler())

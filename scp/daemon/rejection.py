@@ -1,0 +1,157 @@
+"""Callers beyond the limit: their request is read, then rejected as transient, local limit (PS3.8 9.3.4).
+
+All of them share the listener's thread and selector; none can make it wait. Who may be one of [[peers]] is
+handed back, with what has been read: places are kept for them.
+"""
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+from scp.association.admission import Rejection
+from scp.observing.metrics import Metrics
+from scp.wire.associate_rq import Titles, read_titles
+from scp.wire.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, LENGTHS, PDU_HEADER
+
+# More callers than this at one time are not read: who has been there for longest is cut off.
+PLACES = 64
+
+# How long an association request may take before the rejection, in seconds.
+REQUEST_SECONDS = 5.0
+
+# What is read at one time, in bytes.
+READ_LENGTH = 64 * 1024
+
+# How long the caller has to take note of the rejection and to close, in seconds.
+GOODBYE_SECONDS = 1.0
+
+# Why a caller is not even rejected, as the metrics have it.
+CUT_OFF = "cut_off"
+
+_ANSWER = PDU_HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, *Rejection.LOCAL_LIMIT.value))
+
+
+class _Caller:
+    """A connection beyond the limit."""
+
+    def __init__(self, connection: socket.socket, address: str) -> None:
+        self.connection = connection
+        self.address = address
+        self.deadline = monotonic() + REQUEST_SECONDS
+        self.received = bytearray()
+        self.answered = False
+
+
+class Overflow:
+    """Rejects callers beyond the limit, in the listener's own selector. Used by one thread.
+
+    `serve_peer` is given a connection, its address, the calling AE title, and all that has been read. It
+    returns whether it has taken the connection.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        metrics: Metrics,
+        serve_peer: Callable[[socket.socket, str, str, bytes], bool],
+    ) -> None:
+        self._selector = selector
+        self._metrics = metrics
+        self._serve_peer = serve_peer
+        self._callers: set[_Caller] = set()
+        self._log = structlog.get_logger("scp")
+
+    def take(self, connection: socket.socket, address: str) -> None:
+        """Take a connection to be rejected."""
+        if len(self._callers) >= PLACES:
+            first = min(self._callers, key=lambda caller: caller.deadline)
+            self._log.warning(
+                "association_refused", address=first.address, why="too many callers beyond the limit"
+            )
+            self._metrics.association_refused(CUT_OFF)
+            self._drop(first)
+        connection.setblocking(False)
+        self._watch(_Caller(connection, address))
+
+    def serve(self, caller: _Caller) -> None:
+        """Read what a caller sent; reject it when its request is whole."""
+        try:
+            data = caller.connection.recv(READ_LENGTH)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(caller)
+        elif not caller.answered:  # after the rejection, what still comes is thrown away
+            caller.received += data
+            self._consider(caller)
+
+    def timeout(self) -> float | None:
+        """Return the seconds until the next deadline, or None."""
+        if not self._callers:
+            return None
+        return max(0.0, min(caller.deadline for caller in self._callers) - monotonic())
+
+    def expire(self) -> None:
+        """Drop the callers whose time is up."""
+        now = monotonic()
+        for caller in [caller for caller in self._callers if caller.deadline <= now]:
+            self._drop(caller)
+
+    def close(self) -> None:
+        """Drop all."""
+        for caller in list(self._callers):
+            self._drop(caller)
+
+    def _consider(self, caller: _Caller) -> None:
+        if len(caller.received) < PDU_HEADER.size:
+            return
+        kind, length = PDU_HEADER.unpack_from(caller.received)
+        least, most = LENGTHS[A_ASSOCIATE_RQ]
+        if kind != A_ASSOCIATE_RQ or not least <= length <= most:
+            self._drop(caller)
+        elif len(caller.received) >= PDU_HEADER.size + length:
+            received = bytes(caller.received)
+            titles = read_titles(received[PDU_HEADER.size :])
+            self._forget(caller)
+            if not self._serve_peer(caller.connection, caller.address, titles.calling, received):
+                self._watch(caller)
+                self._reject(caller, titles)
+
+    def _reject(self, caller: _Caller, titles: Titles) -> None:
+        caller.received.clear()
+        caller.answered = True
+        caller.deadline = monotonic() + GOODBYE_SECONDS
+        self._log.warning(
+            "association_refused",
+            address=caller.address,
+            calling_aet=titles.calling,
+            called_aet=titles.called,
+            why="limit of associations",
+            rejected="2/3/2",
+        )
+        self._metrics.association_refused(Rejection.LOCAL_LIMIT.name.lower())
+        try:
+            caller.connection.send(_ANSWER)
+            # Closing at once could take the answer back from a peer that is still sending.
+            caller.connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(caller)
+
+    def _drop(self, caller: _Caller) -> None:
+        self._forget(caller)
+        caller.connection.close()
+
+    def _watch(self, caller: _Caller) -> None:
+        self._callers.add(caller)
+        self._selector.register(caller.connection, selectors.EVENT_READ, caller)
+
+    def _forget(self, caller: _Caller) -> None:
+        self._callers.discard(caller)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(caller.connection)

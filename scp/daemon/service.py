@@ -1,0 +1,261 @@
+"""The daemon: puts index and listener together, says when it is ready, and ends cleanly."""
+
+import gc
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import structlog
+
+from index import DatabaseFault, Index
+from scp.daemon.descriptors import raise_limit, shares
+from scp.daemon.health import health
+from scp.daemon.http import HttpServer, watching
+from scp.daemon.listener import Listener
+from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
+from scp.observing import logs
+from scp.observing.association_info import Link
+from scp.observing.metrics import Metrics
+from scp.services.commitment import CommitmentService
+from scp.services.mpps import StepService
+from scp.services.store import StoreService
+from scp.services.upstream import Upstream
+from scp.services.worklist import WorklistService
+from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings, Peer
+
+log = structlog.get_logger(__name__)
+
+# After the drain: how long the last associations and the publisher may take, in seconds.
+CLOSE_SECONDS = 60.0
+
+# What systemd, a terminal and an operator end or reload it with.
+SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+# Sections that a reload takes over as a whole; of [dicom] it takes all but the addresses.
+_RELOADED = frozenset(("peers", "limits", "log"))
+
+
+def open_index(configuration: Configuration, **options: object) -> Index:
+    """Open the index of this configuration. Raises OSError, DatabaseFault."""
+    return Index(
+        configuration.data,
+        configuration.storage,
+        configuration.index,
+        configuration.fhir,
+        configuration.publish,
+        configuration.worklist,
+        object_size=configuration.limits.object_size,
+        retention=configuration.retention,
+        **options,  # type: ignore[arg-type]  # on_fatal, or nothing
+    )
+
+
+# Rows and resources are many small containers that live shortly and hold no cycles: with the defaults the
+# cyclic collector takes a third of the time of a publication. Associations do hold cycles, and are few.
+COLLECTOR_THRESHOLDS = (50_000, 20, 50)
+
+
+def _calm_collector() -> None:
+    """Leave what start-up made out of every later collection, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
+def log_uncaught(fault: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, as everything else is: a bare traceback on stderr is no log event."""
+    if fault.exc_type is SystemExit:
+        return
+    name = fault.thread.name if fault.thread else None
+    # Where there is no memory or no stack left, the traceback would need more of it.
+    is_short = issubclass(fault.exc_type, MemoryError | RecursionError)
+    log.error(
+        "thread_failed",
+        thread=name,
+        error=fault.exc_type.__name__,
+        exc_info=None if is_short else fault.exc_value,
+    )
+
+
+class Daemon:
+    """One running `imagingstudyd serve`. `reread` returns the configuration as it is now, for SIGHUP."""
+
+    def __init__(
+        self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
+    ) -> None:
+        self._configuration = self._started_with = configuration
+        self._reread = reread or (lambda: configuration)
+        self._fault: DatabaseFault | None = None
+        self._metrics = Metrics()
+        self._shares = shares(raise_limit())
+
+    def run(self) -> int:
+        """Serve until SIGTERM, SIGINT or a fault of the database; return the exit status.
+
+        Raises Locked, CannotListen, OSError (data directory unusable) and DatabaseFault at the start.
+        """
+        # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
+        # in Python would then wait until this thread, asleep, happens to run.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.excepthook = log_uncaught
+        with ExitStack() as undo:
+            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
+            undo.callback(index.close)
+            index.serve()
+            commitment = CommitmentService(index, self._configuration.dicom, self._peer, self._metrics)
+            listener = self._listener(index, commitment)
+            http = self._http(index, listener)
+            if http:
+                undo.callback(http.stop)
+            address = listener.start()
+            undo.callback(listener.stop, 0)
+            http_address = http.start() if http else None
+            undo.pop_all()
+        probes = {
+            "accept loop": listener.is_moving,
+            "commit lock": index.commits_move,
+            "workers": lambda _: not index.workers.lost(),
+        }
+        watchdog = Watchdog(probes, index.workers)
+        watchdog.start()
+        commitment.start()
+        upstream = self._upstream(index)
+        _calm_collector()
+        self._say_ready(index, listener, address, http_address)
+        while signal.sigwait(SIGNALS) == signal.SIGHUP:
+            self._reload(listener)
+        if upstream:
+            upstream.stop()
+        commitment.stop()
+        self._stop(index, listener, http)
+        watchdog.stop()
+        log.info("stopped", fault=str(self._fault) if self._fault else None)
+        return 1 if self._fault else 0
+
+    def _say_ready(
+        self, index: Index, listener: Listener, address: tuple[str, int], http: tuple[str, int] | None
+    ) -> None:
+        dicom = self._configuration.dicom
+        log.info(
+            "ready",
+            dicom=address,
+            http=http,
+            tls=listener.tls_address(),
+            hl7=index.orders.hl7_address,
+            aet=dicom.aet,
+            data=str(index.data),
+        )
+        notify(f"READY=1\nSTATUS=DICOM on {address[0]}:{address[1]} as {dicom.aet}")
+
+    def _stop(self, index: Index, listener: Listener, http: HttpServer | None) -> None:
+        drain = self._configuration.dicom.timeouts.drain
+        stopping(drain + CLOSE_SECONDS)
+        log.info("stopping", associations=listener.active())
+        listener.stop(drain)
+        if http:
+            http.stop()
+        index.close()
+
+    def _http(self, index: Index, listener: Listener) -> HttpServer | None:
+        """Return the HTTP server where one is wanted. Raises OSError where its port is taken."""
+        settings = self._configuration.http
+        if not settings.enabled:
+            return None
+        self._metrics.watch(index.state, listener.active, index.workers.states)
+        routes = watching(lambda: health(index, listener, index.workers.states()), self._metrics)
+        return HttpServer(settings, routes, self._shares.http, index.workers)
+
+    def _limits(self, configuration: Configuration) -> LimitsSettings:
+        """Return the limits that are in force: no more associations than there are descriptors for."""
+        limits, most = configuration.limits, self._shares.associations
+        if limits.associations <= most:
+            return limits
+        total = self._shares.total
+        log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
+        return limits.model_copy(update={"associations": most})
+
+    def _reload(self, listener: Listener) -> None:
+        """Take the configuration as it is now; where it is broken, say so and keep the old one."""
+        reloading()
+        try:
+            configuration = self._reread()
+            listener.reload(configuration.peers, self._limits(configuration), configuration.dicom)
+        except (ConfigurationError, ValueError) as error:
+            faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
+            log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults say it all
+        else:
+            logs.configure(configuration.log)
+            log.info(
+                "reloaded",
+                peers=len(configuration.peers),
+                needs_restart=needs_restart(self._started_with, configuration),
+            )
+            self._configuration = configuration
+        notify("READY=1")
+
+    def _listener(self, index: Index, commitment: CommitmentService) -> Listener:
+        configuration = self._configuration
+        passed = passed_sockets()
+        tls_sockets = passed.pop(TLS_SOCKET, [])
+        if tls_sockets and configuration.dicom.tls is None:
+            raise OSError(f"a socket named {TLS_SOCKET} was passed, but [dicom.tls] is not configured")
+
+        services = (
+            WorklistService(index, self._peer, self._metrics),
+            StepService(index, self._metrics),
+            commitment,
+        )
+
+        def ended(link: Link) -> None:
+            index.association_ended(link.id)
+            self._metrics.association_over(link.calling_aet)
+
+        return Listener(
+            configuration.dicom,
+            self._limits(configuration),
+            configuration.peers,
+            StoreService(index, self._metrics),
+            handlers=[handler for service in services for handler in service.handlers],
+            services={uid: name for service in services for uid, name in service.SERVICES.items()},
+            on_association_end=ended,
+            sockets=[listening for named in passed.values() for listening in named],
+            tls_sockets=tls_sockets,
+            metrics=self._metrics,
+            workers=index.workers,
+        )
+
+    def _upstream(self, index: Index) -> Upstream | None:
+        settings = self._configuration.worklist.upstream
+        if settings is None:
+            return None
+        upstream = Upstream(index, settings, self._configuration.dicom, self._peer)
+        upstream.start()
+        return upstream
+
+    def _peer(self, aet: str) -> Peer | None:
+        """Return what is configured of a peer, now."""
+        return next((peer for peer in self._configuration.peers if peer.aet.strip() == aet.strip()), None)
+
+    def _fail(self, fault: DatabaseFault) -> None:
+        self._fault = fault
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def needs_restart(old: Configuration, new: Configuration) -> list[str]:
+    """Return the keys that differ and that only a restart takes over."""
+    changed = []
+    for section in sorted(set(type(new).model_fields) - _RELOADED - {"dicom"}):
+        before, after = getattr(old, section), getattr(new, section)
+        changed += [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
+    dicom = old.dicom, new.dicom
+    changed += [f"dicom.{key}" for key in ("host", "port", "upper_layer") if _differ(*dicom, key)]
+    if old.dicom.tls and new.dicom.tls:
+        tls = old.dicom.tls, new.dicom.tls
+        return changed + [f"dicom.tls.{key}" for key in ("host", "port", "plain") if _differ(*tls, key)]
+    return changed + (["dicom.tls"] if new.dicom.tls else [])
+
+
+def _differ(before: object, after: object, key: str) -> bool:
+    return bool(getattr(before, key) != getattr(after, key))

@@ -1,0 +1,81 @@
+"""What is wrong with values that are right each by itself: given twice, or naming what is not there."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scp.settings.sections import Configuration
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A value at its place in the configuration, and why it cannot be."""
+
+    place: Place
+    value: Any
+    why: str
+
+
+def contradictions(configuration: Configuration) -> Iterator[Contradiction]:
+    """Yield everything that is wrong with a configuration as a whole."""
+    yield from _peers(configuration)
+    yield from _upstream(configuration)
+    yield from _senders(configuration)
+    yield from _texts(configuration)
+
+
+def _peers(configuration: Configuration) -> Iterator[Contradiction]:
+    titles = [peer.aet.strip() for peer in configuration.peers]
+    for number, first in _repeated(titles):
+        why = f"is peers[{first}].aet too; one entry may have several networks"
+        yield Contradiction(("peers", number, "aet"), titles[number], why)
+
+
+def _upstream(configuration: Configuration) -> Iterator[Contradiction]:
+    if (upstream := configuration.worklist.upstream) is None:
+        return
+    place = ("worklist", "upstream", "peer")
+    peer = next((one for one in configuration.peers if one.aet.strip() == upstream.peer.strip()), None)
+    if peer is None:
+        yield Contradiction(place, upstream.peer, "no entry of [[peers]] has this aet")
+    elif peer.host is None or peer.port is None:
+        yield Contradiction(place, upstream.peer, "its entry of [[peers]] needs host and port")
+
+
+def _senders(configuration: Configuration) -> Iterator[Contradiction]:
+    known = [(sender.application, sender.facility) for sender in configuration.worklist.hl7_senders]
+    for number, first in _repeated(known):
+        why = f"application and facility are those of hl7_senders[{first}], which is taken"
+        yield Contradiction(("worklist", "hl7_senders", number, "application"), known[number][0], why)
+
+
+def _texts(configuration: Configuration) -> Iterator[Contradiction]:
+    """No text of a configuration has control characters: they come of a slip in TOML's escapes."""
+    for place, value in leaves(configuration.model_dump(mode="json")):
+        if isinstance(value, str) and any(unicodedata.category(one) == "Cc" for one in value):
+            yield Contradiction(place, value, "has a control character")
+
+
+def _repeated(values: Iterable[object]) -> Iterator[tuple[int, int]]:
+    """Yield the number of each value that has been there before, with the number of the first such."""
+    first: dict[object, int] = {}
+    for number, value in enumerate(values):
+        if first.setdefault(value, number) != number:
+            yield number, first[value]
+
+
+def leaves(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yield each value of a dumped configuration with its place."""
+    children: Iterable[tuple[str | int, Any]]
+    if isinstance(node, dict) and node:
+        children = node.items()
+    elif isinstance(node, list) and node and isinstance(node[0], dict):
+        children = enumerate(node)
+    else:
+        yield place, node
+        return
+    for key, child in children:
+        yield from leaves(child, (*place, key))

@@ -1,0 +1,244 @@
+"""Reading the configuration: flags, environment, credentials and file in one; every fault with its place."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from scp.settings.consistency import Place, contradictions
+from scp.settings.sections import ENVIRONMENT_PREFIX, Configuration, ConfigurationError, files_are_checked
+
+# Of a value that is wrong, so much is said.
+_VALUE_LENGTH = 200
+
+# The flags of `serve` by what they set.
+_FLAGS: dict[Place, str] = {
+    ("dicom", "aet"): "--aet",
+    ("dicom", "host"): "--host",
+    ("dicom", "port"): "--port",
+    ("http", "host"): "--http-host",
+    ("http", "port"): "--http-port",
+    ("http", "enabled"): "--no-http",
+    ("storage", "path"): "--data",
+}
+
+# In an address (RFC 3986 Section 3.2.1).
+_PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]*@")
+_TABLE = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the values of one configuration come from."""
+
+    file: Path | None = None
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    # File names by what they set, of the service manager's credentials (systemd.exec(5), LoadCredential=).
+    credentials: Mapping[Place, Path] = field(default_factory=dict)
+
+    def of(self, place: Place) -> str | None:
+        """Return where a value comes from: a flag, a variable, a credential or a line; None for a default."""
+        if place in _FLAGS and _holds(self.flags, place):
+            return _FLAGS[place]
+        names = {name.upper(): name for name in os.environ}
+        for parent in _parents(place):
+            variable = ENVIRONMENT_PREFIX + "__".join(str(part).upper() for part in parent)
+            if variable in names:
+                return f"environment {names[variable]}"
+        if place in self.credentials:
+            return f"credential {self.credentials[place]}"
+        if place in self.lines:
+            return f"{self.file}:{self.lines[place]}"
+        return None
+
+    def near(self, place: Place) -> str:
+        """Return the same for a fault; where the value is missing, the place around it."""
+        for parent in _parents(place):
+            if where := self.of(parent):
+                return where
+        return str(self.file or "configuration")
+
+    def fault(self, place: Place, why: str, value: Any = None) -> str:
+        """Return the sentence for what is wrong at a place; without the value where it is None."""
+        said = "" if value is None else _PASSWORD.sub(r"\1:…@", f" = {value!r}")
+        if len(said) > _VALUE_LENGTH:
+            said = f"{said[:_VALUE_LENGTH]}…"
+        return f"{self.near(place)}: {dotted(place)}{said}: {why}"
+
+
+def load(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, *, check_files: bool = False
+) -> Configuration:
+    """Return the configuration in force. Raises ConfigurationError that lists every fault.
+
+    With `check_files` what it says is held against the certificates and other files that it names.
+    """
+    return load_with_sources(file, flags, check_files=check_files)[0]
+
+
+def load_with_sources(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, *, check_files: bool = False
+) -> tuple[Configuration, Sources]:
+    """Return the configuration in force, and where its values come from. Raises ConfigurationError."""
+    text, from_file = _read(file) if file else ("", {})
+    paths, secrets = _credentials()
+    sources = Sources(file, dict(_places(text)), flags or {}, paths)
+
+    class _WithFile(Configuration):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            own = super().settings_customise_sources(settings_cls, *sources, **named)
+            lower = (InitSettingsSource(settings_cls, values) for values in (secrets, from_file))
+            return (*own, *lower)
+
+    faults = _unknown_variables()
+    token = files_are_checked.set(check_files)
+    try:
+        configuration = _WithFile(**(flags or {}))
+    except ValidationError as error:
+        faults += [_describe(fault, sources) for fault in error.errors()]
+    except ValueError as error:  # pydantic-settings: a variable that should hold JSON does not
+        faults.append(f"environment: {error}: {error.__cause__}")
+    else:
+        faults += [sources.fault(one.place, one.why, one.value) for one in contradictions(configuration)]
+    finally:
+        files_are_checked.reset(token)
+    if faults:
+        raise ConfigurationError(*faults)
+    return configuration, sources
+
+
+def _unknown_variables() -> list[str]:
+    """Return a sentence for each variable of an unknown section: pydantic-settings passes it over."""
+    sections = Configuration.model_fields
+    return [
+        f"environment {name}: unknown section; allowed are {', '.join(sections)}"
+        for name in sorted(os.environ)
+        if name.upper().startswith(ENVIRONMENT_PREFIX)
+        # Without a key it is somebody else's: Kubernetes names variables after services.
+        and "__" in name
+        and name.upper().removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower() not in sections
+    ]
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:  # numbers too long, brackets nested too deep
+        raise ConfigurationError(f"{file}: not valid TOML: {error}") from error
+
+
+def _credentials() -> tuple[dict[Place, Path], dict[str, Any]]:
+    """Read the files of $CREDENTIALS_DIRECTORY that are named as environment variables are, in any case."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    paths: dict[Place, Path] = {}
+    values: dict[str, Any] = {}
+    for path in sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else ():
+        name = path.name.upper()
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        place = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+        try:
+            content = path.read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"credential {path}: cannot be read: {error}") from error
+        node = values
+        for part in place[:-1]:
+            node = node.setdefault(part, {})
+        node[place[-1]] = content
+        paths[place] = path
+    return paths, values
+
+
+def _places(text: str) -> Iterator[tuple[Place, int]]:
+    """Yield the place of every table and key in `text` with its line, as pydantic names places."""
+    table: Place = ()
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := _TABLE.match(line):
+            brackets, name = match.groups()
+            table = tuple(name.replace('"', "").split("."))
+            if brackets == "[[":
+                counts[name] = counts.get(name, -1) + 1
+                table = (*table, counts[name])
+            elif table[0] in counts:
+                table = (table[0], counts[table[0]], *table[1:])
+            yield table, number
+        elif match := _KEY.match(line):
+            yield (*table, *match[1].replace('"', "").replace("'", "").split(".")), number
+
+
+def _parents(place: Place) -> Iterator[Place]:
+    """Yield a place and all that it stands in, itself first."""
+    for length in range(len(place), 0, -1):
+        yield place[:length]
+
+
+def _describe(fault: Any, sources: Sources) -> str:
+    place: Place = tuple(fault["loc"])
+    is_silent = fault["type"] in ("missing", "extra_forbidden") or _is_secret(place)
+    return sources.fault(place, _allowed(fault), None if is_silent else fault["input"])
+
+
+def _holds(flags: Mapping[str, Any], place: Place) -> bool:
+    node: Any = flags
+    for part in place:
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def dotted(place: Place) -> str:
+    """Return a place as messages name it: peers[0].aet."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _allowed(fault: Any) -> str:
+    if fault["type"] == "missing":
+        return "is required"
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    node: Any = Configuration
+    for part in fault["loc"][:-1]:
+        if isinstance(part, str):
+            node = _types(node.model_fields[part].annotation)[0]
+    return f"unknown key; allowed are {', '.join(node.model_fields)}"
+
+
+def _is_secret(place: Place) -> bool:
+    """Tell whether a place holds what is never to be printed, itself or somewhere within."""
+    node: Any = Configuration
+    for part in place:
+        if isinstance(part, str) and part in getattr(node, "model_fields", {}):
+            types = _types(node.model_fields[part].annotation)
+            if SecretStr in types:
+                return True
+            node = types[0]
+    return _has_secret(node)
+
+
+def _has_secret(node: Any) -> bool:
+    for one in getattr(node, "model_fields", {}).values():
+        types = _types(one.annotation)
+        if SecretStr in types or _has_secret(types[0]):
+            return True
+    return False
+
+
+def _types(annotation: Any) -> list[Any]:
+    """Return what an annotation is made of: the models of `tuple[Peer, ...]`, `Tls | None` and the like."""
+    return [one for one in get_args(annotation) if one not in (type(None), ...)] or [annotation]

@@ -1,0 +1,301 @@
+"""The configuration: TOML, then environment, then flags; all faults are reported at once.
+
+Sections are pydantic models. The index's own come through its façade.
+"""
+
+import os
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
+from index import (
+    AETitle,
+    FhirSettings,
+    Host,
+    IndexSettings,
+    PublishSettings,
+    RetentionSettings,
+    Section,
+    StorageSettings,
+    Unique,
+    WorklistSettings,
+    is_charset,
+)
+from scp.settings.tls import check_authorities, check_certificate, check_key
+from scp.settings.users import Users
+
+ENVIRONMENT_PREFIX = "IMAGINGSTUDYD_"
+DEFAULT_DATA = Path("imagingstudyd-data")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+# What a peer may use; verification comes with every admission (PS3.4 Annex A).
+ServiceName = Literal["echo", "store", "worklist", "mpps", "commitment", "query", "retrieve"]
+
+
+def _is_transfer_syntax(value: Any) -> Any:
+    """Refuse a UID that is none, or one of something else (PS3.6 Table A-1); private ones nobody can tell."""
+    if value not in get_args(SyntaxKind):
+        uid = UID(str(value), IGNORE)
+        if not uid.is_valid or uid.type not in ("", "Transfer Syntax"):
+            raise ValueError(f"is no UID of a transfer syntax, nor one of {', '.join(get_args(SyntaxKind))}")
+    return value
+
+
+# A kind of transfer syntax (scp/association/syntaxes.py), or one by its UID (PS3.5 Section 9.1).
+SyntaxKind = Literal[
+    "explicit-little-endian",
+    "implicit-little-endian",
+    "lossless",
+    "deflated",
+    "explicit-big-endian",
+    "lossy",
+    "unknown",
+]
+TransferSyntax = Annotated[SyntaxKind | str, BeforeValidator(_is_transfer_syntax)]
+
+
+# Whether the files that are named are read and checked. Only who serves from them may need to read them.
+files_are_checked: ContextVar[bool] = ContextVar("files_are_checked", default=False)
+
+
+class ConfigurationError(Exception):
+    """Everything that is wrong with the configuration, one line for each fault."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Timeouts(Section):
+    """`[dicom.timeouts]`, in seconds."""
+
+    request: Seconds = Field(
+        30, description="From the connection to the whole A-ASSOCIATE-RQ (ARTIM, PS3.8 9.1.5)."
+    )
+    pdu: Seconds = Field(30, description="From a PDU's first byte to its last.")
+    idle: Seconds = Field(1800, description="Without any PDU on an established association.")
+    drain: Seconds = Field(20, description="For running operations when the daemon is told to stop.")
+
+
+class TlsSettings(Section):
+    """`[dicom.tls]`: DICOM over TLS 1.2 and 1.3 by the BCP 195 profile of PS3.15 Annex B."""
+
+    certificate: Path = Field(description="Our certificate, and those between it and its root, in PEM.")
+    key_password: SecretStr | None = Field(
+        None, description="What opens the key. Better given as a credential."
+    )
+    key: Path = Field(description="The certificate's private key, in PEM.")
+    ca: Path | None = Field(None, description="The authorities that sign callers' certificates, in PEM.")
+    client_certificates: Literal["none", "optional", "required"] = Field(
+        "none", description="Whether callers show a certificate; one that is shown must be signed by ca."
+    )
+    minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that is spoken.")
+    host: Host | None = Field(None, description="Address to listen on. Default: that of [dicom].")
+    port: Port = Field(2762, description="Port for TLS (PS3.15 Annex B); 0 takes a free one.")
+    plain: bool = Field(True, description="Whether the port of [dicom], without TLS, stays open beside.")
+
+    @field_validator("certificate")
+    @classmethod
+    def _sound_certificate(cls, value: Path) -> Path:
+        if files_are_checked.get():
+            check_certificate(value)
+        return value
+
+    @field_validator("key")
+    @classmethod
+    def _sound_key(cls, value: Path, info: ValidationInfo) -> Path:
+        # Without a sound certificate, which has a fault of its own then, there is nothing to hold it against.
+        if files_are_checked.get() and (certificate := info.data.get("certificate")):
+            password = info.data.get("key_password")
+            check_key(value, certificate, password.get_secret_value() if password else "")
+        return value
+
+    @field_validator("ca")
+    @classmethod
+    def _sound_authorities(cls, value: Path | None) -> Path | None:
+        if files_are_checked.get() and value is not None:
+            check_authorities(value)
+        return value
+
+    @field_validator("client_certificates")
+    @classmethod
+    def _has_authorities(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("ca", ...) is None:
+            raise ValueError("needs ca, the file of the authorities that sign callers' certificates")
+        return value
+
+
+class DicomSettings(Section):
+    """`[dicom]`: the DICOM listener."""
+
+    aet: AETitle = Field("IMAGINGSTUDYD", description="Our own AE title.")
+    host: Host = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104  scanners are on other hosts
+    port: Port = Field(11112, description="Port to listen on; 0 takes a free one.")
+    called_aets: Annotated[tuple[AETitle, ...], Unique] = Field(
+        (), description="AE titles that callers may call us by (reject 1/1/7). None given: any."
+    )
+    unknown_callers: Literal["store", "all", "reject"] = Field(
+        "store",
+        description="What callers without an entry in [[peers]] may do: echo and store, all, nothing.",
+    )
+    networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="Addresses that may call at all (others: reject 1/1/1), as 10.1.0.0/16. None given: any.",
+    )
+    transfer_syntaxes: Annotated[tuple[TransferSyntax, ...], Unique] = Field(
+        (),
+        description="The transfer syntaxes that are accepted, the preferred one first: kinds or UIDs."
+        " None given: all, uncompressed ones first, so that no sender compresses because of us.",
+    )
+    users: Path | None = Field(
+        None, description="File of user names and passcodes for user identity negotiation (PS3.7 D.3.3.7)."
+    )
+    user_identity: Literal["optional", "required"] = Field(
+        "optional", description="With users: whether callers must name themselves. Wrong names: reject 1/2/1."
+    )
+    max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = Field(
+        1024 * 1024, description="The largest P-DATA-TF PDU that we offer to receive, in bytes."
+    )
+    upper_layer: Literal["blocking", "stock"] = Field(
+        "blocking", description="blocking: one thread per association; stock: pynetdicom's own threads."
+    )
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    tls: TlsSettings | None = Field(None, description="DICOM over TLS.")
+
+    @field_validator("users")
+    @classmethod
+    def _sound_users(cls, value: Path | None) -> Path | None:
+        if files_are_checked.get() and value is not None:
+            Users(value)
+        return value
+
+    @field_validator("user_identity")
+    @classmethod
+    def _has_users(cls, value: str, info: ValidationInfo) -> str:
+        if value == "required" and info.data.get("users", ...) is None:
+            raise ValueError("needs users, the file of user names and passcodes")
+        return value
+
+
+class Peer(Section):
+    """One of `[[peers]]`: an application entity that we know."""
+
+    aet: AETitle = Field(description="Its AE title.")
+    host: Host | None = Field(None, description="Its address, where we call it, or to tell it by.")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="The port that it listens on."
+    )
+    charset: str | None = Field(
+        None,
+        description="SpecificCharacterSet of worklist answers to it, as ISO_IR 100; UTF-8 (ISO_IR 192) where "
+        "that cannot hold a text. None given: the one that the order came in.",
+    )
+    ignore_accents: bool = Field(
+        False, description="Match names of its worklist queries without accents: Muller finds Müller."
+    )
+    networks: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Addresses that it may call from, besides host, as 10.1.0.0/16. Neither given: any."
+    )
+    services: Annotated[tuple[ServiceName, ...], Unique] | None = Field(
+        None, description="What it may use; echo always. Default: every service."
+    )
+    transfer_syntaxes: Annotated[tuple[TransferSyntax, ...], Unique] = Field(
+        (), description="As in [dicom], for this peer. None given: as [dicom] has it."
+    )
+    associations: Annotated[int, Field(ge=0)] = Field(
+        0, description="Its associations at one time; one more is rejected 2/3/2. 0: no limit of its own."
+    )
+    object_size: Annotated[int, Field(ge=1024)] | None = Field(
+        None, description="The largest object that is kept from it, in bytes. Default: as [limits] has it."
+    )
+
+    @field_validator("charset")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and not is_charset(value):
+            raise ValueError(f"{value} is no defined term of SpecificCharacterSet (PS3.3 C.12.1.1.2)")
+        return value
+
+
+class LimitsSettings(Section):
+    """`[limits]`: the bounds that an installation may want to move."""
+
+    associations: Annotated[int, Field(ge=1)] = Field(
+        600,
+        description="Associations at one time; one more is rejected as transient, local limit (2/3/2)."
+        " Where there are [[peers]], a tenth is kept for them.",
+    )
+    associations_per_address: Annotated[int, Field(ge=0)] = Field(
+        0, description="The same for one address; 0: no limit, since routers send for many."
+    )
+    object_size: Annotated[int, Field(ge=1024)] = Field(
+        16 * 1024**3, description="The largest object that is kept, in bytes; a larger one is answered A700."
+    )
+
+
+class LogSettings(Section):
+    """`[log]`: what is said on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is said."
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON lines elsewhere."
+    )
+
+
+class HttpSettings(Section):
+    """`[http]`: the HTTP face."""
+
+    enabled: bool = Field(True, description="Whether to listen at all.")
+    host: Host = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8104, description="Port to listen on; 0 takes a free one.")
+
+
+class Configuration(BaseSettings):
+    """All that can be configured, validated and frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    dicom: DicomSettings = Field(default_factory=DicomSettings)
+    peers: tuple[Peer, ...] = ()
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    index: IndexSettings = Field(default_factory=IndexSettings)
+    fhir: FhirSettings = Field(default_factory=FhirSettings)
+    publish: PublishSettings = Field(default_factory=PublishSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    worklist: WorklistSettings = Field(default_factory=WorklistSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment; scp/settings/file.py puts the file below them."""
+        return (init_settings, env_settings)
+
+    @property
+    def data(self) -> Path:
+        """The data directory (DESIGN: `$STATE_DIRECTORY`, or else ./imagingstudyd-data)."""
+        if self.storage.path is not None:
+            return self.storage.path
+        # systemd gives a list separated by colons; ours is the first.
+        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(state) if state else DEFAULT_DATA

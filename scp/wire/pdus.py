@@ -1,0 +1,63 @@
+"""Protocol data units as bytes (PS3.8 Section 9.3): types, headers, bounds, reasons."""
+
+import struct
+from enum import IntEnum
+
+from scp.upperlayer.message_assembler import COMMAND, LAST
+
+# PS3.8 Section 9.3.1: type, reserved, length.
+PDU_HEADER = struct.Struct(">BxL")
+
+# PS3.8 Section 9.3.5.1: length, context id; and the message control header, which is the first of the data.
+PDV_HEADER = struct.Struct(">LBB")
+CONTEXT_AND_CONTROL_LENGTH = 2
+
+A_ASSOCIATE_RQ = 0x01
+# AE titles and reserved bytes of A-ASSOCIATE-RQ and -AC, which must be the same (PS3.8 Tables 9-11 and 9-17).
+REPEATED = slice(10, 74)
+A_ASSOCIATE_RJ = 0x03
+P_DATA_TF = 0x04
+
+# 128 presentation contexts with every transfer syntax that there is fit in; this fits scp.wire's buffer.
+ASSOCIATE_LENGTH = 256 * 1024
+
+# Least and greatest length of each type but P-DATA-TF, whose length we negotiate.
+LENGTHS = {
+    0x01: (68, ASSOCIATE_LENGTH),
+    0x02: (68, ASSOCIATE_LENGTH),
+    0x03: (4, 4),
+    0x05: (4, 4),
+    0x06: (4, 4),
+    0x07: (4, 4),
+}
+
+
+class Reason(IntEnum):
+    """Why the service provider aborts (PS3.8 Section 9.3.8)."""
+
+    NOT_SPECIFIED = 0
+    UNRECOGNIZED_PDU = 1
+    UNEXPECTED_PDU = 2
+    INVALID_PARAMETER_VALUE = 6
+
+
+class Fault(Exception):
+    """The peer has broken the protocol."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def command_pdus(context_id: int, encoded: bytes, max_pdu: int) -> bytes:
+    """Return a command set in P-DATA-TF PDUs of the peer's maximum; 0: none (PS3.8 D.1)."""
+    most = max_pdu - PDV_HEADER.size
+    if most <= 0:
+        most = len(encoded)
+    pdus = bytearray()
+    for start in range(0, len(encoded), most):
+        piece = encoded[start : start + most]
+        control = COMMAND | (LAST if start + most >= len(encoded) else 0)
+        pdus += PDU_HEADER.pack(P_DATA_TF, PDV_HEADER.size + len(piece))
+        pdus += PDV_HEADER.pack(len(piece) + CONTEXT_AND_CONTROL_LENGTH, context_id, control) + piece
+    return bytes(pdus)
