@@ -37,6 +37,7 @@ from index.procedures.rules import (
 )
 from index.procedures.steps import Performed, Procedures
 from index.publication.feed import Entry
+from index.query.charsets import is_charset
 from index.query.matching import BadIdentifier
 from index.reception.group_commit import Outcome
 from index.reception.import_files import Report
@@ -61,7 +62,6 @@ from index.settings import (
 from index.state import State
 from index.storage.lock import is_served
 from index.supervisor import Supervisor, WorkerState
-from index.worklist.charsets import is_charset
 from index.worklist.query import Query as WorklistQuery
 
 __all__ = [

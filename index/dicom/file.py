@@ -4,9 +4,9 @@ import dataclasses
 import os
 from typing import BinaryIO
 
-from index.dicom.byte_window import Window
 from index.dicom.header import read_header, tell_transfer_syntax
 from index.dicom.part10 import FileMeta, NotPart10, read_meta
+from index.dicom.scanning.byte_window import Window
 from index.reception.instance import check_header
 from index.records import Header
 from index.storage.object_writer import HEAD_SIZE

@@ -7,9 +7,10 @@ collect the same raw values, which `values.py` describes, so both give the same 
 import threading
 
 from index.dicom.attributes import WANTED
-from index.dicom.byte_window import Inflater, More, Window
 from index.dicom.decoding import Descriptions, describe
-from index.dicom.encodings import (
+from index.dicom.part10 import GROUP, PREAMBLE, PREFIX, NotPart10, read_group
+from index.dicom.scanning.byte_window import Inflater, More, Window
+from index.dicom.scanning.encodings import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     HEADER,
@@ -20,11 +21,10 @@ from index.dicom.encodings import (
     is_vr,
     seen,
 )
-from index.dicom.frames import read_frames
-from index.dicom.layout_cache import Trails
-from index.dicom.part10 import GROUP, PREAMBLE, PREFIX, NotPart10, read_group
-from index.dicom.scanner import Doubts, Raw, identified, scan
-from index.dicom.structure import read_element
+from index.dicom.scanning.frames import read_frames
+from index.dicom.scanning.layout_cache import Trails
+from index.dicom.scanning.scanner import Doubts, Raw, identified, scan
+from index.dicom.scanning.structure import read_element
 from index.errors import Unreadable
 from index.records import Header
 
@@ -187,7 +187,7 @@ def _read(source: _Source, *, by_pydicom: bool) -> Header:
     except Garbled as broken:
         fault = broken
     if by_pydicom:
-        from index.dicom.pydicom_scanner import collect
+        from index.dicom.scanning.pydicom_scanner import collect
 
         other: Raw = {}
         again = collect(source.window, source.start, source.encoding, other, source.doubts)

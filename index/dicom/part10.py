@@ -5,8 +5,8 @@ import re
 import struct
 from dataclasses import dataclass
 
-from index.dicom.byte_window import Window
-from index.dicom.encodings import (
+from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.encodings import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     HEADER,
@@ -16,7 +16,7 @@ from index.dicom.encodings import (
     Garbled,
     seen,
 )
-from index.dicom.structure import skip_sequence
+from index.dicom.scanning.structure import skip_sequence
 
 PREAMBLE = bytes(128)
 PREFIX = b"DICM"

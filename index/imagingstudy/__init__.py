@@ -3,11 +3,11 @@
 No clock, no database, no randomness: the same study gives the same resources, key for key.
 """
 
-from index.imagingstudy import dstu2, r4, r5
 from index.imagingstudy.context import Build
-from index.imagingstudy.mado import conform
-from index.imagingstudy.people import patient
+from index.imagingstudy.elements.people import patient
 from index.imagingstudy.rules import Built, Resource, Rules
+from index.imagingstudy.versions import dstu2, r4, r5
+from index.imagingstudy.versions.mado import conform
 from index.records import Study
 
 __all__ = ["VERSIONS", "Built", "Resource", "Rules", "build", "doubts", "resources"]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from index.imagingstudy.dialects import SNOMED, Dialect
 from index.imagingstudy.rules import Rules
-from index.imagingstudy.snomed import SCHEMES as SNOMED_SCHEMES
-from index.imagingstudy.snomed import concept_id
+from index.imagingstudy.terminology.snomed import SCHEMES as SNOMED_SCHEMES
+from index.imagingstudy.terminology.snomed import concept_id
+from index.imagingstudy.terminology.systems import SNOMED, Dialect
 from index.imagingstudy.values import clean, code, first
 from index.records import Attributes
 

@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 from index.imagingstudy.codes import concept
-from index.imagingstudy.dialects import DIALECTS, Dialect
 from index.imagingstudy.issues import Doubts
 from index.imagingstudy.rules import Resource, Rules
+from index.imagingstudy.terminology.systems import DIALECTS, Dialect
 from index.imagingstudy.times import date, date_time, is_before, is_offset, is_time
 from index.imagingstudy.values import clean, fhir_id, first
 from index.records import Attributes, Study

@@ -14,9 +14,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from index.dicom.value_rules import described, fitting, is_single
 from index.orders.records import NewOrder, Source
 from index.orders.states import order_status, step_status
-from index.orders.vr import described, fitting, is_single
 
 log = structlog.get_logger(__name__)
 

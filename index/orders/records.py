@@ -8,7 +8,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from index.orders.vr import doubts
+from index.dicom.value_rules import doubts
 from index.records import Attributes
 
 

@@ -13,8 +13,8 @@ from index.orders.hl7.handler import Handler
 from index.orders.hl7.mllp import Listener
 from index.orders.import_orders import Imported, OrderImport
 from index.orders.listing import listed
-from index.orders.match_store import Matches, Unmatched
-from index.orders.patients import Patients
+from index.orders.matching.match_store import Matches, Unmatched
+from index.orders.patients.merges import Patients
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
 from index.orders.store import OrderStore
 from index.settings import WorklistSettings

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from index.dicom.value_rules import one_fitting
 from index.orders.records import OPEN, Status
-from index.orders.vr import one_fitting
 from index.records import Attributes
 
 STEP_STATUS = "ScheduledProcedureStepStatus"

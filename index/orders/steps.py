@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from index.database.connection import Database
+from index.dicom.value_rules import one_fitting
 from index.orders.models import ScheduledStep
 from index.orders.records import ENDED, OPEN, NewOrder, Status, short_id
 from index.orders.states import STEP_STATUS, progressed, step_status
-from index.orders.vr import one_fitting
 from index.records import Attributes
 
 _ID = "ScheduledProcedureStepID"

@@ -14,9 +14,9 @@ from index.errors import IndexFault
 from index.orders.dicom import BadItem, attributes_of, order_of
 from index.orders.records import NewOrder, Source
 from index.orders.service import Orders
+from index.query.charsets import UTF_8
+from index.query.keys import KEYS, SCHEDULED_STEPS, Key
 from index.records import Attributes
-from index.worklist.charsets import UTF_8
-from index.worklist.keys import KEYS, SCHEDULED_STEPS, Key
 
 log = structlog.get_logger(__name__)
 

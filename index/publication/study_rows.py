@@ -14,11 +14,11 @@ from index.database.tables import Patient as PatientRow
 from index.database.tables import Series as SeriesRow
 from index.database.tables import SeriesVariant, StudyVariant, canonical
 from index.database.tables import Study as StudyRow
+from index.dicom.value_rules import texts
 from index.election.patients import study_patient
 from index.election.values import Opinion, body, elect, starts
 from index.errors import NotFound
-from index.orders.match_store import orders_of
-from index.orders.vr import texts
+from index.orders.matching.match_store import orders_of
 from index.procedures.completeness import announced, steps_of
 from index.records import Attributes, Disagreed, Instance, Series, Study
 

@@ -7,11 +7,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from index.orders.vr import described, fitting, is_code, is_single
+from index.dicom.value_rules import described, fitting, is_code, is_single
+from index.query.charsets import UTF_8, charset_for
+from index.query.keys import KEYS, Key
 from index.query.matching import BadIdentifier
 from index.records import Attributes
-from index.worklist.charsets import UTF_8, charset_for
-from index.worklist.keys import KEYS, Key
 
 # Table K.6-1 nests three deep; an identifier that goes on for longer means no good.
 MAX_DEPTH = 8

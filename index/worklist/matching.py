@@ -7,10 +7,10 @@ Identifiers and items are mappings by keyword, nested for sequences; see records
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from index.orders.vr import fitting, texts
+from index.dicom.value_rules import fitting, texts
+from index.query.keys import KEYS, Key
 from index.query.matching import BadIdentifier, Matcher, limits, matcher, moment, plain
 from index.records import Attributes
-from index.worklist.keys import KEYS, Key
 
 # Table K.6-1: both given for matching, they are one period from first date and time to last date and time.
 _DATE, _TIME = "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime"

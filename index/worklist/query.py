@@ -6,14 +6,14 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from index.dicom.value_rules import fitting, texts
 from index.orders.records import Candidate
 from index.orders.service import Orders
-from index.orders.vr import fitting, texts
+from index.query.keys import SCHEDULED_STEPS
 from index.query.matching import groups
 from index.records import Attributes
 from index.settings import WorklistSettings
 from index.worklist.identifiers import Tree, answer, tree_of, unsupported
-from index.worklist.keys import SCHEDULED_STEPS
 from index.worklist.matching import Wanted, days, exactly
 
 _STATION = "ScheduledStationAETitle"

@@ -8,9 +8,9 @@ from dicom_encoding import EXPLICIT, IMPLICIT, SERIES, SOP, STUDY, WRITERS, Item
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.dicom import byte_window as window
 from index.dicom.header import read_by_pydicom, read_header
-from index.dicom.scanner import ITEM_LIMIT
+from index.dicom.scanning import byte_window as window
+from index.dicom.scanning.scanner import ITEM_LIMIT
 from index.records import Header
 
 PIXELS = (0x7FE00010, "OW", bytes(64))

@@ -22,10 +22,10 @@ from dicom_encoding import (
     explicit,
 )
 
-from index.dicom import byte_window as window
 from index.dicom.header import read_by_pydicom, read_header
-from index.dicom.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
-from index.dicom.structure import NESTING_LIMIT
+from index.dicom.scanning import byte_window as window
+from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
+from index.dicom.scanning.structure import NESTING_LIMIT
 from index.errors import Unreadable
 from index.records import Header
 

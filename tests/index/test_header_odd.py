@@ -27,12 +27,12 @@ from dicom_encoding import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.dicom import pydicom_scanner as fallback
-from index.dicom import structure
-from index.dicom.byte_window import ELEMENT_LIMIT, Window
-from index.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding, Garbled
 from index.dicom.header import read_by_pydicom, read_header
-from index.dicom.scanner import NO_VR, Doubts, Raw
+from index.dicom.scanning import pydicom_scanner as fallback
+from index.dicom.scanning import structure
+from index.dicom.scanning.byte_window import ELEMENT_LIMIT, Window
+from index.dicom.scanning.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding, Garbled
+from index.dicom.scanning.scanner import NO_VR, Doubts, Raw
 from index.errors import Unreadable
 from index.records import Header
 
@@ -377,7 +377,7 @@ def test_every_loop_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> 
         reads += 1
         spend(allowance, length)
 
-    monkeypatch.setattr("index.dicom.pydicom_scanner._Allowance.spend", counted)
+    monkeypatch.setattr("index.dicom.scanning.pydicom_scanner._Allowance.spend", counted)
     monkeypatch.setattr("index.dicom.header.Window", Looks)
     for start in (b"", Writer().data_set([SOP]), around(b"")[:-76]):
         Looks.looks = reads = 0

@@ -61,7 +61,7 @@ def test_the_scan_itself_reads_the_files(monkeypatch: pytest.MonkeyPatch) -> Non
     fallen: list[Path] = []
     for path in part_10_files():
         monkeypatch.setattr(
-            "index.dicom.pydicom_scanner.collect", lambda *_args, path=path: fallen.append(path)
+            "index.dicom.scanning.pydicom_scanner.collect", lambda *_args, path=path: fallen.append(path)
         )
         data, syntax = data_set(path)
         answer(read_header, data, syntax)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index import FhirSettings, Index, IndexSettings, Origin, reindex
-from index.dicom.byte_window import Window
 from index.dicom.part10 import IMPLEMENTATION_CLASS_UID, NotPart10, encode_meta, read_meta
+from index.dicom.scanning.byte_window import Window
 from support.dicom import CT_IMAGE_STORAGE, data_set_of, instance
 from support.filling import STORAGE
 

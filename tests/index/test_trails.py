@@ -8,8 +8,8 @@ import pytest
 from dicom_encoding import EXPLICIT, SERIES, STUDY, Items, Writer
 
 from index.dicom import header
-from index.dicom import layout_cache as trails
 from index.dicom.header import read_header
+from index.dicom.scanning import layout_cache as trails
 from index.errors import Unreadable
 from index.records import Header
 from support.dicom import encoded

@@ -7,7 +7,7 @@ from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.mapping import PATIENT, Overrides, patient_identity, read
 from index.orders.hl7.message import Message, Segment
 from index.orders.hl7.requests import MAX_GROUPS, identities_of, patient_segment
-from index.orders.patients import Merge, Update
+from index.orders.patients.merges import Merge, Update
 
 
 def update_of(message: Message, overrides: Overrides, local: str | None = None) -> Update:

@@ -19,8 +19,8 @@ from index.orders.hl7.finding import Finder, Known, is_patient
 from index.orders.hl7.mapping import Overrides
 from index.orders.hl7.message import Message, path
 from index.orders.hl7.requests import Request, requests
-from index.orders.identities import IDENTITY
-from index.orders.patients import Ambiguous, Patients
+from index.orders.patients.identities import IDENTITY
+from index.orders.patients.merges import Ambiguous, Patients
 from index.orders.records import NewOrder, Source, short_id
 from index.orders.store import OrderStore
 from index.settings import Hl7Sender

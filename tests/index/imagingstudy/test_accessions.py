@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from index import Index
 from index.imagingstudy import Rules, build, resources
-from index.imagingstudy.accessions import MOST
+from index.imagingstudy.elements.accessions import MOST
 from index.records import Attributes, Order, Patient, Study
 from support.dicom import instance
 from support.fhirjudges import judge

@@ -7,8 +7,8 @@ from imagingstudies import CT, RULES, code, instance, series
 
 from index.imagingstudy import VERSIONS, Rules, build
 from index.imagingstudy.codes import coding
-from index.imagingstudy.dialects import DIALECTS, SNOMED
-from index.imagingstudy.snomed import _table
+from index.imagingstudy.terminology.snomed import _table
+from index.imagingstudy.terminology.systems import DIALECTS, SNOMED
 from index.records import Order, Patient, ProcedureStep, Study
 from support.fhirjudges import judge
 

@@ -10,10 +10,11 @@ from imagingstudies import RULES, STUDIES
 from pydicom.datadict import tag_for_keyword
 
 from index.dicom.attributes import LEVELS, WANTED, Attribute
-from index.imagingstudy import VERSIONS, build, orders
+from index.imagingstudy import VERSIONS, build
+from index.imagingstudy.elements import orders
 from index.orders.hl7.mapping import KEYWORDS as HL7
+from index.query.keys import KEYS
 from index.records import Attributes, Instance, Patient, Series, Study
-from index.worklist.keys import KEYS
 
 Kept = Mapping[str, Any]
 """Keywords that are kept, and for a sequence those of its items."""

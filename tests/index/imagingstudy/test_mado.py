@@ -14,7 +14,7 @@ from test_builders_fuzz import STUDIES as ANY_STUDIES
 from index import FhirSettings, Index
 from index.errors import NotExpressible
 from index.imagingstudy import Rules, build, resources
-from index.imagingstudy.mado import TITLES
+from index.imagingstudy.versions.mado import TITLES
 from index.records import Order, Patient, Study
 from support.dicom import instance as stored_instance
 from support.fhirjudges import judge

@@ -6,8 +6,8 @@ import pytest
 from imagingstudies import CT, RULES, images, person, series
 
 from index.imagingstudy import Rules, build
-from index.imagingstudy.dialects import DIALECTS
-from index.imagingstudy.names import REPRESENTATION, human_names, plain_text
+from index.imagingstudy.elements.names import REPRESENTATION, human_names, plain_text
+from index.imagingstudy.terminology.systems import DIALECTS
 from index.records import Attributes, Patient, Study
 from support.fhirjudges import judge
 

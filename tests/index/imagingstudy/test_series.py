@@ -8,9 +8,9 @@ import pytest
 from imagingstudies import CT, KO, RULES, code, images, instance, series
 
 from index.imagingstudy import VERSIONS, Built, Rules, build
-from index.imagingstudy.bodyparts import BODY_PARTS
-from index.imagingstudy.dialects import DIALECTS
-from index.imagingstudy.modalities import ACQUISITION, MODALITIES, NON_ACQUISITION, RETIRED
+from index.imagingstudy.terminology.body_parts import BODY_PARTS
+from index.imagingstudy.terminology.modalities import ACQUISITION, MODALITIES, NON_ACQUISITION, RETIRED
+from index.imagingstudy.terminology.systems import DIALECTS
 from index.records import Instance, Patient, Series, Study
 from support.fhirjudges import judge
 

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from index import Index, NewOrder, Source
 from index.database.tables import Study
-from index.orders.study_identity import facts_of, options_for
+from index.orders.matching.study_identity import facts_of, options_for
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep
 

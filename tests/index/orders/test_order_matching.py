@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from index import Index, NewOrder, NotFound, Source
-from index.orders.matching import Facts, Option, Person, Request, Verdict, decide
+from index.orders.matching.rules import Facts, Option, Person, Request, Verdict, decide
 from index.orders.records import Status
 from support.daemon import eventually
 from support.dicom import ROOT, instance

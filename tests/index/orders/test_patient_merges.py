@@ -279,7 +279,7 @@ def test_an_unlink_names_two_patients(ris: Sender) -> None:
 
 
 def test_patients_of_a_number_are_found_by_an_index(index: Index) -> None:
-    from index.orders.identities import known_identities
+    from index.orders.patients.identities import known_identities
 
     keep(index, instance(1, PatientID="P1", IssuerOfPatientID="HOSP"))
     found = known_identities(index._database, {"PatientID": "P1"})

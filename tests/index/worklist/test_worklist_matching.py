@@ -6,9 +6,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from index.orders.dicom import attributes_of
+from index.query.keys import KEYS, SCHEDULED_STEPS
 from index.query.matching import BadIdentifier
 from index.worklist.identifiers import answer, tree_of, unsupported
-from index.worklist.keys import KEYS, SCHEDULED_STEPS
 from index.worklist.matching import Wanted
 from index.worklist.query import hints
 from support.worklist import item, query

@@ -15,7 +15,7 @@ from pydicom.valuerep import VALIDATORS, validate_value
 from structlog.testing import capture_logs
 
 from index import Index, NewOrder, Source, WorklistSettings, everything
-from index.orders.vr import described, doubts, fitting
+from index.dicom.value_rules import described, doubts, fitting
 from support.filling import STORAGE
 from support.hl7 import message as hl7
 from support.hl7 import msh, order_group, pid

@@ -12,10 +12,10 @@ from index.database.tables import Patient as PatientRow
 from index.database.tables import Study
 from index.election.patients import said_of
 from index.errors import NotFound
-from index.orders.matching import DEFAULT_RULES, Verdict, decide
+from index.orders.matching.rules import DEFAULT_RULES, Verdict, decide
+from index.orders.matching.study_identity import facts_of, keys_of, options_for
 from index.orders.models import ImagingOrder, ScheduledStep, StudyKey, StudyMatch, StudyOrder
 from index.orders.records import OPEN, Status
-from index.orders.study_identity import facts_of, keys_of, options_for
 from index.records import Order, Patient
 
 log = structlog.get_logger(__name__)

@@ -5,8 +5,8 @@ before and in its FrameAnatomySequence is read, and of those only what differs i
 """
 
 from index.dicom.attributes import FRAME_ANATOMY, PER_FRAME_GROUPS, SHARED_GROUPS
-from index.dicom.byte_window import Window
-from index.dicom.encodings import (
+from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.encodings import (
     HEADER,
     ITEM,
     ITEM_END,
@@ -18,8 +18,8 @@ from index.dicom.encodings import (
     of_item,
     of_sequence,
 )
-from index.dicom.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, Doubts, Raw, read_items
-from index.dicom.structure import read_element, skip_sequence
+from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, Doubts, Raw, read_items
+from index.dicom.scanning.structure import read_element, skip_sequence
 
 # Frames without an anatomy of their own behind which none is looked for: one that has it has it in all.
 FRAMES_WITHOUT = 64

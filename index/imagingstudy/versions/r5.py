@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from index.imagingstudy import series as parts
-from index.imagingstudy import study as facts
-from index.imagingstudy.accessions import based_on
-from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import status
-from index.imagingstudy.procedures import procedures
-from index.imagingstudy.r4 import check, counts, has_id, identifiers, instances, performers
-from index.imagingstudy.related import encounter, endpoints, location, specimens
+from index.imagingstudy.elements import series as parts
+from index.imagingstudy.elements import study as facts
+from index.imagingstudy.elements.accessions import based_on
+from index.imagingstudy.elements.anatomy import body_site, laterality
+from index.imagingstudy.elements.orders import status
+from index.imagingstudy.elements.procedures import procedures
+from index.imagingstudy.elements.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
+from index.imagingstudy.versions.r4 import check, counts, has_id, identifiers, instances, performers
 from index.records import Series
 
 

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from index.dicom.byte_window import Window
-from index.dicom.encodings import (
+from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.encodings import (
     HEADER,
     ITEM,
     ITEM_END,

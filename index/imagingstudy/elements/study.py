@@ -4,8 +4,8 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
 from index.imagingstudy.context import Build
-from index.imagingstudy.identifiers import identifier
-from index.imagingstudy.people import practitioners
+from index.imagingstudy.elements.identifiers import identifier
+from index.imagingstudy.elements.people import practitioners
 from index.imagingstudy.values import first, items
 from index.records import Attributes
 

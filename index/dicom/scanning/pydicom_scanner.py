@@ -10,10 +10,10 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from index.dicom.attributes import WANTED, Attribute, Kind
-from index.dicom.byte_window import Window
-from index.dicom.encodings import HEADER, ITEM, Element, Encoding, Garbled
-from index.dicom.frames import read_frames
-from index.dicom.scanner import (
+from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.encodings import HEADER, ITEM, Element, Encoding, Garbled
+from index.dicom.scanning.frames import read_frames
+from index.dicom.scanning.scanner import (
     ITEM_LIMIT,
     SEQUENCE_LIMIT,
     Doubts,

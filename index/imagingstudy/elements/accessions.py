@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from index.imagingstudy.context import Build
-from index.imagingstudy.identifiers import issued, sequence_issuer
-from index.imagingstudy.orders import identifiers, orders
-from index.imagingstudy.study import sources
+from index.imagingstudy.elements.identifiers import issued, sequence_issuer
+from index.imagingstudy.elements.orders import identifiers, orders
+from index.imagingstudy.elements.study import sources
 from index.imagingstudy.values import first
 from index.records import Attributes
 

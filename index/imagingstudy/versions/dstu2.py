@@ -4,13 +4,13 @@ from binascii import a2b_hex, b2a_base64
 from typing import Any
 
 from index.errors import NotExpressible
-from index.imagingstudy import series as parts
-from index.imagingstudy import study as facts
-from index.imagingstudy.accessions import accession_identifier, accessions
-from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import orders
-from index.imagingstudy.procedures import procedures
+from index.imagingstudy.elements import series as parts
+from index.imagingstudy.elements import study as facts
+from index.imagingstudy.elements.accessions import accession_identifier, accessions
+from index.imagingstudy.elements.anatomy import body_site, laterality
+from index.imagingstudy.elements.orders import orders
+from index.imagingstudy.elements.procedures import procedures
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.values import LARGEST_INTEGER, is_id, is_oid
 from index.records import Instance, Series

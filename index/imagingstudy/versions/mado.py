@@ -8,13 +8,13 @@ and the extensions that these name, all at https://profiles.ihe.net/RAD/MADO.
 from collections.abc import Iterator
 from typing import Any
 
-from index.imagingstudy import study as facts
 from index.imagingstudy.codes import coding
 from index.imagingstudy.context import Build
-from index.imagingstudy.dialects import SNOMED
-from index.imagingstudy.mado_regions import REGIONS
-from index.imagingstudy.related import CONNECTION, PAYLOAD
+from index.imagingstudy.elements import study as facts
+from index.imagingstudy.elements.related import CONNECTION, PAYLOAD
 from index.imagingstudy.rules import Resource
+from index.imagingstudy.terminology.mado_regions import REGIONS
+from index.imagingstudy.terminology.systems import SNOMED
 from index.imagingstudy.values import first, hashed_id, is_id, items, unsigned
 from index.records import Instance
 

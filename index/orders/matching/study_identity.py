@@ -9,7 +9,7 @@ from index.database.mark_changed import Key
 from index.database.tables import Series, SeriesVariant, StudyVariant
 from index.election.patients import study_patient
 from index.election.values import Opinion, elect
-from index.orders.matching import Facts, Option, Person, Request
+from index.orders.matching.rules import Facts, Option, Person, Request
 from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.records import Status, short_id
 from index.records import Attributes

@@ -3,15 +3,15 @@
 from typing import Any
 
 from index.errors import NotExpressible
-from index.imagingstudy import series as parts
-from index.imagingstudy import study as facts
-from index.imagingstudy.accessions import accession_identifier, accessions, based_on
-from index.imagingstudy.anatomy import body_site, laterality
 from index.imagingstudy.context import Build, resource, said
-from index.imagingstudy.orders import status
-from index.imagingstudy.people import practitioners
-from index.imagingstudy.procedures import procedures
-from index.imagingstudy.related import encounter, endpoints, location, specimens
+from index.imagingstudy.elements import series as parts
+from index.imagingstudy.elements import study as facts
+from index.imagingstudy.elements.accessions import accession_identifier, accessions, based_on
+from index.imagingstudy.elements.anatomy import body_site, laterality
+from index.imagingstudy.elements.orders import status
+from index.imagingstudy.elements.people import practitioners
+from index.imagingstudy.elements.procedures import procedures
+from index.imagingstudy.elements.related import encounter, endpoints, location, specimens
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.values import is_id, is_oid
 from index.records import Attributes, Series

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from index.imagingstudy.anatomy import bodies
 from index.imagingstudy.context import Build, resource
-from index.imagingstudy.identifiers import issued, sequence_issuer
+from index.imagingstudy.elements.anatomy import bodies
+from index.imagingstudy.elements.identifiers import issued, sequence_issuer
 from index.imagingstudy.values import first, hashed_id, items
 from index.records import Series
 

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from index.imagingstudy.bodyparts import BODY_PARTS
 from index.imagingstudy.codes import coding
 from index.imagingstudy.context import Build
-from index.imagingstudy.dialects import SNOMED
+from index.imagingstudy.terminology.body_parts import BODY_PARTS
+from index.imagingstudy.terminology.systems import SNOMED
 from index.imagingstudy.values import first, items
 from index.records import Attributes, Series
 

@@ -6,8 +6,8 @@ what is certain stands here: any other body site is said as it is, which the val
 
 from typing import Any
 
-from index.imagingstudy.bodyparts import BODY_PARTS
-from index.imagingstudy.dialects import SNOMED
+from index.imagingstudy.terminology.body_parts import BODY_PARTS
+from index.imagingstudy.terminology.systems import SNOMED
 
 # A region's code and display in SNOMED CT; below it the BodyPartExamined that lie in it.
 _REGIONS = """

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from index.imagingstudy.modalities import ACQUISITION, MODALITIES, RETIRED, RETIRED_ACQUISITION
+from index.imagingstudy.terminology.modalities import ACQUISITION, MODALITIES, RETIRED, RETIRED_ACQUISITION
 
 SNOMED = "http://snomed.info/sct"
 

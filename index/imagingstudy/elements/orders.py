@@ -4,11 +4,11 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
 from index.imagingstudy.context import Build, resource
-from index.imagingstudy.dialects import SNOMED
-from index.imagingstudy.identifiers import identifier, issued, sequence_issuer
-from index.imagingstudy.people import patient, practitioners
+from index.imagingstudy.elements.identifiers import identifier, issued, sequence_issuer
+from index.imagingstudy.elements.people import patient, practitioners
+from index.imagingstudy.elements.study import reasons_of
 from index.imagingstudy.rules import Resource
-from index.imagingstudy.study import reasons_of
+from index.imagingstudy.terminology.systems import SNOMED
 from index.imagingstudy.values import fhir_id, first, items
 from index.records import Order
 

@@ -16,8 +16,8 @@ from index.dicom.attributes import (
     Kind,
     Table,
 )
-from index.dicom.byte_window import ELEMENT_LIMIT, Window
-from index.dicom.encodings import (
+from index.dicom.scanning.byte_window import ELEMENT_LIMIT, Window
+from index.dicom.scanning.encodings import (
     ITEM,
     ITEM_END,
     SEQUENCE_END,
@@ -29,8 +29,8 @@ from index.dicom.encodings import (
     of_item,
     of_sequence,
 )
-from index.dicom.layout_cache import Step, Trails
-from index.dicom.structure import read_element, skip_sequence
+from index.dicom.scanning.layout_cache import Step, Trails
+from index.dicom.scanning.structure import read_element, skip_sequence
 
 Raw = dict[int, Any]
 Doubts = dict[str, None]  # in order, each once

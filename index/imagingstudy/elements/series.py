@@ -7,7 +7,7 @@ from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from index.imagingstudy.context import Build, attribute_text
-from index.imagingstudy.modalities import MODALITIES, OTHER, RETIRED
+from index.imagingstudy.terminology.modalities import MODALITIES, OTHER, RETIRED
 from index.imagingstudy.values import clean, code, first, items, unsigned
 from index.records import Attributes, Instance, Series
 

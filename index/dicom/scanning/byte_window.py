@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 
-from index.dicom.encodings import Garbled
+from index.dicom.scanning.encodings import Garbled
 
 More = Callable[[int, int], bytes]
 

@@ -4,8 +4,8 @@ from index.database.connection import Database
 from index.database.instance_rows import identity_key
 from index.database.mark_changed import touch_patients
 from index.database.tables import Patient, Study, StudyVariant
-from index.orders.identities import known_as, patient_columns
 from index.orders.models import ImagingOrder
+from index.orders.patients.identities import known_as, patient_columns
 
 
 def part(database: Database, rows: list[int], root: int) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from index.imagingstudy.codes import distinct, key, text_concept
 from index.imagingstudy.context import Build, resource
-from index.imagingstudy.orders import orders
-from index.imagingstudy.people import practitioners
-from index.imagingstudy.study import performed_codes
+from index.imagingstudy.elements.orders import orders
+from index.imagingstudy.elements.people import practitioners
+from index.imagingstudy.elements.study import performed_codes
 from index.imagingstudy.values import first, hashed_id, items
 from index.records import ProcedureStep
 

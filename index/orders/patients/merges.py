@@ -13,7 +13,8 @@ from index.database.instance_rows import identity_key
 from index.database.mark_changed import touch_patients
 from index.database.tables import Patient, StudyVariant
 from index.errors import IndexFault
-from index.orders.identities import (
+from index.orders.models import ImagingOrder
+from index.orders.patients.identities import (
     IDENTITY,
     UPDATED,
     is_same,
@@ -24,8 +25,7 @@ from index.orders.identities import (
     patient_row,
     rows_of,
 )
-from index.orders.models import ImagingOrder
-from index.orders.parting import part
+from index.orders.patients.unlink import part
 from index.records import Attributes
 
 

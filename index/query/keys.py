@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydicom.tag import BaseTag
 
-from index.orders.vr import described
+from index.dicom.value_rules import described
 
 Entry = tuple[str, str]
 Entries = Mapping[str, "Entry | tuple[str, str, Entries]"]

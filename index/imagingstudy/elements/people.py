@@ -5,10 +5,10 @@ from typing import Any
 
 from index.imagingstudy.codes import system_of
 from index.imagingstudy.context import Build, resource
-from index.imagingstudy.identifiers import identifier, issued, patient_issuer
-from index.imagingstudy.identifiertypes import is_identifier_type
-from index.imagingstudy.names import human_names, plain_text
+from index.imagingstudy.elements.identifiers import identifier, issued, patient_issuer
+from index.imagingstudy.elements.names import human_names, plain_text
 from index.imagingstudy.rules import Resource
+from index.imagingstudy.terminology.identifier_types import is_identifier_type
 from index.imagingstudy.values import clean, fhir_id, first, hashed_id, items, texts
 from index.records import Attributes, Patient
 

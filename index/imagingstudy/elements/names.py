@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from index.imagingstudy.dialects import Dialect
+from index.imagingstudy.terminology.systems import Dialect
 from index.imagingstudy.values import clean
 
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
