@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from index.database.connection import Database
-from index.database.tables import Study, StudyVariant
-from index.orders.models import ImagingOrder, ScheduledStep, StudyKey, StudyOrder
+from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyOrder, StudyVariant
 
 Key = tuple[str, str]
 

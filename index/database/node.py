@@ -17,7 +17,7 @@ import peewee
 import structlog
 
 from index.database.connection import SERVING, Database
-from index.database.tables import Instance, Table
+from index.database.tables import Instance, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
 
@@ -28,16 +28,6 @@ LOOK_SECONDS = 5.0
 # Of these newest instances, one is in the directory that an index is of, though others may just be deleted.
 NEWEST = 20
 _SIZE = 64
-
-
-class Node(Table):
-    """A data directory; `path` and `host` are where it was first served from, `since` in ms since 1970."""
-
-    id = peewee.BigAutoField()
-    identity = peewee.TextField(unique=True)
-    host = peewee.TextField()
-    path = peewee.TextField()
-    since = peewee.BigIntegerField()
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:

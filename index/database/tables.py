@@ -209,6 +209,212 @@ class RemovedObject(Table):
     path = peewee.TextField()
 
 
+class ImagingOrder(Table):
+    """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` case-folded.
+
+    `patient_attributes` follow merges and updates, `told_patient` are those that its source told last.
+    `stamp` tells the versions of its source apart: of a file its size and time.
+    """
+
+    id = peewee.BigAutoField()
+    key = peewee.TextField(unique=True)
+    source = peewee.TextField()
+    sender = peewee.TextField()
+    identity = peewee.TextField()
+    patient = peewee.ForeignKeyField(Patient)
+    patient_number = peewee.TextField(index=True)
+    patient_name = peewee.TextField()
+    patient_attributes = JSONField()
+    told_patient = JSONField(default=dict)
+    attributes = JSONField()
+    charset = peewee.TextField()
+    stamp = peewee.TextField()
+    placer = peewee.TextField(index=True)
+    filler = peewee.TextField(index=True)
+    accession = peewee.TextField(index=True)
+    accession_issuer = peewee.TextField()
+    procedure_id = peewee.TextField(index=True)
+    study_uid = peewee.TextField(index=True)
+    status = peewee.TextField()
+    created = peewee.BigIntegerField()
+    changed = peewee.BigIntegerField()
+
+    class Meta:
+        """A sender has one order of a name."""
+
+        indexes = ((("source", "sender", "identity"), True),)
+
+
+class ScheduledStep(Table):
+    """A scheduled procedure step. `station` is its one AE title; empty where it has none, or several.
+
+    Likewise `modality`. Columns hold what a worklist answers: values that fit their VR (vr.py).
+    `by_modality`: its status is what a modality made of it (MPPS, images), not its order.
+    """
+
+    id = peewee.BigAutoField()
+    order = peewee.ForeignKeyField(ImagingOrder, backref="steps")
+    step_id = peewee.TextField(index=True)
+    station = peewee.TextField()
+    modality = peewee.TextField()
+    start_date = peewee.TextField()
+    start_time = peewee.TextField()
+    status = peewee.TextField()
+    by_modality = peewee.IntegerField(default=0)
+    attributes = JSONField()
+
+    class Meta:
+        """A step is there once in its order."""
+
+        indexes = ((("order", "step_id"), True), (("status", "start_date", "station"), False))
+
+
+class StudyMatch(Table):
+    """What matching came to for a study: by which rule, or by an operator, or what the doubt is."""
+
+    id = peewee.BigAutoField()
+    study_uid = peewee.TextField(unique=True)
+    rule = peewee.TextField()
+    operator = peewee.IntegerField()
+    doubt = peewee.TextField()
+
+
+class StudyOrder(Table):
+    """A study is matched to an order."""
+
+    id = peewee.BigAutoField()
+    study_uid = peewee.TextField()
+    order = peewee.ForeignKeyField(ImagingOrder)
+
+    class Meta:
+        """Once for each pair."""
+
+        indexes = ((("study_uid", "order"), True),)
+
+
+class StudyKey(Table):
+    """What an order that comes later would find a study by: kind and value as in matching.py."""
+
+    id = peewee.BigAutoField()
+    study_uid = peewee.TextField()
+    kind = peewee.TextField()
+    value = peewee.TextField()
+
+    class Meta:
+        """Once for each study."""
+
+        indexes = ((("study_uid", "kind", "value"), True), (("kind", "value"), False))
+
+
+class PerformedStep(Table):
+    """A performed procedure step; `dataset` is all of it as DICOM JSON (PS3.18 Annex F)."""
+
+    id = peewee.BigAutoField()
+    uid = peewee.TextField(unique=True)
+    state = peewee.TextField()
+    sender = peewee.TextField()
+    dataset = JSONField()
+    attributes = JSONField()
+    created = peewee.BigIntegerField()
+    changed = peewee.BigIntegerField()
+
+
+class PerformedStepStudy(Table):
+    """A step is of a study."""
+
+    id = peewee.BigAutoField()
+    step = peewee.ForeignKeyField(PerformedStep)
+    study_uid = peewee.TextField(index=True)
+
+    class Meta:
+        """Once for each pair."""
+
+        indexes = ((("step", "study_uid"), True),)
+
+
+class PerformedFor(Table):
+    """A step performs a scheduled one (row id)."""
+
+    id = peewee.BigAutoField()
+    step = peewee.ForeignKeyField(PerformedStep)
+    scheduled = peewee.BigIntegerField(index=True)
+
+    class Meta:
+        """Once for each pair."""
+
+        indexes = ((("step", "scheduled"), True),)
+
+
+class PerformedInstance(Table):
+    """An instance that a step says it made."""
+
+    id = peewee.BigAutoField()
+    step = peewee.ForeignKeyField(PerformedStep)
+    uid = peewee.TextField()
+
+    class Meta:
+        """Once for each step."""
+
+        indexes = ((("step", "uid"), True),)
+
+
+class Node(Table):
+    """A data directory; `path` and `host` are where it was first served from, `since` in ms since 1970."""
+
+    id = peewee.BigAutoField()
+    identity = peewee.TextField(unique=True)
+    host = peewee.TextField()
+    path = peewee.TextField()
+    since = peewee.BigIntegerField()
+
+
+class Verification(Table):
+    """When the last `verify` that read every object began, in milliseconds since 1970: one row, or none."""
+
+    id = peewee.BigAutoField()
+    began = peewee.BigIntegerField()
+
+
+class DamagedObject(Table):
+    """An object that was not whole when it was last read."""
+
+    id = peewee.BigAutoField()
+    path = peewee.TextField(unique=True)
+
+
+class CommitmentRow(Table):
+    """A storage commitment; times are milliseconds since 1970 in UTC.
+
+    `checked`: when the objects that it asks for were last read; 0 is never.
+    """
+
+    id = peewee.BigAutoField()
+    peer = peewee.TextField()
+    transaction_uid = peewee.TextField()
+    asked = JSONField()
+    state = peewee.TextField()
+    committed = peewee.IntegerField(default=0)
+    failed = peewee.IntegerField(default=0)
+    attempts = peewee.IntegerField(default=0)
+    due = peewee.BigIntegerField()
+    created = peewee.BigIntegerField()
+    checked = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """A peer's transactions have different UIDs."""
+
+        table_name = "commitment"
+        indexes = ((("peer", "transaction_uid"), True), (("state", "due"), False))
+
+
+class SpoolPosition(Table):
+    """The last record whose instance is in the index, and the last whose object is synced: one row."""
+
+    id = peewee.BigAutoField()
+    number = peewee.BigIntegerField()
+    settled = peewee.BigIntegerField()
+
+
 TABLES: tuple[type[Table], ...] = (
     Patient,
     Study,
@@ -222,4 +428,18 @@ TABLES: tuple[type[Table], ...] = (
     StudyResource,
     Change,
     RemovedObject,
+    ImagingOrder,
+    ScheduledStep,
+    StudyMatch,
+    StudyOrder,
+    StudyKey,
+    PerformedStep,
+    PerformedStepStudy,
+    PerformedFor,
+    PerformedInstance,
+    Node,
+    Verification,
+    DamagedObject,
+    CommitmentRow,
+    SpoolPosition,
 )

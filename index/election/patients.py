@@ -6,10 +6,9 @@ from typing import Any
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key, issuer_of
+from index.database.tables import ImagingOrder, StudyVariant
 from index.database.tables import Patient as PatientRow
-from index.database.tables import StudyVariant
 from index.election.values import Opinion, elect
-from index.orders.models import ImagingOrder
 from index.records import Disagreed, Patient
 
 _IDENTIFIERS = frozenset(

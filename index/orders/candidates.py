@@ -7,7 +7,7 @@ from typing import Any
 from peewee import Case
 
 from index.database.connection import Database
-from index.orders.models import ImagingOrder, ScheduledStep
+from index.database.tables import ImagingOrder, ScheduledStep
 from index.orders.records import OPEN, Candidate, Status
 
 # How many steps one query looks at: more are open nowhere, but where nothing ever ends a step.

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from index.database.connection import Database
-from index.orders.models import ImagingOrder, ScheduledStep, StudyOrder
+from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder
 from index.orders.records import Listed, Source, Status
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from index.database.connection import Database
+from index.database.tables import ScheduledStep
 from index.dicom.value_rules import one_fitting
-from index.orders.models import ScheduledStep
 from index.orders.records import ENDED, OPEN, NewOrder, Status, short_id
 from index.orders.states import STEP_STATUS, progressed, step_status
 from index.records import Attributes

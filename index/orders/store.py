@@ -10,10 +10,10 @@ import structlog
 from index.database.connection import Database
 from index.database.instance_rows import digest
 from index.database.mark_changed import ensure_study, now, touch_order
+from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder
 from index.dicom.value_rules import doubts
 from index.errors import NotFound
 from index.orders.matching.study_identity import accession_issuer
-from index.orders.models import ImagingOrder, ScheduledStep, StudyOrder
 from index.orders.patients.identities import known_as, patient_columns, patient_row
 from index.orders.records import ENDED, OPEN, NewOrder, Source, Status, short_id
 from index.orders.states import order_status, progressed

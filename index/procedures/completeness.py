@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from peewee import JOIN
 
 from index.database.connection import Database
-from index.database.tables import Instance, Study
-from index.procedures.models import PerformedInstance, PerformedStep, PerformedStepStudy
+from index.database.tables import Instance, PerformedInstance, PerformedStep, PerformedStepStudy, Study
 from index.procedures.rules import State
 from index.records import Attributes, ProcedureStep
 

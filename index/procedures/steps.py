@@ -8,12 +8,18 @@ from pydicom.dataset import Dataset
 
 from index.database.connection import Database
 from index.database.mark_changed import now, touch_studies
-from index.database.tables import Study
+from index.database.tables import (
+    ImagingOrder,
+    PerformedFor,
+    PerformedInstance,
+    PerformedStep,
+    PerformedStepStudy,
+    ScheduledStep,
+    Study,
+)
 from index.orders.dicom import BadItem, attributes_of
-from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.store import OrderStore
 from index.procedures.completeness import Completeness, completeness, incomplete
-from index.procedures.models import PerformedFor, PerformedInstance, PerformedStep, PerformedStepStudy
 from index.procedures.rules import (
     SCHEDULED,
     STATUS,

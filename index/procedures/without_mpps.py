@@ -3,11 +3,18 @@
 from collections.abc import Collection
 
 from index.database.connection import Database
-from index.database.tables import Instance, Series, SeriesVariant, Source
-from index.orders.models import ScheduledStep, StudyKey, StudyOrder
+from index.database.tables import (
+    Instance,
+    PerformedFor,
+    ScheduledStep,
+    Series,
+    SeriesVariant,
+    Source,
+    StudyKey,
+    StudyOrder,
+)
 from index.orders.records import OPEN, Status
 from index.orders.store import OrderStore
-from index.procedures.models import PerformedFor
 
 # Stands for every sender.
 ANY = "*"

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 import structlog
-from peewee import SQL, BigAutoField, BigIntegerField, Query, fn
+from peewee import SQL, Query, fn
 
 from index.database.connection import Database
 from index.database.statements import Placeholder
-from index.database.tables import Conflict, Instance, Table
+from index.database.tables import Conflict, Instance, SpoolPosition
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault, NotKept
 from index.records import Origin
@@ -47,14 +47,6 @@ _WITHOUT = "without a journal each small object is synced by itself"
 _EVER_REMOVED = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'removed_object'"
 
 Adopt = Callable[[str, Origin, int], object]
-
-
-class SpoolPosition(Table):
-    """The last record whose instance is in the index, and the last whose object is synced: one row."""
-
-    id = BigAutoField()
-    number = BigIntegerField()
-    settled = BigIntegerField()
 
 
 def _reached(p: Placeholder) -> Query:

@@ -13,7 +13,7 @@ import structlog
 
 from index.database.connection import Database
 from index.database.mark_changed import now
-from index.database.tables import Table
+from index.database.tables import DamagedObject, Verification
 
 log = structlog.get_logger(__name__)
 
@@ -28,20 +28,6 @@ ON_ITS_WAY = 2000
 
 # Waits for so many seconds; returns True where the work is to end.
 Pause = Callable[[float], bool]
-
-
-class Verification(Table):
-    """When the last `verify` that read every object began, in milliseconds since 1970: one row, or none."""
-
-    id = peewee.BigAutoField()
-    began = peewee.BigIntegerField()
-
-
-class DamagedObject(Table):
-    """An object that was not whole when it was last read."""
-
-    id = peewee.BigAutoField()
-    path = peewee.TextField(unique=True)
 
 
 class Damage(Enum):

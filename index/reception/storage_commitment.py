@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import peewee
 import structlog
 
 from index.database.connection import Database
 from index.database.mark_changed import now
-from index.database.tables import Instance, JSONField, Table
+from index.database.tables import CommitmentRow, Instance
 from index.reception.integrity import Damage, Integrity, Interrupted, Pause, Reading, StoredObject
 
 log = structlog.get_logger(__name__)
@@ -38,31 +37,6 @@ class State(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     GIVEN_UP = "given-up"
-
-
-class CommitmentRow(Table):
-    """A storage commitment; times are milliseconds since 1970 in UTC.
-
-    `checked`: when the objects that it asks for were last read; 0 is never.
-    """
-
-    id = peewee.BigAutoField()
-    peer = peewee.TextField()
-    transaction_uid = peewee.TextField()
-    asked = JSONField()
-    state = peewee.TextField()
-    committed = peewee.IntegerField(default=0)
-    failed = peewee.IntegerField(default=0)
-    attempts = peewee.IntegerField(default=0)
-    due = peewee.BigIntegerField()
-    created = peewee.BigIntegerField()
-    checked = peewee.BigIntegerField(default=0)
-
-    class Meta:
-        """A peer's transactions have different UIDs."""
-
-        table_name = "commitment"
-        indexes = ((("peer", "transaction_uid"), True), (("state", "due"), False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from index import CommitmentReport, Index
-from index.database.tables import Instance
+from index.database.tables import CommitmentRow, Instance
 from index.reception import integrity
-from index.reception.storage_commitment import CommitmentRow
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance
 from support.filling import STORAGE, keep
 

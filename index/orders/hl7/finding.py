@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from index.database.connection import Database
+from index.database.tables import ImagingOrder, ScheduledStep
 from index.orders.hl7.controls import ENDING, Action
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.requests import Request
-from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.patients.identities import is_same, rows_of
 from index.orders.records import ENDED, Source, Status, short_id
 from index.records import Attributes

@@ -8,13 +8,12 @@ import structlog
 
 from index.database.connection import Database
 from index.database.mark_changed import Key, touch_studies
+from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyMatch, StudyOrder
 from index.database.tables import Patient as PatientRow
-from index.database.tables import Study
 from index.election.patients import said_of
 from index.errors import NotFound
 from index.orders.matching.rules import DEFAULT_RULES, Verdict, decide
 from index.orders.matching.study_identity import facts_of, keys_of, options_for
-from index.orders.models import ImagingOrder, ScheduledStep, StudyKey, StudyMatch, StudyOrder
 from index.orders.records import OPEN, Status
 from index.records import Order, Patient
 

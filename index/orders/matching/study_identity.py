@@ -6,11 +6,10 @@ from typing import Any
 from index.database.connection import Database
 from index.database.instance_rows import issuer_of
 from index.database.mark_changed import Key
-from index.database.tables import Series, SeriesVariant, StudyVariant
+from index.database.tables import ImagingOrder, ScheduledStep, Series, SeriesVariant, StudyVariant
 from index.election.patients import study_patient
 from index.election.values import Opinion, elect
 from index.orders.matching.rules import Facts, Option, Person, Request
-from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.records import Status, short_id
 from index.records import Attributes
 

@@ -7,8 +7,7 @@ from peewee import SQL, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
-from index.database.tables import Patient, StudyVariant
-from index.orders.models import ImagingOrder
+from index.database.tables import ImagingOrder, Patient, StudyVariant
 from index.records import Attributes
 
 IDENTITY = ("PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")

@@ -11,9 +11,8 @@ from typing import Any
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
 from index.database.mark_changed import touch_patients
-from index.database.tables import Patient, StudyVariant
+from index.database.tables import ImagingOrder, Patient, StudyVariant
 from index.errors import IndexFault
-from index.orders.models import ImagingOrder
 from index.orders.patients.identities import (
     IDENTITY,
     UPDATED,

@@ -3,8 +3,7 @@
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
 from index.database.mark_changed import touch_patients
-from index.database.tables import Patient, Study, StudyVariant
-from index.orders.models import ImagingOrder
+from index.database.tables import ImagingOrder, Patient, Study, StudyVariant
 from index.orders.patients.identities import known_as, patient_columns
 
 
