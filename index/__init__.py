@@ -1,5 +1,6 @@
 """The index: it remembers instances and describes them. This module is its façade; scp knows no other."""
 
+from index.database.settings import IndexSettings
 from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
 from index.errors import (
     CannotListen,
@@ -14,16 +15,17 @@ from index.errors import (
     TooLarge,
     Unreadable,
 )
-from index.facade import Index
-from index.hooks import Observer
+from index.facade import Index, reindex
+from index.hooks import Observer, State
+from index.imagingstudy.settings import FhirSettings
 from index.maintenance.backup import BackedUp
 from index.maintenance.deletion import Deleted
 from index.maintenance.rebuild import Rebuilt
-from index.maintenance.reindex import reindex
 from index.maintenance.retention import Expired
 from index.maintenance.verify import Finding
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
 from index.orders.service import Orders
+from index.orders.settings import UpstreamSettings, WorklistSettings
 from index.orders.upstream import TakenOver, everything, take_over
 from index.procedures.completeness import Completeness
 from index.procedures.rules import (
@@ -47,19 +49,14 @@ from index.reception.storage_commitment import Report as CommitmentReport
 from index.records import Disagreed, Origin
 from index.settings import (
     AETitle,
-    FhirSettings,
     GivenPath,
     Host,
-    IndexSettings,
     PublishSettings,
     RetentionSettings,
     Section,
     StorageSettings,
     Unique,
-    UpstreamSettings,
-    WorklistSettings,
 )
-from index.state import State
 from index.storage.lock import is_served
 from index.supervisor import Supervisor, WorkerState
 from index.worklist.query import Query as WorklistQuery

@@ -13,16 +13,20 @@ from pydicom.dataset import Dataset
 from index.database.connection import Database, open_database, sqlite_path
 from index.database.node import ServingLock, is_elsewhere, register
 from index.database.node import check as check_owner
+from index.database.settings import IndexSettings
 from index.database.tables import Study
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
-from index.hooks import Observer
+from index.hooks import Observer, State
 from index.imagingstudy import Rules
+from index.imagingstudy.settings import FhirSettings
 from index.maintenance.backup import BackedUp, Backup
 from index.maintenance.deletion import Deleted, Deletion
+from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
 from index.maintenance.retention import Expired, Housekeeper, Retention
 from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
 from index.orders.service import Orders
+from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
 from index.procedures.without_mpps import Arrivals
 from index.publication.directory import Directory
@@ -39,15 +43,7 @@ from index.reception.integrity import Integrity
 from index.reception.recovery import adopt, recover, recover_spooled
 from index.reception.storage_commitment import Commitments
 from index.records import Disagreed, Origin
-from index.settings import (
-    FhirSettings,
-    IndexSettings,
-    PublishSettings,
-    RetentionSettings,
-    StorageSettings,
-    WorklistSettings,
-)
-from index.state import State
+from index.settings import PublishSettings, RetentionSettings, StorageSettings
 from index.storage.durable import keep_from_others, make_folder
 from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.object_store import ObjectStore
@@ -426,3 +422,33 @@ class Index:
             log.exception("object_not_recovered", path=path)
             return str(error)
         return None
+
+
+def reindex(
+    data: Path,
+    storage: StorageSettings,
+    index: IndexSettings,
+    fhir: FhirSettings,
+    progress: Progress = lambda _: None,
+) -> Rebuilt:
+    """Make the index anew from the objects, and publish what that changes.
+
+    `progress` is called with how many more objects are done. Raises Locked where the index is in use,
+    DatabaseFault where it is PostgreSQL's or of a newer version, OSError; then the old index is as it was.
+    """
+    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
+    if path is None:
+        raise DatabaseFault("index.url: reindex makes an SQLite index anew; for PostgreSQL use pg_restore")
+    serving = DirectoryLock(data)
+    try:
+        using = UseLock(data, alone=True)
+        try:
+            rebuilt = Rebuild(path, ObjectStore(data), progress).run()
+        finally:
+            using.release()
+    finally:
+        serving.release()
+    with Index(data, storage, index, fhir) as renewed:
+        renewed.take_up_conflicts()
+        renewed.publish()
+    return rebuilt

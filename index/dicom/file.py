@@ -4,12 +4,11 @@ import dataclasses
 import os
 from typing import BinaryIO
 
-from index.dicom.header import read_header, tell_transfer_syntax
+from index.dicom.header import HEAD_SIZE, read_header, tell_transfer_syntax
 from index.dicom.part10 import FileMeta, NotPart10, read_meta
 from index.dicom.scanning.byte_window import Window
-from index.reception.instance import check_header
+from index.dicom.uids import check_header
 from index.records import Header
-from index.storage.object_writer import HEAD_SIZE
 
 # PS3.10 Section 8: the directory of a medium; it is no instance of a study.
 DICOMDIR = "1.2.840.10008.1.3.10"

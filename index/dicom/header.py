@@ -28,6 +28,9 @@ from index.dicom.scanning.structure import read_element
 from index.errors import Unreadable
 from index.records import Header
 
+# Enough for the header of nearly every instance. An object that is no larger stays in memory until it is
+# whole, and may go through the journal (spool.py).
+HEAD_SIZE = 64 * 1024
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # PS3.5 Section A.5, and PS3.6 Table A-1 for the JPIP Referenced ones.
 _ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})

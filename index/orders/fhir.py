@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from index.dicom.uids import UID
 from index.orders.records import NewOrder, Source, Status
 
 STATUSES: Mapping[str, Status] = {
@@ -38,7 +39,6 @@ _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _UIDS = "urn:dicom:uid"
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T(\d{2}):(\d{2})(?::([0-5]\d|60))?.*)?", re.ASCII)
 # PS3.5 Section 9.1.
-_UID = re.compile(r"[0-9.]{1,64}")
 # No text has them (FHIR string); half a surrogate pair is no character at all.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _LONGEST_CODE = 16
@@ -206,7 +206,7 @@ def _numbers(request: Element) -> dict[str, str]:
             if code in NUMBERS and value:
                 made.setdefault(NUMBERS[code], value)
         uid = value.removeprefix("urn:oid:")
-        if one.text("system") == _UIDS and _UID.fullmatch(uid):
+        if one.text("system") == _UIDS and UID.fullmatch(uid):
             made.setdefault("StudyInstanceUID", uid)
     return made
 

@@ -16,8 +16,8 @@ from index.orders.listing import listed
 from index.orders.matching.match_store import Matches, Unmatched
 from index.orders.patients.merges import Patients
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
+from index.orders.settings import WorklistSettings
 from index.orders.store import OrderStore
-from index.settings import WorklistSettings
 from index.supervisor import Supervisor
 
 

@@ -1,22 +1,18 @@
 """One instance from its first byte to its commit; reception and import take the same way."""
 
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from index.database.instance_rows import Filed
 from index.dicom.header import read_header
-from index.errors import Disagreement, InvalidUID
+from index.dicom.uids import check_header, check_uid
+from index.errors import Disagreement
 from index.reception.group_commit import GroupCommit, Outcome
 from index.records import Header, Origin
 from index.storage.object_store import ObjectStore
 from index.storage.object_writer import IncomingObject
-
-# PS3.5 Section 9.1. Components with leading zeros are no UIDs, but the field sends them: they are kept.
-_UID = re.compile(r"[0-9.]{1,64}")
-_PADDING = " \0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +100,3 @@ class Incoming:
             if said != found:
                 raise Disagreement(f"{name}: command says {said}, data set says {found}")
         return header
-
-
-def check_uid(name: str, value: str) -> str:
-    """Return the UID without padding. Raises InvalidUID where it is missing or is none."""
-    uid = value.rstrip(_PADDING)
-    if not uid:
-        raise InvalidUID(f"{name} is missing")
-    if not _UID.fullmatch(uid):
-        raise InvalidUID(f"{name} = {uid[:64]!r} is not 1 to 64 characters of 0-9 and dot")
-    return uid
-
-
-def check_header(header: Header) -> None:
-    """Raise InvalidUID where a UID that the index needs is missing or is none."""
-    for name, value in (
-        ("Study Instance UID", header.study_uid),
-        ("Series Instance UID", header.series_uid),
-        ("SOP Instance UID", header.sop_instance_uid),
-    ):
-        check_uid(name, value)

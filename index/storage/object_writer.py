@@ -4,16 +4,13 @@ import contextlib
 import hashlib
 import os
 
+from index.dicom.header import HEAD_SIZE
 from index.dicom.part10 import encode_meta
 from index.errors import NotKept, TooLarge
 from index.records import Origin
 from index.storage.direct_file import DirectFile, write_new
 from index.storage.journal import encode
 from index.storage.object_store import ObjectStore
-
-# Enough for the header of nearly every instance. An object that is no larger stays in memory until it is
-# whole, and may go through the journal (spool.py).
-HEAD_SIZE = 64 * 1024
 
 
 class IncomingObject:

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 from index.dicom.value_rules import fitting, texts
 from index.orders.records import Candidate
 from index.orders.service import Orders
+from index.orders.settings import WorklistSettings
 from index.query.keys import SCHEDULED_STEPS
 from index.query.matching import groups
 from index.records import Attributes
-from index.settings import WorklistSettings
 from index.worklist.identifiers import Tree, answer, tree_of, unsupported
 from index.worklist.matching import Wanted, days, exactly
 

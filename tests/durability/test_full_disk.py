@@ -12,8 +12,8 @@ import pytest
 
 from index import DatabaseFault, Index, NotKept, StorageSettings
 from index.database.connection import open_sqlite
+from index.facade import deletion as deletion_module
 from index.maintenance.deletion import Deletion
-from index.maintenance.reindex import deletion as deletion_module
 from index.storage.reserve import Reserve
 from index.storage.room import Room
 from support.dicom import ROOT, instance

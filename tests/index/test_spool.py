@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from index import Index, NotKept, Origin, Outcome, StorageSettings
-from index.maintenance.reindex import reindex
+from index.database.settings import IndexSettings
+from index.facade import reindex
+from index.imagingstudy.settings import FhirSettings
 from index.reception import indexer as spool
-from index.settings import FhirSettings, IndexSettings
 from index.storage import durable, journal
 from index.storage.journal import is_left, read
 from index.storage.object_store import ObjectStore

@@ -22,8 +22,8 @@ from index.orders.hl7.requests import Request, requests
 from index.orders.patients.identities import IDENTITY
 from index.orders.patients.merges import Ambiguous, Patients
 from index.orders.records import NewOrder, Source, short_id
+from index.orders.settings import Hl7Sender
 from index.orders.store import OrderStore
-from index.settings import Hl7Sender
 
 log = structlog.get_logger(__name__)
 

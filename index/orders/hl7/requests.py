@@ -1,10 +1,10 @@
 """From a message to the orders that it tells of, each with what is to become of it."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from index.dicom.uids import UID
 from index.orders.hl7.controls import CONTROLS, ENDING, STATES, Action, status_of
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.mapping import ORDER, PATIENT, STEP, Entry, Overrides, patient_identity, read
@@ -15,7 +15,6 @@ from index.orders.records import Status
 MAX_GROUPS = 500
 
 # PS3.5 Section 9.1.
-_UID = re.compile(r"[0-9.]{1,64}")
 _STEP_NAME = {"ScheduledProcedureStepID": STEP["ScheduledProcedureStepID"]}
 # Segments that belong to a group from its ORC or OBR on; the others are the message's.
 _GROUPED = ("ORC", "OBR", "TQ1", "IPC", "ZDS", "NTE", "DG1", "OBX")
@@ -219,7 +218,7 @@ def _request(
 
 
 def _check_uid(uid: str, segments: Mapping[str, Segment], number: int) -> None:
-    if uid and not _UID.fullmatch(uid):
+    if uid and not UID.fullmatch(uid):
         place = "ZDS-1" if "ZDS" in segments else "IPC-3"
         raise BadMessage(Code.DATA_TYPE, place, f"{uid[:80]!r} is no UID of 1 to 64 of [0-9.]", number=number)
 

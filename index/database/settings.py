@@ -1,0 +1,31 @@
+"""`[index]`: which database."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+
+from index.database.connection import check_url, sqlite_path
+from index.settings import Section
+
+
+class IndexSettings(Section):
+    """`[index]`: the database."""
+
+    # A secret, since it may hold a password.
+    url: SecretStr | None = Field(
+        None,
+        description="Database URL. Default: index.sqlite in the data directory. postgresql://… works too.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+
+        if value is not None:
+            check_url(value.get_secret_value())
+        return value
+
+    @property
+    def file(self) -> Path | None:
+        """Where an SQLite index lies that is named by a URL."""
+        return sqlite_path(self.url.get_secret_value(), Path()) if self.url else None

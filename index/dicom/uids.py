@@ -1,0 +1,30 @@
+"""Unique identifiers (PS3.5 Section 9.1): what is one, and which of them an instance needs."""
+
+import re
+
+from index.errors import InvalidUID
+from index.records import Header
+
+# PS3.5 Section 9.1. Components with leading zeros are no UIDs, but the field sends them: they are kept.
+UID = re.compile(r"[0-9.]{1,64}")
+_PADDING = " \0"
+
+
+def check_uid(name: str, value: str) -> str:
+    """Return the UID without padding. Raises InvalidUID where it is missing or is none."""
+    uid = value.rstrip(_PADDING)
+    if not uid:
+        raise InvalidUID(f"{name} is missing")
+    if not UID.fullmatch(uid):
+        raise InvalidUID(f"{name} = {uid[:64]!r} is not 1 to 64 characters of 0-9 and dot")
+    return uid
+
+
+def check_header(header: Header) -> None:
+    """Raise InvalidUID where a UID that the index needs is missing or is none."""
+    for name, value in (
+        ("Study Instance UID", header.study_uid),
+        ("Series Instance UID", header.series_uid),
+        ("SOP Instance UID", header.sop_instance_uid),
+    ):
+        check_uid(name, value)

@@ -1,0 +1,119 @@
+"""`[worklist]`: where orders come from."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Literal
+
+from pydantic import Field, IPvAnyNetwork, field_validator
+
+from index.orders.hl7.charsets import known
+from index.orders.hl7.faults import BadMessage
+from index.orders.hl7.mapping import KEYWORDS
+from index.orders.hl7.message import path
+from index.orders.upstream import is_key
+from index.settings import MOST_ANSWERS, MOST_DAYS, AETitle, GivenPath, Host, Section, Unique
+
+
+class Hl7Sender(Section):
+    """One of `[[worklist.hl7_senders]]`: what is special about an HL7 sender."""
+
+    application: str = Field("", description="MSH-3 that it is told by. Empty: any.")
+    facility: str = Field("", description="MSH-4 that it is told by. Empty: any.")
+    charset: str = Field("", description="Name of its character set, as in MSH-18, which it overrules.")
+    map: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Attribute keyword to HL7 field, where the usual one does not hold it.",
+    )
+
+    @field_validator("charset")
+    @classmethod
+    def _known_charset(cls, value: str) -> str:
+
+        try:
+            _ = value and known(value)
+        except BadMessage as error:
+            raise ValueError(error.text.removeprefix("MSH-18: ")) from None
+        return value
+
+    @field_validator("map")
+    @classmethod
+    def _known_places(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+
+        for keyword, place in value.items():
+            if keyword not in KEYWORDS:
+                raise ValueError(f"{keyword!r} is none of {', '.join(sorted(KEYWORDS))}")
+            path(place)
+        return value
+
+
+class UpstreamSettings(Section):
+    """`[worklist.upstream]`: another worklist that is asked for its orders."""
+
+    peer: AETitle = Field(description="AE title of the upstream worklist; [[peers]] has its host and port.")
+    interval: Annotated[float, Field(gt=0, le=86400)] = Field(60.0, description="Seconds between queries.")
+    days_before: Annotated[int, Field(ge=0, le=MOST_DAYS)] = Field(
+        1, description="Days before today that are asked for."
+    )
+    days_after: Annotated[int, Field(ge=0, le=MOST_DAYS)] = Field(
+        7, description="Days after today that are asked for."
+    )
+    query: dict[str, str] = Field(
+        default_factory=dict, description="Further keys by DICOM keyword; a date overrules the days."
+    )
+
+    @field_validator("query")
+    @classmethod
+    def _known_keys(cls, value: dict[str, str]) -> dict[str, str]:
+
+        for keyword in value:
+            if not is_key(keyword):
+                raise ValueError(f"{keyword} is no key of a worklist query (PS3.4 Table K.6-1)")
+        return value
+
+
+class WorklistSettings(Section):
+    """`[worklist]`: where orders come from, and how studies find theirs."""
+
+    hl7_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port for HL7 v2 messages over MLLP; 0 takes a free one. None given: no HL7."
+    )
+    hl7_host: Host = Field("127.0.0.1", description="Address to listen on for HL7.")
+    hl7_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        min_length=1,
+        description="Networks that HL7 may come from.",
+    )
+    hl7_senders: tuple[Hl7Sender, ...] = Field(
+        (), description="What is special about HL7 senders; the first that fits."
+    )
+    local_authority: str | None = Field(
+        None,
+        description="The assigning authority whose PatientIDs scanners send without an issuer; of several "
+        "in PID-3 its one is taken. None given: whichever an HL7 message names.",
+    )
+    folder: GivenPath | None = Field(
+        None, description="Folder of DICOM .wl files, of any depth, that is followed."
+    )
+    folder_interval: Annotated[float, Field(gt=0, le=3600)] = Field(
+        2.0, description="Seconds between two looks at that folder."
+    )
+    match: Annotated[tuple[Literal["study-uid", "step-id", "accession"], ...], Unique] = Field(
+        ("study-uid", "step-id", "accession"),
+        description="The rules that match studies to orders, in the order that they are tried in.",
+    )
+    limit: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = Field(
+        1000,
+        description="Answers to one worklist query; with more it ends with A700 (out of resources).",
+    )
+    fill_station: bool = Field(
+        False, description="Answer steps without ScheduledStationAETitle as scheduled for whoever asks."
+    )
+    expire_days: Annotated[int, Field(ge=0, le=MOST_DAYS)] | None = Field(
+        None,
+        description="Days after its date that a step leaves the worklist. None given: when it is done.",
+    )
+    without_mpps: Annotated[tuple[AETitle, ...], Unique] = Field(
+        (),
+        description="AE titles of senders without MPPS, or *: their first matched instance ends a step.",
+    )
+    upstream: UpstreamSettings | None = Field(None, description="Another worklist that is asked.")
