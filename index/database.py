@@ -50,8 +50,8 @@ _COMMENT = re.compile(r"--.*")
 _FATAL = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 # Not among them, though an I/O error by its primary code: there is no room for the log's own index.
 _FULL = sqlite3.SQLITE_IOERR_SHMSIZE
-# The first of two keys of PostgreSQL's advisory locks; the second stands for the schema.
-CHANGING, SERVING = 0x49534431, 0x49534432
+# The first of two keys of a PostgreSQL advisory lock; the second stands for the schema.
+CHANGING = 0x49534431
 _LOCK_OTHERS_OUT = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
 
 
@@ -213,16 +213,6 @@ class Database:
         """Let one process at a time go on from here, until its transaction ends; SQLite has no other kind."""
         if not self.is_sqlite:
             self.peewee.execute_sql(_LOCK_OTHERS_OUT, (CHANGING,))
-
-    def single_connection(self) -> peewee.Database:
-        """Return one connection to the same PostgreSQL database, not yet open, which all threads may use."""
-        from playhouse.postgres_ext import Psycopg3Database
-
-        parameters = self.peewee.connect_params
-        connection: peewee.Database = Psycopg3Database(
-            self.peewee.database, thread_safe=False, autoconnect=False, **parameters
-        )
-        return connection
 
     def _missing(self, scripts: Mapping[int, str]) -> list[int]:
         """Return the numbers of the migrations that are yet to be done. Raises NewerSchema."""
