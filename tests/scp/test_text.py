@@ -121,7 +121,9 @@ def words(table: str) -> str:
 
 
 @pytest.mark.parametrize("command", [["studies"], ["worklist", "list"]])
-def test_tables(command: list[str], data: Path) -> None:
+def test_tables(command: list[str], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Wide enough that no cell is broken over lines, between which other cells stand.
+    monkeypatch.setattr("scp.cli.PIPE_WIDTH", 1000)
     done = inside(*command, "--data", str(data))
     assert 0 == done.exit_code, done.exception
     assert set() == controls(done.output)

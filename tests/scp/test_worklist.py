@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.dataset import Dataset
 
-from index import Index, UpstreamSettings
+from index import Index, Supervisor, UpstreamSettings
 from scp.services.upstream import Upstream
 from support.daemon import Daemon, eventually
 from support.dicom import instance, save
@@ -270,7 +271,9 @@ def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
             yield status(0x0000), None
 
     settings = UpstreamSettings(peer="UP")
-    answers, final = Upstream(None, settings, None, lambda _: None)._answers(Answering())
+    answers, final = Upstream(SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None)._answers(
+        Answering()
+    )
     assert ([item(1), Dataset()], 0x0000) == (answers, final)
 
 
