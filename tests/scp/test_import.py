@@ -29,6 +29,8 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
     folder = sent(tmp_path / "send", AHEAD + WORKERS)
     script = (
         "import os, signal, index.importing as importing\n"
+        # Whoever runs the tests in the background of a shell has it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "files = importing.files\n"
         "def slowly(paths, report):\n"
         "    for count, path in enumerate(files(paths, report)):\n"
@@ -62,6 +64,7 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
     with command.stopping() as stopped:
         assert not stopped()
@@ -70,6 +73,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert before is signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ours)
 
 
 def test_progress_off_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
