@@ -86,14 +86,14 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        self._reader.join(5)
+        self._reader.join(60)
         return status
 
     def kill(self) -> None:
         """End it as a crash does."""
         self.process.kill()  # SIGKILL ends a stopped or hanging process too
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(60)
 
     def send(
         self, *paths: Path | str, tool: str = "dcmsend", options: tuple[str, ...] = ()
