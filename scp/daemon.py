@@ -98,10 +98,9 @@ class Daemon:
         """
         # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
         # in Python would then wait until this thread, asleep, happens to run.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.excepthook = log_uncaught
         with ExitStack() as undo:
-            undo.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
             undo.callback(index.close)
             index.serve()
