@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, Index
-from index.database import _SQLITE_TYPES, open_database, statements
+from index.database import _SQLITE_TYPES, open_database
+from index.migrations import statements
 from index.models import Table
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep

@@ -11,6 +11,7 @@ import pytest
 
 from index.importing import AHEAD, WORKERS
 from scp import cli as command
+from scp.commands.importing import stopping
 from support.daemon import COMMAND_SECONDS, cli
 from support.dicom import ROOT, instance, save
 
@@ -29,8 +30,6 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
     folder = sent(tmp_path / "send", AHEAD + WORKERS)
     script = (
         "import os, signal, index.importing as importing\n"
-        # Whoever runs the tests in the background of a shell has it ignored.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "files = importing.files\n"
         "def slowly(paths, report):\n"
         "    for count, path in enumerate(files(paths, report)):\n"
@@ -64,9 +63,10 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
+    # A shell that runs the tests in its background has it ignored.
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
-    with command.stopping() as stopped:
+    with stopping() as stopped:
         assert not stopped()
         signal.raise_signal(signal.SIGINT)
         assert stopped()
