@@ -60,16 +60,21 @@ class Fhir(StrEnum):
     R5 = "r5"
 
 
-def main() -> None:
-    """Run the command line."""
-    # What is made is for our user and its group, whatever we were started with.
-    os.umask(UMASK)
-    # Each module registers its commands by being imported.
+def register_commands() -> typer.Typer:
+    """Return the application with every command: each module registers its own by being imported."""
     import scp.commands.importing
     import scp.commands.mending
     import scp.commands.service
     import scp.commands.worklist  # noqa: F401
 
+    return app
+
+
+def main() -> None:
+    """Run the command line."""
+    # What is made is for our user and its group, whatever we were started with.
+    os.umask(UMASK)
+    register_commands()
     # A name that the terminal's character set lacks is printed by its code, instead of ending the command.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -20,12 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-import scp.commands.mending
-import scp.commands.service
-import scp.commands.worklist  # noqa: F401  they register their commands
 from index import Index, NewOrder, Source
 from scp import logs
-from scp.cli import app
+from scp.cli import register_commands
 from scp.config import LogSettings
 from scp.text import json_line, plain
 from support.dicom import instance
@@ -53,6 +50,8 @@ SHOWN = (
     "\\x9b31mC1",
     "a\\u202eb",
 )
+
+app = register_commands()
 
 
 @pytest.fixture(autouse=True)
