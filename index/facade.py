@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
@@ -111,7 +111,7 @@ class Index:
         self._database = self._open(url, sync=sync, on_fatal=on_fatal)
         self._is_elsewhere = is_elsewhere(self._index_file, data)
         if self._is_elsewhere:
-            check_owner(self._database, data)
+            self._check_owner()
         self._serving: ServingLock | None = None
         self.workers = Supervisor()
         self._spool = Spool(self._database, self._objects, self.workers)
@@ -190,6 +190,14 @@ class Index:
         self._database.close()
         self._use.release()
 
+    def _check_owner(self) -> None:
+        try:
+            check_owner(self._database, self.data)
+        except BaseException:
+            self._database.close()
+            self._use.release()
+            raise
+
     def _serve_alone(self) -> None:
         """Keep other daemons off an index that lies elsewhere. Raises Locked, DatabaseFault."""
         if not self._database.is_sqlite:
@@ -202,22 +210,10 @@ class Index:
         try:
             return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
         except DatabaseFault:
-            with self._more_room() as is_more:
+            with self._objects.room.reserve.used() as is_more:
                 if is_more:
                     return open_database(url, self.data, sync=sync, on_fatal=on_fatal)
             raise
-
-    @contextmanager
-    def _more_room(self) -> Iterator[bool]:
-        """Use the reserve where the disk is full, and keep what is left of it; say whether that is so."""
-        reserve = self._objects.room.reserve
-        if not (reserve.is_needed() and reserve.release()):
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            reserve.put_back()
 
     def __enter__(self) -> Self:
         return self
@@ -400,7 +396,7 @@ class Index:
         except (Locked, OSError):
             return
         try:
-            with self._more_room():
+            with self._objects.room.reserve.used():
                 self._database.checkpoint()
                 recover_spooled(self._objects, self._spool, self._commits)
         finally:

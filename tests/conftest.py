@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from support.daemon import Daemon
 
 # In an activated environment pynetdicom's storescu and echoscu would stand before DCMTK's.
 os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A daemon that is run within a test blocks signals: the tests to come have them again."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @pytest.fixture

@@ -81,9 +81,9 @@ def test_a_crash_loses_nothing_that_was_acknowledged(start: Callable[..., Daemon
     command = ["storescu", "-v", "+sd", "-aec", "ANY", daemon.host, str(daemon.port), str(tmp_path / "send")]
     sender = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     expected_after = random.randint(20, 150)
-    daemon.wait_for(lambda _: len(daemon.named("store")) >= expected_after, 30)
+    daemon.wait_for(lambda _: len(daemon.named("store")) >= expected_after)
     daemon.kill()
-    output, _ = sender.communicate(timeout=60)
+    output, _ = sender.communicate(timeout=300)
     acknowledged = output.count("Received Store Response (Success)")
     assert 0 < acknowledged < 400
 

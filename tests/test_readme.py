@@ -81,4 +81,4 @@ def test_the_first_line_sets_up_and_runs_it(tmp_path: Path) -> None:
         assert (tree / f"imagingstudyd-data/fhir/dstu2/ImagingStudy/{uid}.json").exists()
     finally:
         os.killpg(shell.pid, signal.SIGTERM)
-        shell.wait(30)
+        shell.wait(180)

@@ -16,7 +16,7 @@ from pathlib import Path
 import peewee
 import structlog
 
-from index.database.connection import SERVING, Database
+from index.database.connection import CHANGING, Database
 from index.database.tables import Instance, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
@@ -28,6 +28,8 @@ LOOK_SECONDS = 5.0
 # Of these newest instances, one is in the directory that an index is of, though others may just be deleted.
 NEWEST = 20
 _SIZE = 64
+# The first of two keys of PostgreSQL's advisory locks; the second stands for the schema.
+SERVING = CHANGING + 1
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:
@@ -113,6 +115,15 @@ def _make_identity(data: Path) -> str:
     return _identity(data)
 
 
+def _single_connection(database: Database) -> peewee.Database:
+    """Return one connection to the same PostgreSQL database, not yet open, which all threads may use."""
+    from playhouse.postgres_ext import Psycopg3Database
+
+    same = database.peewee.database, database.peewee.connect_params
+    connection: peewee.Database = Psycopg3Database(same[0], thread_safe=False, autoconnect=False, **same[1])
+    return connection
+
+
 class ServingLock:
     """Held by the one daemon of a PostgreSQL database, on a connection of its own.
 
@@ -123,7 +134,7 @@ class ServingLock:
     def __init__(self, database: Database, on_fatal: Callable[[DatabaseFault], None]) -> None:
         self._name = database.name
         self._on_fatal = on_fatal
-        self._connection = database.single_connection()
+        self._connection = _single_connection(database)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="index-lock", daemon=True)
 

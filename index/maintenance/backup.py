@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,11 +142,11 @@ class Backup:
     def _copy(self, path: str) -> bool:
         """Bring an object over, unless it is there; return whether it is there now."""
         source, target = self._data / path, self._target / path
+        if not source.is_file():
+            return False
         try:
             wanted = source.stat()
         except FileNotFoundError:
-            return False
-        if not stat.S_ISREG(wanted.st_mode):
             return False
         self._done.objects += 1
         with contextlib.suppress(FileNotFoundError):

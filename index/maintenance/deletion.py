@@ -65,34 +65,28 @@ class Deletion:
         On a full disk this uses up the reserve, and deletes in parts where that is not enough: what is gone
         then makes room for what is still there.
         """
-        reserve = self._objects.room.reserve
-        released = False
         try:
-            try:
-                deleted = self._delete(uid)
-            except NotKept:
-                if not reserve.is_needed():
-                    raise
-                released = reserve.release()
-                deleted = self._delete_without_room(uid)
-            log.info(
-                "deleted",
-                uid=uid,
-                level=deleted.level,
-                instances=deleted.instances,
-                conflicts=deleted.conflicts,
-            )
-            self._finish_now(uid)
-        finally:
-            if released:
-                reserve.put_back()
-        return deleted
+            deleted = self._delete(uid)
+        except NotKept:
+            if not self._objects.room.reserve.is_needed():
+                raise
+            with self._objects.room.reserve.used():
+                return self._deleted(self._delete_without_room(uid))
+        return self._deleted(deleted)
 
-    def _finish_now(self, uid: str) -> None:
+    def _deleted(self, deleted: Deleted) -> Deleted:
+        log.info(
+            "deleted",
+            uid=deleted.uid,
+            level=deleted.level,
+            instances=deleted.instances,
+            conflicts=deleted.conflicts,
+        )
         try:
             self.finish()
         except NotKept as error:  # the rows are gone; the next start unlinks what is left
-            log.warning("deletion_unfinished", uid=uid, reason=str(error))
+            log.warning("deletion_unfinished", uid=deleted.uid, reason=str(error))
+        return deleted
 
     def _delete(self, uid: str) -> Deleted:
         with self._database.writing():

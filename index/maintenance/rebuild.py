@@ -124,6 +124,7 @@ class Rebuild:
             with old.writing():
                 old.execute(RemovedObject.delete())
         except (NewerSchema, ForeignIndex):
+            old.close()
             raise
         except (IndexFault, peewee.PeeweeException) as error:
             old.close()

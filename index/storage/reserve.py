@@ -6,6 +6,7 @@ disk that is full would stay so. The files also hold inodes, for those that SQLi
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -53,6 +54,17 @@ class Reserve:
             self.release()
             return False
         return True
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[bool]:
+        """Give its room to what is done within, where the disk is full; tell whether that is so."""
+        if not (self.is_needed() and self.release()):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self.put_back()
 
     def put_back(self) -> None:
         """Make as much of it as there is room for, after `release`: others are not to take what was left."""

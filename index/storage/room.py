@@ -9,7 +9,9 @@ from index.storage.reserve import Reserve
 
 # How long a look at the free space holds, in seconds; what is filed meanwhile is taken off.
 LOOK_SECONDS = 0.1
-# What the resources of a few studies take, and SQLite.
+# What the resources of a few studies take, and SQLite, whatever the watermark is.
+LEAST_BYTES = 256 * 1024
+# The same for a watermark's share of inodes.
 LEAST_INODES = 100
 
 
@@ -57,6 +59,8 @@ class Room:
         self._bytes_left, self._inodes_left = free - self.watermark, max(0, inodes) - least
         if self._bytes_left < 0:
             return free, f"free space is {free} bytes, below storage.watermark = {self.watermark}"
+        if free < LEAST_BYTES or not inodes:
+            return free, f"the disk is full: free are {free} bytes and {inodes} inodes"
         if self._inodes_left < 0:
             return (
                 free,

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
 
 import io
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from index import CannotListen, Completeness, DatabaseFault, Entry, Index, IndexFault, Report
+from index import CannotListen, Completeness, DatabaseFault, Entry, Index, IndexFault
 from scp.observing import logs
 from scp.observing.text import json_line, plain, visible_json
 from scp.settings.file import load, load_with_sources
@@ -61,15 +60,21 @@ class Fhir(StrEnum):
     R5 = "r5"
 
 
-def main() -> None:
-    """Run the command line."""
-    # What is made is for our user and its group, whatever we were started with.
-    os.umask(UMASK)
-    # Each module registers its commands by being imported.
+def register_commands() -> typer.Typer:
+    """Return the application with every command: each module registers its own by being imported."""
+    import scp.commands.importing
     import scp.commands.mending
     import scp.commands.service
     import scp.commands.worklist  # noqa: F401
 
+    return app
+
+
+def main() -> None:
+    """Run the command line."""
+    # What is made is for our user and its group, whatever we were started with.
+    os.umask(UMASK)
+    register_commands()
     # A name that the terminal's character set lacks is printed by its code, instead of ending the command.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -313,34 +318,6 @@ def _print_change(entry: Entry, *, as_json: bool) -> None:
         )
 
 
-@app.command("import")
-def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders of any depth.")],
-    config: Config = None,
-    data: Data = None,
-    as_json: AsJSON = False,  # noqa: FBT002
-) -> None:
-    """Import DICOM files as if they had been sent; what is no DICOM is counted and named.
-
-    Interrupted, it publishes what has been imported, and says what that was.
-    """
-    from index import Locked
-
-    with opened(configured(config, data), create=True) as index:
-        missing = [path for path in paths if not path.exists()]
-        with progress("importing") as advance, stopping() as stopped:
-            report = index.import_files(paths, lambda: advance(1), stopped)
-        if report.interrupted:
-            say("interrupted: publishing what was imported; the same command goes on where this one ended")
-        try:
-            index.publish()
-        except Locked:
-            say("a running daemon publishes what was imported")
-    _report(report, as_json=as_json)
-    if report.failed or missing or report.interrupted:
-        raise typer.Exit(FAILED)
-
-
 @contextmanager
 def progress(doing: str) -> Iterator[Callable[[int], None]]:
     """Say how many files are done; call what it gives with how many more are."""
@@ -377,47 +354,3 @@ class _Lines:
         """Say how many they are."""
         self._told = time.monotonic()
         say(f"{self._doing}: {self._done} files")
-
-
-@contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Give what tells whether SIGINT or SIGTERM has come; the next one ends the process as usual."""
-    signals: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, _frame: object) -> None:
-        signals.append(number)
-        restore()
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield lambda: bool(signals)
-    finally:
-        restore()
-
-
-def _report(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "outcomes": {str(outcome): count for outcome, count in report.outcomes.items()},
-                "bytes": report.bytes,
-                "passed_over": [{"path": str(path), "reason": reason} for path, reason in report.passed_over],
-                "failed": [{"path": str(path), "reason": reason} for path, reason in report.failed],
-                "interrupted": report.interrupted,
-            }
-        )
-        return
-    for path, reason in report.passed_over:
-        say(f"passed over {path}: {reason}")
-    for path, reason in report.failed:
-        say(f"failed {path}: {reason}")
-    counts = (
-        ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())) or "nothing"
-    )
-    print_line(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")

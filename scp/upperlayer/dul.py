@@ -3,7 +3,8 @@
 pynetdicom gives an association two threads that poll, and builds objects of every PDU. Here every wait of
 the association reads the socket instead ("pumps"), and C-STORE's data set goes from the read buffer to the
 store service. The state table (fsm.py), negotiation, release, abort and all other services are pynetdicom's.
-This module and scp/upperlayer/association.py alone touch its private names; PRIVATE_NAMES in their test lists them.
+This module and scp/upperlayer/association.py alone touch its private names; PRIVATE_NAMES in their test
+lists them.
 """
 
 from time import monotonic

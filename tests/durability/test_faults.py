@@ -129,7 +129,7 @@ def test_a_failing_disk_below_the_database_stops_the_daemon(
                 if SUCCESS != sender.store(message):
                     break
         load.end()
-    assert 1 == daemon.process.wait(30)
+    assert 1 == daemon.process.wait(180)
     (event,) = daemon.named("database_fault")
     assert "index.sqlite: disk I/O error" in event["error"]
 
@@ -197,7 +197,7 @@ def test_a_full_disk(start: Callable[..., Daemon], tmp_path: Path, watermark: in
     ballast.unlink()
     assert SUCCESS == store(number)
     sender.release()
-    assert eventually(lambda: set(answers) == described(data), 15)
+    assert eventually(lambda: set(answers) == described(data))
     assert [] == leftovers(copied(data, tmp_path / "copy"))
 
 

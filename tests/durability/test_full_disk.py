@@ -77,7 +77,8 @@ os.wait()
 first = fill(path)
 with Index(DATA, STORAGE) as started:
     started.serve()
-    assert refused(started)
+    assert refused(started).startswith(("the disk is full", "free space is"))
+    assert started.state().shortage.startswith(("the disk is full", "free space is"))
     assert counted(started) == {{f"{{ROOT}}.1": 20, f"{{ROOT}}.2": 20}}
     fill(path)
     assert started.delete(f"{{ROOT}}.2.1.7").instances == 1
@@ -133,10 +134,10 @@ def test_what_the_watermark_keeps_of_inodes(tmp_path: Path, monkeypatch: pytest.
     """The same share as of bytes; nothing where the file system counts none, or no watermark is set."""
 
     def statvfs(*, bytes_free: int, inodes: int, inodes_free: int) -> Callable[[object], os.statvfs_result]:
-        values = (1, 1, 1000, bytes_free, bytes_free, inodes, inodes_free, inodes_free, 0, 255)
+        values = (1000, 1000, 1000, bytes_free, bytes_free, inodes, inodes_free, inodes_free, 0, 255)
         return lambda _: os.statvfs_result(values)
 
-    room = Room(tmp_path, 100, Reserve(tmp_path / "reserve"))
+    room = Room(tmp_path, 100_000, Reserve(tmp_path / "reserve"))
     for inodes, free, short in (
         (50_000, 5_000, False),
         (50_000, 4_999, True),
@@ -146,10 +147,13 @@ def test_what_the_watermark_keeps_of_inodes(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=500, inodes=inodes, inodes_free=free))
         assert short == bool(room.look()[1])
     monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=99, inodes=0, inodes_free=0))
-    assert "below storage.watermark = 100" in room.look()[1]
+    assert "below storage.watermark = 100000" in room.look()[1]
     room.watermark = 0
-    monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=0, inodes=9, inodes_free=0))
+    monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=500, inodes=9, inodes_free=1))
     assert not room.look()[1]
+    for free, inodes in ((0, 1), (500, 0)):
+        monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=free, inodes=9, inodes_free=inodes))
+        assert f"the disk is full: free are {free * 1000} bytes and {inodes} inodes" == room.look()[1]
 
 
 def test_without_room_for_all_it_is_deleted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

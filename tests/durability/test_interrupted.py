@@ -17,7 +17,7 @@ def test_a_hundred_aborts_leave_nothing(daemon: Daemon) -> None:
         message.become(number)
         sender.socket.sendall(message.wire[: random.randint(1, len(message.wire) - 1)])
         (sender.abort, sender.close)[number // 2 % 2]()
-    assert eventually(lambda: ABORTS == len(daemon.named("association")), 20)
+    assert eventually(lambda: ABORTS == len(daemon.named("association")))
     assert ({}, []) == (indexed(daemon.data), leftovers(daemon.data))
     assert not list((daemon.data / "objects").rglob("*.dcm"))
     send(address, template(), range(1))

@@ -26,7 +26,7 @@ def first_between(ends: list[Call], begin: float, end: float) -> Call | None:
 def test_the_order_of_a_thousand_stores(start: Callable[..., Daemon], tmp_path: Path) -> None:
     daemon = start(prefix=strace(tmp_path / "trace"))
     load = Load((daemon.host, daemon.port), count=STORES // 4, size=LARGE_SIZE)
-    load.end(100)
+    load.end()
     assert {SUCCESS} == set(load.answers.values())
     paths = indexed(daemon.data)
     daemon.stop()
@@ -57,7 +57,7 @@ def test_the_order_of_small_stores(start: Callable[..., Daemon], tmp_path: Path)
     stores = 240
     daemon = start(prefix=strace(tmp_path / "trace", strings=LARGEST_WRITE))
     load = Load((daemon.host, daemon.port), count=stores // 4)
-    load.end(100)
+    load.end()
     assert {SUCCESS} == set(load.answers.values())
     paths = indexed(daemon.data)
     daemon.stop()

@@ -40,7 +40,7 @@ def record(
     )
     for number in range(rounds):
         load = Load((daemon.host, daemon.port), first=number * count, count=count, size=size)
-        load.end(100)
+        load.end()
         assert {SUCCESS} == set(load.answers.values())
         if rounds > 1:
             time.sleep(SETTLE_SECONDS + 0.2)

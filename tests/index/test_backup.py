@@ -85,10 +85,10 @@ def test_backup_and_restore_while_instances_come(start: Callable[..., Daemon], t
         save(instance(1, number % 3, number), tmp_path / "send" / f"{number}.dcm")
     command = ["dcmsend", "+sd", "-aec", "ANY", daemon.host, str(daemon.port), str(tmp_path / "send")]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as sender:
-        assert eventually(lambda: len(daemon.named("store")) > 20, 20)
+        assert eventually(lambda: len(daemon.named("store")) > 20)
         done = cli("backup", str(tmp_path / "backup"), "--data", str(daemon.data))
         assert 0 == done.returncode, done.stderr
-        sender.wait(60)
+        sender.wait(180)
     daemon.stop()
     shutil.copytree(tmp_path / "backup", tmp_path / "restored")
     restored = start(data=tmp_path / "restored")

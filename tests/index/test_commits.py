@@ -32,7 +32,7 @@ def together(index: Index, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
     results: list[Exception | Outcome] = []
 
     def submit_at_once(commits: GroupCommit, filed: Filed, **options: object) -> object:
-        waiting.wait(5)
+        waiting.wait(120)
         return submit(commits, filed, **options)
 
     def one(number: int) -> None:
@@ -46,11 +46,11 @@ def together(index: Index, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
     with index._commits._committing._acting:
         for thread in threads:
             thread.start()
-        waiting.wait(5)
+        waiting.wait(120)
         while index._commits._committing.waiting() < count:
             pass
     for thread in threads:
-        thread.join(5)
+        thread.join(120)
     return results
 
 

@@ -307,19 +307,19 @@ def test_the_journal_is_not_written_over_while_a_file_is_on_its_way(
     def slow(unsynced: Unsynced) -> None:
         if b"P7" in unsynced.record:
             begun.set()
-            go_on.wait(10)
+            go_on.wait(120)
         write(unsynced)
 
     monkeypatch.setattr(Unsynced, "write", slow)
     sender = threading.Thread(target=keep, args=(index, instance(7)))
     sender.start()
-    assert begun.wait(10)
+    assert begun.wait(120)
     for number in range(1, 20):
         keep(index, instance(number=number))
         time.sleep(0.02)
     data = crashed(index, tmp_path / "crashed")
     go_on.set()
-    sender.join(10)
+    sender.join(120)
     for path in (index.data, data):
         index.close()
         with served(path) as again:
@@ -420,7 +420,7 @@ def test_verify_waits_for_a_file_that_is_on_its_way(index: Index, monkeypatch: p
     monkeypatch.setattr(Unsynced, "write", slow)
     sender = threading.Thread(target=keep, args=(index, instance()))
     sender.start()
-    assert begun.wait(10)
+    assert begun.wait(120)
     assert not (index.data / small(1)[0]).exists()
     assert [] == [one for one in index.verify() if "object" in one.kind]
-    sender.join(10)
+    sender.join(120)

@@ -29,7 +29,7 @@ def test_every_item_is_in_one_group_and_nobody_returns_before() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
     assert sorted(100 * number + nth for number in range(16) for nth in range(50)) == sorted(done)
     assert 0 == together.waiting()
@@ -46,7 +46,7 @@ def test_those_who_wait_become_one_group() -> None:
         while together.waiting() < 5:
             time.sleep(0.001)
     for thread in threads:
-        thread.join(5)
+        thread.join(120)
     assert [[0, 1, 2, 3, 4]] == [sorted(group) for group in groups]
     assert together.is_moving(1)
 

@@ -8,11 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-import scp.commands.mending
-import scp.commands.service
-import scp.commands.worklist  # noqa: F401  they register their commands
-from scp.commands.application import app
+from scp.commands.application import register_commands
 from support.daemon import cli
+
+app = register_commands()
 
 
 def inside(*arguments: str) -> Result:
@@ -40,7 +39,7 @@ def test_help_says_every_word(names: tuple[str, ...]) -> None:
 
 
 def test_every_command_is_looked_at() -> None:
-    assert {("retain",), ("worklist", "add"), ("match", "auto"), ("serve",), ()} <= set(EVERY)
+    assert {("retain",), ("worklist", "add"), ("match", "auto"), ("serve",), ("import",), ()} <= set(EVERY)
 
 
 def test_version() -> None:

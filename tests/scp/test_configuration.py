@@ -496,7 +496,7 @@ def test_priorities_in_the_journal(tmp_path: Path) -> None:
     with path.open("w") as journal:
         status = os.fstat(journal.fileno())
         stream = f"{status.st_dev}:{status.st_ino}"
-        script = 'from scp import logs; from scp.config import LogSettings; import structlog; logs.configure(LogSettings(level="debug"))\n'
+        script = 'from scp.observing import logs; from scp.settings.sections import LogSettings; import structlog; logs.configure(LogSettings(level="debug"))\n'
         script += "for level in ('debug', 'info', 'warning', 'error', 'critical'): getattr(structlog.get_logger(), level)(level)"
         env = {**os.environ, "JOURNAL_STREAM": stream}
         subprocess.run([sys.executable, "-c", script], stderr=journal, env=env, check=True)

@@ -11,6 +11,7 @@ import pytest
 
 from index.reception.import_files import AHEAD, WORKERS
 from scp.commands import application as command
+from scp.commands.importing import stopping
 from support.daemon import COMMAND_SECONDS, cli
 from support.dicom import ROOT, instance, save
 
@@ -36,7 +37,7 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
         f"            os.kill(os.getpid(), {number})\n"
         "        yield path\n"
         "importing.files = slowly\n"
-        "from scp.cli import main\n"
+        "from scp.commands.application import main\n"
         "main()\n"
     )
     data = tmp_path / "data"
@@ -62,14 +63,17 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
+    # A shell that runs the tests in its background has it ignored.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
-    with command.stopping() as stopped:
+    with stopping() as stopped:
         assert not stopped()
         signal.raise_signal(signal.SIGINT)
         assert stopped()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert before is signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ours)
 
 
 def test_progress_off_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def serve(layer):
         one.stop()
 
 
-def until(condition, seconds=5.0):
+def until(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -73,7 +73,7 @@ def descriptors_open():
 
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert 0 == done.returncode, done.stdout + done.stderr
 
 
@@ -414,14 +414,14 @@ def test_stop_lets_an_object_finish(serve):
 
     def keep(_received):
         busy.set()
-        go_on.wait(5)
+        go_on.wait(120)
 
     server.store.before_answer = keep
     with Parrot(server.port) as peer, Parrot(server.port) as idle:
         peer.associate()
         idle.associate()
         peer.send(store_message())
-        busy.wait(5)
+        busy.wait(120)
         stopping = threading.Thread(target=server.stop, args=(10.0,))
         stopping.start()
         idle_end, _ = idle.read_pdu()

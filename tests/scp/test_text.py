@@ -20,11 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-import scp.commands.mending
-import scp.commands.service
-import scp.commands.worklist  # noqa: F401  they register their commands
 from index import Index, NewOrder, Source
-from scp.commands.application import app
+from scp.commands.application import register_commands
 from scp.observing import logs
 from scp.observing.text import json_line, plain
 from scp.settings.sections import LogSettings
@@ -53,6 +50,8 @@ SHOWN = (
     "\\x9b31mC1",
     "a\\u202eb",
 )
+
+app = register_commands()
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +120,9 @@ def words(table: str) -> str:
 
 
 @pytest.mark.parametrize("command", [["studies"], ["worklist", "list"]])
-def test_tables(command: list[str], data: Path) -> None:
+def test_tables(command: list[str], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Wide enough that no cell is broken over lines, between which other cells stand.
+    monkeypatch.setattr("scp.commands.application.PIPE_WIDTH", 1000)
     done = inside(*command, "--data", str(data))
     assert 0 == done.exit_code, done.exception
     assert set() == controls(done.output)

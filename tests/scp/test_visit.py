@@ -57,7 +57,7 @@ def told(daemon: Daemon, uid: str) -> list[tuple[str, str | None, int, str, list
 
 
 def becomes(daemon: Daemon, uid: str, expected: list[tuple[Any, ...]]) -> None:
-    eventually(lambda: _told_or_none(daemon, uid) == expected, 10)
+    eventually(lambda: _told_or_none(daemon, uid) == expected)
     assert expected == told(daemon, uid)
 
 

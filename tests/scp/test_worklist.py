@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.dataset import Dataset
 
-from index import Index, UpstreamSettings
+from index import Index, Supervisor, UpstreamSettings
 from scp.services.upstream import Upstream
 from support.daemon import Daemon, eventually
 from support.dicom import instance, save
@@ -270,7 +271,9 @@ def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
             yield status(0x0000), None
 
     settings = UpstreamSettings(peer="UP")
-    answers, final = Upstream(None, settings, None, lambda _: None)._answers(Answering())
+    answers, final = Upstream(SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None)._answers(
+        Answering()
+    )
     assert ([item(1), Dataset()], 0x0000) == (answers, final)
 
 
@@ -289,15 +292,13 @@ def test_an_upstream_worklist_is_followed(start: Callable[..., Daemon], folder: 
         def ours_now() -> list[str]:
             return sorted(one.RequestedProcedureID for one in findscu(daemon.port, query(), tmp_path)[0])
 
-        assert eventually(lambda: ["RP1", "RP3", "RP4", "RP5", "RP6", "RP8", "RP9"] == ours_now(), 20), (
-            ours_now()
-        )
+        assert eventually(lambda: ["RP1", "RP3", "RP4", "RP5", "RP6", "RP8", "RP9"] == ours_now()), ours_now()
         (yamada,), _ = findscu(daemon.port, query(PatientName="山田*"), tmp_path)
         assert "SPS3" == yamada.ScheduledProcedureStepSequence[0].ScheduledProcedureStepID
 
         (upstream / "WL" / "9.wl").unlink()
         write(item(1, PatientName="Doe^Changed"), upstream / "WL" / "1.wl")
-        assert eventually(lambda: "RP9" not in ours_now(), 20)
+        assert eventually(lambda: "RP9" not in ours_now())
         (changed,), _ = findscu(daemon.port, query(PatientID="P1"), tmp_path)
         assert "Doe^Changed" == str(changed.PatientName)
     daemon.wait_for(lambda event: event.get("event") == "upstream_failed")

@@ -16,6 +16,8 @@ START_SECONDS = 180
 STOP_SECONDS = 180
 EVENT_SECONDS = 120
 COMMAND_SECONDS = 300
+# What a test starts ends with the process of the tests, also where that is killed.
+WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Daemon:
@@ -30,7 +32,8 @@ class Daemon:
         **environment: str,
     ) -> None:
         self.data = data
-        command = [*prefix, sys.executable, *program, "serve", "--data", str(data), "--host", "127.0.0.1"]
+        command = [*WITH_US, *prefix, sys.executable, *program, "serve", "--data", str(data)]
+        command += ["--host", "127.0.0.1"]
         command += ["--port", "0", "--http-port", "0", *arguments]
         self.process = subprocess.Popen(
             command,
@@ -86,14 +89,14 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        self._reader.join(5)
+        self._reader.join(60)
         return status
 
     def kill(self) -> None:
         """End it as a crash does."""
         self.process.kill()  # SIGKILL ends a stopped or hanging process too
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(60)
 
     def send(
         self, *paths: Path | str, tool: str = "dcmsend", options: tuple[str, ...] = ()

@@ -54,12 +54,12 @@ class Load:
             with self._answered:
                 self._answered.notify_all()
 
-    def wait_for(self, answers: int, seconds: float = 60) -> None:
+    def wait_for(self, answers: int, seconds: float = 300) -> None:
         """Return when so many instances have been answered. Fails when that takes too long."""
         with self._answered:
             assert self._answered.wait_for(lambda: len(self.answers) >= answers, seconds), len(self.answers)
 
-    def end(self, seconds: float = 60) -> None:
+    def end(self, seconds: float = 300) -> None:
         """Return when every association has ended by itself."""
         for thread in self._threads:
             thread.join(seconds)

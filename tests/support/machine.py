@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from support.daemon import COMMAND_SECONDS, START_SECONDS, STOP_SECONDS, eventually
+from support.daemon import COMMAND_SECONDS, START_SECONDS, STOP_SECONDS, WITH_US, eventually
 
 HOME = Path(__file__).parents[2]
 SOURCE, DEPENDENCIES, GIVEN = "/srv/source", "/srv/dependencies", "/srv/given"
@@ -106,7 +106,7 @@ def _spawn(folder: Path, console: IO[bytes]) -> "subprocess.Popen[bytes]":
     command += [f"--bind-ro={_dependencies(folder)}:{DEPENDENCIES}", f"--bind-ro={folder / 'given'}:{GIVEN}"]
     environment = ["env", f"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY={unified}"]
     return subprocess.Popen(
-        [*_AS_ROOT, *environment, *command],
+        [*WITH_US, *_AS_ROOT, *environment, *command],
         stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 

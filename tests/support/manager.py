@@ -31,7 +31,7 @@ class NotifySocket:
         """Return how often the watchdog was fed since then."""
         return sum("WATCHDOG" in message for at, message in self.messages if at >= since)
 
-    def wait_for(self, holds: Callable[["NotifySocket"], bool], seconds: float = 15) -> None:
+    def wait_for(self, holds: Callable[["NotifySocket"], bool], seconds: float = 180) -> None:
         """Wait until something is true of it."""
         deadline = time.monotonic() + seconds
         while not holds(self):

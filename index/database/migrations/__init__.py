@@ -1,1 +1,28 @@
-"""The schema, step by step: NNNN_name.sql is applied once, in the order of its number."""
+"""The schema's migrations: one script each, applied in the order of their numbers."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+
+_COMMENT = re.compile(r"--.*")
+
+
+def scripts(is_sqlite: bool) -> dict[int, str]:  # noqa: FBT001
+    """Return the migrations by their number: 0001_first.sql is 1. SQLite has some of its own: .sqlite.sql."""
+    files = [file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql")]
+    return {
+        int(file.name.split("_")[0]): file.read_text(encoding="utf-8")
+        for file in files
+        if is_sqlite or not file.name.endswith(".sqlite.sql")
+    }
+
+
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script; a trigger has semicolons of its own."""
+    statement = ""
+    for line in _COMMENT.sub("", script).splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip()
+            statement = ""

@@ -63,7 +63,7 @@ class Work:
     def is_settled(self, path: Path) -> bool:
         """Whether a file has stood in its place for so long that nobody is about to write a row for it."""
         try:
-            return time.time() - path.stat().st_ctime >= self.grace
+            return time.time() - path.lstat().st_ctime >= self.grace
         except FileNotFoundError:
             return False
 
