@@ -43,7 +43,7 @@ from index.query.charsets import is_charset
 from index.query.matching import BadIdentifier
 from index.reception.group_commit import Outcome
 from index.reception.import_files import Report
-from index.reception.instance import Incoming, Kept
+from index.reception.instance import InstanceReceiver, Kept
 from index.reception.storage_commitment import Commitments
 from index.reception.storage_commitment import Report as CommitmentReport
 from index.records import Disagreed, Origin
@@ -83,10 +83,10 @@ __all__ = [
     "Finding",
     "GivenPath",
     "Host",
-    "Incoming",
     "Index",
     "IndexFault",
     "IndexSettings",
+    "InstanceReceiver",
     "InvalidUID",
     "Kept",
     "Listed",

@@ -24,7 +24,7 @@ from index.maintenance.backup import BackedUp, Backup
 from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
 from index.maintenance.retention import Expired, Housekeeper, Retention
-from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, Work, check_conflicts, verify
+from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, VerifyContext, check_conflicts, verify
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -38,9 +38,9 @@ from index.publication.study_rows import announced_summaries, load, summaries
 from index.reception.group_commit import GroupCommit
 from index.reception.import_files import Report, import_files
 from index.reception.indexer import Spool
-from index.reception.instance import Incoming
+from index.reception.instance import InstanceReceiver
 from index.reception.integrity import Integrity
-from index.reception.recovery import adopt, recover, recover_spooled
+from index.reception.recovery import index_object, recover, recover_spooled
 from index.reception.storage_commitment import Commitments
 from index.records import Disagreed, Origin
 from index.settings import PublishSettings, RetentionSettings, StorageSettings
@@ -172,7 +172,7 @@ class Index:
         self._housekeeper.start()
         self.orders.serve(self._on_fatal)
 
-    def commits_move(self, seconds: float) -> bool:
+    def commits_make_progress(self, seconds: float) -> bool:
         """Tell whether instances can still be committed: whether the commit lock is free within that time."""
         return self._commits.is_moving(seconds)
 
@@ -222,16 +222,26 @@ class Index:
         self.close()
 
     def receive(
-        self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
-    ) -> Incoming:
-        """Begin to receive an instance, UIDs as in its command set. Raises NotKept, InvalidUID."""
-        return Incoming(
+        self,
+        origin: Origin,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax: str,
+        *,
+        limit: int | None = None,
+    ) -> InstanceReceiver:
+        """Begin to receive an instance, UIDs as in its command set. Raises NotKept, InvalidUID.
+
+        Of its data set no more than `limit` bytes are taken; None: as many as of everybody.
+        """
+        return InstanceReceiver(
             self._objects,
             self._commits,
             origin,
             (sop_class_uid, sop_instance_uid),
             transfer_syntax,
             self._on_kept,
+            limit,
         )
 
     def association_ended(self, association: str) -> None:
@@ -289,8 +299,8 @@ class Index:
         for _ in check_conflicts(self._work(None, 0, repair=True)):
             pass
 
-    def _work(self, rate: float | None, grace: float, *, repair: bool) -> Work:
-        return Work(
+    def _work(self, rate: float | None, grace: float, *, repair: bool) -> VerifyContext:
+        return VerifyContext(
             self._database,
             self._objects,
             self._directory,
@@ -413,7 +423,7 @@ class Index:
     def _adopt(self, path: str) -> str | None:
         """Index an object that has no row; return why that cannot be done."""
         try:
-            adopt(self._objects, self._commits, path)
+            index_object(self._objects, self._commits, path)
         except (NotPart10, IndexFault, OSError) as error:
             log.exception("object_not_recovered", path=path)
             return str(error)

@@ -1,5 +1,5 @@
 """`python -m scp` is `imagingstudyd`."""
 
-from scp.commands.application import main
+from scp.commands.main import main
 
 main()

@@ -70,7 +70,7 @@ def conflict_path(sha1: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
+class StoredObject:
     """An object that stands durably in `objects/`, and what is to be remembered of it."""
 
     header: Header
@@ -115,13 +115,13 @@ class _Place:
         return (self.series, self.study, self.patient) == theirs
 
 
-def _key(filed: Filed) -> tuple[str, ...]:
+def _key(filed: StoredObject) -> tuple[str, ...]:
     header, origin = filed.header, filed.origin
     return header.study_uid, header.series_uid, origin.calling_aet, origin.called_aet, origin.address
 
 
 @dataclass(slots=True)
-class Known:
+class ExistingInstance:
     """What the index already holds under a SOP Instance UID."""
 
     id: int
@@ -144,12 +144,12 @@ class Rows:
         self._places: dict[tuple[str, ...], _Place] = {}
         self._fresh: dict[tuple[str, ...], _Place] = {}
 
-    def find(self, uid: str) -> Known | None:
+    def find(self, uid: str) -> ExistingInstance | None:
         """Return what the index holds under this SOP Instance UID."""
         row = self._sql.find.one(uid=uid)
-        return Known(*row) if row else None
+        return ExistingInstance(*row) if row else None
 
-    def add(self, filed: Filed) -> int:
+    def add(self, filed: StoredObject) -> int:
         """Insert an instance that is not there, and count it; return the study's row id."""
         key = _key(filed)
         place = self._places.get(key)
@@ -158,7 +158,7 @@ class Rows:
         self._sql.instance.run(**filed.row, **place.ids)
         return place.study_id
 
-    def arrive(self, group: Sequence[tuple[Filed, int | None]]) -> list[int] | None:
+    def arrive(self, group: Sequence[tuple[StoredObject, int | None]]) -> list[int] | None:
         """Insert and count instances that say nothing new, by one statement; return their studies' row ids.
 
         Each comes with the number of its record in the journal. None, and nothing done, where it has to be
@@ -203,7 +203,7 @@ class Rows:
         self._sql.count_study.run(id=place.study_id, received=received)
         return True
 
-    def _find_place(self, filed: Filed) -> _Place:
+    def _find_place(self, filed: StoredObject) -> _Place:
         """Find or make the rows that an instance belongs to, and count it in."""
         header, received = filed.header, filed.received
         (study,) = self._sql.study.one(uid=header.study_uid, received=received)
@@ -263,7 +263,7 @@ class Rows:
             ).where(Study.id == study)
         )
 
-    def add_conflict(self, filed: Filed) -> str:
+    def add_conflict(self, filed: StoredObject) -> str:
         """Remember a data set that is kept aside; return the path that its object is to have."""
         path = conflict_path(filed.sha1)
         query = Conflict.insert(

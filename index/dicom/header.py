@@ -22,7 +22,7 @@ from index.dicom.scanning.encodings import (
     seen,
 )
 from index.dicom.scanning.frames import read_frames
-from index.dicom.scanning.layout_cache import Trails
+from index.dicom.scanning.layout_cache import LayoutCache
 from index.dicom.scanning.scanner import Doubts, Raw, identified, scan
 from index.dicom.scanning.structure import read_element
 from index.errors import Unreadable
@@ -50,7 +50,7 @@ class _Memory(threading.local):
     """What a thread remembers of the data sets that it has read: an association sends many that are alike."""
 
     def __init__(self) -> None:
-        self.trails = Trails()
+        self.trails = LayoutCache()
         self.descriptions = Descriptions()
 
 

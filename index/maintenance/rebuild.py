@@ -26,7 +26,7 @@ from index.database.copy_tables import (
     fingerprint,
     remembered,
 )
-from index.database.instance_rows import Filed, Rows
+from index.database.instance_rows import Rows, StoredObject
 from index.database.node import check as check_owner
 from index.database.node import is_elsewhere
 from index.database.tables import RemovedObject
@@ -178,14 +178,14 @@ class Rebuild:
             if path not in known:
                 yield Remembered(path)
 
-    def _read(self, one: Remembered) -> Filed | tuple[str, str]:
+    def _read(self, one: Remembered) -> StoredObject | tuple[str, str]:
         """Return what the index is to hold of an object, or its path and why that cannot be told."""
         path = self._objects.data / one.path
         try:
             with open_file(path) as file:
                 header, meta = read_object(file)
                 if one.uid == header.sop_instance_uid:
-                    return Filed(
+                    return StoredObject(
                         header, one.origin, meta.transfer_syntax, one.path, one.size, one.sha1, one.received
                     )
                 statistics = os.fstat(file.fileno())
@@ -195,12 +195,16 @@ class Rebuild:
         # The file was written when it came: the best that is known of that time.
         received = statistics.st_mtime_ns // 1_000_000
         origin = Origin(association="reindex")
-        return Filed(header, origin, meta.transfer_syntax, one.path, statistics.st_size, sha1, received)
+        return StoredObject(
+            header, origin, meta.transfer_syntax, one.path, statistics.st_size, sha1, received
+        )
 
-    def _write(self, new: Database, rows: Rows, read: Sequence[Filed | tuple[str, str]], done: int) -> None:
+    def _write(
+        self, new: Database, rows: Rows, read: Sequence[StoredObject | tuple[str, str]], done: int
+    ) -> None:
         with new.writing():
             for one in read:
-                if not isinstance(one, Filed):
+                if not isinstance(one, StoredObject):
                     self._not_indexed(*one)
                 elif rows.find(one.header.sop_instance_uid):
                     self._not_indexed(one.path, f"{one.header.sop_instance_uid} is there already")

@@ -91,7 +91,7 @@ class Element:
         return _NO_TEXT.sub(" ", value or "").strip()
 
 
-Known = Mapping[str, Element | None]
+ReferencedResources = Mapping[str, Element | None]
 """Resources by the references that mean them; None where a reference means two."""
 
 
@@ -125,7 +125,7 @@ def _known(named: Iterable[tuple[str, Element]]) -> dict[str, Element | None]:
     return known
 
 
-def _order(request: Element, beside: Known, sender: str) -> NewOrder:
+def _order(request: Element, beside: ReferencedResources, sender: str) -> NewOrder:
     contained = [one for one in request.many("contained") if one.text("id")]
     known = {**beside, **_known((f"#{one.text('id')}", one) for one in contained)}
     status = request.text("status") or "unknown"
@@ -211,7 +211,7 @@ def _numbers(request: Element) -> dict[str, str]:
     return made
 
 
-def _attributes(request: Element, known: Known) -> dict[str, Any]:
+def _attributes(request: Element, known: ReferencedResources) -> dict[str, Any]:
     made = _numbers(request)
     concept, reasons = request.one("code"), request.many("reasonCode")
     requester = _person(request.one("requester"), known)
@@ -235,13 +235,13 @@ def _attributes(request: Element, known: Known) -> dict[str, Any]:
     )
 
 
-def _person(reference: Element, known: Known) -> str:
+def _person(reference: Element, known: ReferencedResources) -> str:
     person = known.get(reference.text("reference"))
     names = person.many("name") if person else []
     return person_name(names[0]) if names else reference.text("display")
 
 
-def _step(request: Element, known: Known) -> dict[str, Any]:
+def _step(request: Element, known: ReferencedResources) -> dict[str, Any]:
     day, time = _scheduled(request)
     details = [one for concept in request.many("orderDetail") for one in concept.many("coding")]
     modality = next((one.text("code") for one in details if one.text("system") == _DCM), "")
@@ -272,7 +272,7 @@ def _scheduled(request: Element) -> tuple[str, str]:
     return day, time
 
 
-def _station(performer: Element, known: Known) -> str:
+def _station(performer: Element, known: ReferencedResources) -> str:
     """Return the AE title of a performer that is a device; empty where it is none."""
     reference = performer.text("reference")
     if "Device" not in reference and performer.text("type") != "Device":

@@ -38,11 +38,6 @@ def everything(wanted: Mapping[str, str]) -> Dataset:
     return asked
 
 
-def is_key(keyword: str) -> bool:
-    """Whether a worklist can be asked by this keyword."""
-    return keyword in KEYS or keyword in KEYS[SCHEDULED_STEPS].items
-
-
 def _level(keys: Mapping[str, Key], wanted: Mapping[str, str]) -> Dataset:
     made = Dataset()
     for keyword, key in keys.items():

@@ -169,3 +169,8 @@ def _keys(entries: Entries) -> dict[str, Key]:
 
 KEYS = _keys(TABLE)
 """By keyword, for the identifier itself."""
+
+
+def is_key(keyword: str) -> bool:
+    """Whether a worklist can be asked by this keyword."""
+    return keyword in KEYS or keyword in KEYS[SCHEDULED_STEPS].items

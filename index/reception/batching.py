@@ -25,7 +25,7 @@ class _Turn(Generic[T]):
             self.gate.release()
 
 
-class Together(Generic[T]):
+class GroupLeader(Generic[T]):
     """Calls `act` with one group after the other; every item is in one group. `act` does not raise."""
 
     def __init__(self, act: Callable[[Sequence[T]], None]) -> None:

@@ -9,13 +9,13 @@ from enum import StrEnum
 import structlog
 
 from index.database.connection import Database
-from index.database.instance_rows import Filed, Known, Rows
+from index.database.instance_rows import ExistingInstance, Rows, StoredObject
 from index.errors import DatabaseFault, NotKept
 from index.hooks import Observer
-from index.reception.batching import Together
+from index.reception.batching import GroupLeader
 from index.reception.indexer import Spool
 from index.storage.object_store import ObjectStore
-from index.storage.object_writer import Unsynced
+from index.storage.object_writer import JournaledObject
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +38,9 @@ class Entry:
     that is synced is durable.
     """
 
-    filed: Filed
+    filed: StoredObject
     adopted: bool = False
-    unsynced: Unsynced | None = None
+    unsynced: JournaledObject | None = None
     named: bool = False
     outcome: Outcome = Outcome.STORED
     studies: frozenset[int] = frozenset()
@@ -73,10 +73,12 @@ class GroupCommit:
         self._conflicts_kept = conflicts_kept
         self._observer = observer or Observer()
         # While one group is committed, names of the next are made durable.
-        self._naming = Together(self._name)
-        self._committing = Together(self._commit)
+        self._naming = GroupLeader(self._name)
+        self._committing = GroupLeader(self._commit)
 
-    def submit(self, filed: Filed, *, adopted: bool = False, unsynced: Unsynced | None = None) -> Entry:
+    def submit(
+        self, filed: StoredObject, *, adopted: bool = False, unsynced: JournaledObject | None = None
+    ) -> Entry:
         """Return when the instance is committed. Raises NotKept or DatabaseFault; then its object is gone.
 
         After a DatabaseFault the object stays: whether the row is there only the next start can tell.
@@ -209,7 +211,7 @@ class GroupCommit:
                 unsynced.make_durable()
             self._differ(entry, known)
 
-    def _differ(self, entry: Entry, known: Known) -> None:
+    def _differ(self, entry: Entry, known: ExistingInstance) -> None:
         """Keep one of two data sets with the same UID in its place, and the other one aside."""
         filed = entry.filed
         if self._replace and not entry.adopted:

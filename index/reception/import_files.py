@@ -13,7 +13,7 @@ from index.dicom.file import read_object
 from index.dicom.part10 import FileMeta, NotPart10, encode_meta
 from index.errors import DatabaseFault, IndexFault
 from index.reception.group_commit import Outcome
-from index.reception.instance import Incoming, Kept
+from index.reception.instance import InstanceReceiver, Kept
 from index.records import Header, Origin
 
 # Enough to keep a disk's sync busy while others read; more only waits for the commit.
@@ -22,8 +22,8 @@ WORKERS = 4
 AHEAD = 4 * WORKERS
 CHUNK = 1024 * 1024
 
-Receive = Callable[[Origin, str, str, str], Incoming]
-Known = Callable[[str], str | None]
+Receive = Callable[[Origin, str, str, str], InstanceReceiver]
+ExistingInstance = Callable[[str], str | None]
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ def files(paths: Iterable[Path], report: Report) -> Iterator[Path]:
 
 def import_files(
     receive: Receive,
-    known: Known,
+    known: ExistingInstance,
     paths: Iterable[Path],
     origin: Origin,
     progress: Callable[[], None] = lambda: None,
@@ -110,7 +110,7 @@ def _collect(running: dict[Future[Kept], Path], report: Report, progress: Callab
         progress()
 
 
-def _import_file(receive: Receive, known: Known, path: Path, origin: Origin) -> Kept:
+def _import_file(receive: Receive, known: ExistingInstance, path: Path, origin: Origin) -> Kept:
     if not path.is_file():
         raise NotPart10("no regular file" if path.exists() else "does not exist")
     with path.open("rb") as file:

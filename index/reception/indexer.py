@@ -28,7 +28,7 @@ from index.records import Origin
 from index.storage.durable import can_sync_filesystem, open_file, sync_filesystem
 from index.storage.journal import Journal, Record, is_left, read
 from index.storage.object_store import ObjectStore
-from index.storage.object_writer import Unsynced
+from index.storage.object_writer import JournaledObject
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ _WITHOUT = "without a journal each small object is synced by itself"
 # Numbers of removed objects are given once: the newest stays known after its row has gone.
 _EVER_REMOVED = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'removed_object'"
 
-Adopt = Callable[[str, Origin, int], object]
+IndexObject = Callable[[str, Origin, int], object]
 
 
 def _reached(p: Placeholder) -> Query:
@@ -104,7 +104,7 @@ class Spool:
         """Return how many objects are not synced yet."""
         return sum(map(len, self._waiting))
 
-    def remember(self, group: Sequence[Unsynced]) -> bool:
+    def remember(self, group: Sequence[JournaledObject]) -> bool:
         """Put objects into the journal; return whether there was room. Each is to be ended by `end`.
 
         Raises OSError; then none is kept.
@@ -130,7 +130,7 @@ class Spool:
                 self._unwritten[self._journal.part] += len(group)
         return True
 
-    def end(self, unsynced: Unsynced, *, keep: bool) -> None:
+    def end(self, unsynced: JournaledObject, *, keep: bool) -> None:
         """Its commit is over: write its file where its instance is to be kept. Never raises."""
         if unsynced.number is None:
             return
@@ -206,7 +206,7 @@ class Spool:
         """Tell whether there is a journal to recover from, or of a daemon that runs."""
         return is_left(self._folder)
 
-    def recover(self, adopt: Adopt) -> int:
+    def recover(self, index_object: IndexObject) -> int:
         """Make whole what an earlier process did not sync; return how many objects that were.
 
         Nobody may be spooling. `adopt` makes the row of an object in its place, with its origin and time.
@@ -216,7 +216,7 @@ class Spool:
         if not records:
             return 0
         position = self._position()
-        mended = [self._mended(record, position, adopt) for record in records]
+        mended = [self._mended(record, position, index_object) for record in records]
         self._recovered = all(mended)
         if self._recovered:
             with self._database.writing():
@@ -225,12 +225,12 @@ class Spool:
             self._journal.close()
         return sum(mended)
 
-    def _mended(self, record: Record, position: int, adopt: Adopt) -> bool:
+    def _mended(self, record: Record, position: int, index_object: IndexObject) -> bool:
         uid, path = record.facts["uid"], record.facts["path"]
         try:
             if record.number > position:
                 restore(self._objects, record)
-                adopt(path, Origin(*record.facts["origin"]), record.facts["received"])
+                index_object(path, Origin(*record.facts["origin"]), record.facts["received"])
             elif self._database.rows(
                 Instance.select(Instance.id).where((Instance.uid == uid) & (Instance.path == path))
             ):

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from index.database.instance_rows import Filed
+from index.database.instance_rows import StoredObject
 from index.dicom.header import read_header
 from index.dicom.uids import check_header, check_uid
 from index.errors import Disagreement
 from index.reception.group_commit import GroupCommit, Outcome
 from index.records import Header, Origin
 from index.storage.object_store import ObjectStore
-from index.storage.object_writer import IncomingObject
+from index.storage.object_writer import ObjectWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Kept:
     studies: frozenset[int] = field(default=frozenset())
 
 
-class Incoming:
+class InstanceReceiver:
     """An instance on its way in. End it with `keep` or `discard`."""
 
     def __init__(
@@ -36,7 +36,9 @@ class Incoming:
         command: tuple[str, str],
         transfer_syntax: str,
         on_kept: Callable[[Origin, frozenset[int]], None],
+        limit: int | None = None,
     ) -> None:
+        """Begin. `limit` is the peer's own one, in bytes. Raises NotKept below the watermark, InvalidUID."""
         self._commits = commits
         self._origin = origin
         self._command = (
@@ -45,11 +47,14 @@ class Incoming:
         )
         self._transfer_syntax = transfer_syntax
         self._on_kept = on_kept
-        self._object = IncomingObject(objects, *self._command, transfer_syntax)
+        self._object = ObjectWriter(objects, *self._command, transfer_syntax, limit)
+        # The writer's method itself, since it is called for every few kilobytes. Raises NotKept, TooLarge.
+        self.write = self._object.write
 
-    def write(self, fragment: bytes | memoryview) -> None:
-        """Take the data set's next bytes. Raises NotKept, TooLarge."""
-        self._object.write(fragment)
+    @property
+    def size(self) -> int:
+        """Bytes of the data set so far."""
+        return self._object.data_set_size
 
     def keep(self) -> Kept:
         """Make the instance durable and index it; return when both have happened.
@@ -60,7 +65,7 @@ class Incoming:
             header = self._header()
             is_spooled = self._object.is_small and self._commits.takes_unsynced()
             unsynced = self._object.unsynced() if is_spooled else None
-            filed = Filed(
+            filed = StoredObject(
                 header,
                 self._origin,
                 self._transfer_syntax,

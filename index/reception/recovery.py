@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from index.database.connection import Database
-from index.database.instance_rows import Filed
+from index.database.instance_rows import StoredObject
 from index.database.tables import Instance
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
@@ -37,7 +37,7 @@ def recover(database: Database, objects: ObjectStore, spool: Spool, commits: Gro
     adopted = 0
     for path in _without_recent_row(database, filed):
         try:
-            adopted += adopt(objects, commits, path) is not Outcome.DUPLICATE
+            adopted += index_object(objects, commits, path) is not Outcome.DUPLICATE
         except (NotPart10, IndexFault, OSError):
             log.exception("object_not_recovered", path=path)
     return swept, adopted
@@ -45,7 +45,9 @@ def recover(database: Database, objects: ObjectStore, spool: Spool, commits: Gro
 
 def recover_spooled(objects: ObjectStore, spool: Spool, commits: GroupCommit) -> int:
     """Make whole what was acknowledged and not synced; return how many objects that were."""
-    return spool.recover(lambda path, origin, received: adopt(objects, commits, path, origin, received))
+    return spool.recover(
+        lambda path, origin, received: index_object(objects, commits, path, origin, received)
+    )
 
 
 def _without_recent_row(database: Database, paths: Sequence[str]) -> list[str]:
@@ -61,7 +63,7 @@ def _without_recent_row(database: Database, paths: Sequence[str]) -> list[str]:
     return [path for path in paths if path not in recent]
 
 
-def adopt(
+def index_object(
     objects: ObjectStore,
     commits: GroupCommit,
     path: str,
@@ -85,5 +87,5 @@ def adopt(
         objects.rename(str(file), path)
         file = objects.data / path
     received = time.time_ns() // 1_000_000 if received is None else received
-    filed = Filed(header, origin, meta.transfer_syntax, path, file.stat().st_size, sha1, received)
+    filed = StoredObject(header, origin, meta.transfer_syntax, path, file.stat().st_size, sha1, received)
     return commits.submit(filed, adopted=True).outcome

@@ -13,17 +13,25 @@ from index.storage.journal import encode
 from index.storage.object_store import ObjectStore
 
 
-class IncomingObject:
+class ObjectWriter:
     """An object on its way in: Part 10 header first, then the data set as it comes."""
 
     def __init__(
-        self, store: ObjectStore, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
+        self,
+        store: ObjectStore,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax: str,
+        limit: int | None = None,
     ) -> None:
-        """Begin an object. Raises NotKept below the watermark."""
+        """Begin an object. `limit` is of its data set's bytes. Raises NotKept below the watermark."""
         self._store = store
         self._path = store.incoming_path()
         meta = encode_meta(sop_class_uid, sop_instance_uid, transfer_syntax)
         self._meta_size = self.size = len(meta)
+        self._limit = limit
+        own_limit = store.size_limit if limit is None else self._meta_size + limit
+        self._size_limit = min(store.size_limit, own_limit)
         self._head = bytearray(meta)
         self._sha1 = b""
         self._file: DirectFile | None = None
@@ -32,8 +40,8 @@ class IncomingObject:
         """Append to the data set. Raises NotKept (no space, I/O error), TooLarge."""
         before = self.size
         self.size += len(fragment)
-        if self.size > self._store.size_limit:
-            raise TooLarge(f"object is larger than limits.object_size = {self._store.size_limit} bytes")
+        if self.size > self._size_limit:
+            raise self._too_large()
         if before < HEAD_SIZE:
             self._head += fragment[: HEAD_SIZE - before]
             if self.size <= HEAD_SIZE:
@@ -46,6 +54,11 @@ class IncomingObject:
             self._file.write(fragment)
         except OSError as error:
             raise NotKept(f"{self._path}: {error.strerror}") from error
+
+    def _too_large(self) -> TooLarge:
+        if self._size_limit < self._store.size_limit:
+            return TooLarge(f"larger than the peer's limit of {self._limit} bytes")
+        return TooLarge(f"object is larger than limits.object_size = {self._size_limit} bytes")
 
     @property
     def is_small(self) -> bool:
@@ -99,10 +112,10 @@ class IncomingObject:
             raise
         return path
 
-    def unsynced(self) -> "Unsynced":
+    def unsynced(self) -> "JournaledObject":
         """Return a small object for the journal; its file is yet to be written. Raises NotKept."""
         try:
-            return Unsynced(self._store, self._path, self._head, self.sha1)
+            return JournaledObject(self._store, self._path, self._head, self.sha1)
         except OSError as error:
             raise NotKept(f"objects: {error.strerror}") from error
 
@@ -114,7 +127,7 @@ class IncomingObject:
             os.unlink(self._path)  # noqa: PTH108
 
 
-class Unsynced:
+class JournaledObject:
     """A small object whose file is not synced: until it is, the journal has it.
 
     `path` is its place. `record` is the body of its record in the journal, `number` that record's, `part` the

@@ -2,11 +2,9 @@
 
 import ipaddress
 import socket
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from threading import Lock
 
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
@@ -39,40 +37,6 @@ class Grant:
     associations: int = 0
     # In bytes; None: as for everybody.
     object_size: int | None = None
-
-
-# One of so many places, and at least one, is kept for [[peers]]: strangers cannot shut them out.
-RESERVED = 10
-
-# The place of a caller without an entry in [[peers]]; no AE title of a peer is blank.
-STRANGER = ""
-
-
-def open_to_strangers(associations: int, peers: Sequence[Peer]) -> int:
-    """Return how many of all associations strangers may have, and who has not said yet who it is."""
-    kept = max(1, associations // RESERVED) if peers and associations > 1 else 0
-    return associations - kept
-
-
-class Places:
-    """How many associations each peer with a limit of its own has now, and strangers. Outlives a reload."""
-
-    def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
-        self._lock = Lock()
-
-    def take(self, calling_aet: str, most: int) -> bool:
-        """Take one of `most` places; return whether there was one."""
-        with self._lock:
-            if self._taken[calling_aet] >= most:
-                return False
-            self._taken[calling_aet] += 1
-            return True
-
-    def free(self, calling_aet: str) -> None:
-        """Give a place back."""
-        with self._lock:
-            self._taken[calling_aet] -= 1
 
 
 class Admission:

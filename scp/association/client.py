@@ -9,8 +9,8 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
+from scp.association.application_entity import application_entity
 from scp.settings.sections import DicomSettings, Peer
-from scp.upperlayer.served import application_entity
 
 # A peer that does not answer the connection for so long, in seconds, is not there.
 CONNECT_SECONDS = 10.0

@@ -9,20 +9,9 @@ from typing import Annotated
 import typer
 
 from index import Report
-from scp.commands.application import (
-    FAILED,
-    AsJSON,
-    Config,
-    Data,
-    app,
-    configured,
-    opened,
-    print_json,
-    print_line,
-    progress,
-    say,
-)
+from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
 from scp.commands.mending import publish
+from scp.commands.output import print_json, print_line, progress, say
 
 
 @app.command("import")

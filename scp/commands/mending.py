@@ -7,24 +7,12 @@ from typing import Annotated
 import typer
 
 from index import Index, Locked
-from scp.commands.application import (
-    FAILED,
-    AsJSON,
-    Config,
-    Data,
-    app,
-    configured,
-    faults,
-    opened,
-    print_json,
-    print_line,
-    progress,
-    say,
-)
+from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, faults, opened
+from scp.commands.output import print_json, print_line, progress, say
 
 MEGABYTE = 1_000_000
 
-Link = Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where they can be.")]
+HardLinks = Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where they can be.")]
 
 
 @app.command()
@@ -135,7 +123,7 @@ def backup(
     target: Annotated[Path, typer.Argument(help="Folder of the backup; one that is there is renewed.")],
     config: Config = None,
     data: Data = None,
-    link: Link = False,  # noqa: FBT002
+    link: HardLinks = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
     """Back up index and objects, beside a running daemon too. To restore, copy the folder back and serve."""

@@ -8,18 +8,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from scp.commands.application import (
-    WRONG_USAGE,
-    AsJSON,
-    Config,
-    Data,
-    app,
-    given,
-    print_json,
-    print_line,
-    refused,
-    say,
-)
+from scp.commands.application import WRONG_USAGE, AsJSON, Config, Data, app, given, refused
+from scp.commands.output import print_json, print_line, say
 from scp.settings.consistency import Place, leaves
 from scp.settings.file import Sources, dotted, load_with_sources
 from scp.settings.sections import Configuration, ConfigurationError

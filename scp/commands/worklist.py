@@ -9,19 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from index import Index, Listed, Locked, NewOrder, Source
-from scp.commands.application import (
-    FAILED,
-    AsJSON,
-    Config,
-    Data,
-    app,
-    configured,
-    opened,
-    print_json,
-    print_line,
-    print_table,
-    say,
-)
+from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
+from scp.commands.output import print_json, print_line, print_table, say
 
 worklist = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Orders: add, list, import and remove them."

@@ -13,10 +13,10 @@ from scp.association.admission import addresses
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.listener import bind
 from scp.daemon.systemd import TLS_SOCKET
+from scp.settings.certificates import expiry_notice
 from scp.settings.consistency import Place
 from scp.settings.file import Sources, dotted
 from scp.settings.sections import Configuration
-from scp.settings.tls import expiry_notice
 
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 

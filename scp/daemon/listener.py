@@ -14,17 +14,19 @@ from time import monotonic, sleep
 import structlog
 
 from index import CannotListen, Supervisor
-from scp.association.admission import Admission, open_to_strangers
-from scp.daemon.rejection import CUT_OFF, Overflow
-from scp.observing.association_info import Link
+from scp.association.admission import Admission
+from scp.association.application_entity import application_entity
+from scp.association.events import Handler
+from scp.association.quota import open_to_strangers
+from scp.daemon.rejection import CUT_OFF, Rejecter
+from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.store import StoreService
 from scp.settings.sections import DicomSettings, LimitsSettings, Peer
-from scp.settings.tls import context
-from scp.stock import StockAssociation
-from scp.upperlayer.association import BlockingAssociation
-from scp.upperlayer.served import Desk, Handler, ServedAssociation, application_entity
+from scp.upperlayer.association import ServedAssociation
+from scp.upperlayer.context import ListenerContext
 from scp.wire.connection import BUFFER_LENGTH
+from scp.wire.tls import server_context
 
 # Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
 BACKLOG = 1024
@@ -69,7 +71,7 @@ class Listener:
         *,
         handlers: Sequence[Handler] = (),
         services: Mapping[str, str] | None = None,
-        on_association_end: Callable[[Link], None] | None = None,
+        on_association_end: Callable[[AssociationInfo], None] | None = None,
         sockets: Sequence[socket.socket] = (),
         tls_sockets: Sequence[socket.socket] = (),
         metrics: Metrics | None = None,
@@ -80,9 +82,9 @@ class Listener:
         self._open = open_to_strangers(limits.associations, peers)
         admission = Admission(dicom, peers, self._services, strangers=self._open)
         ae = application_entity(dicom)
-        ssl_context = context(dicom.tls) if dicom.tls else None
+        ssl_context = server_context(dicom.tls) if dicom.tls else None
         self._metrics = metrics or Metrics()
-        self._desk = Desk(
+        self._context = ListenerContext(
             dicom,
             admission,
             store,
@@ -106,7 +108,7 @@ class Listener:
     def start(self) -> tuple[str, int]:
         """Listen and accept. Returns the address bound. Raises OSError if it cannot be bound."""
         _silence_pynetdicom()
-        self._bind(self._desk.dicom)
+        self._bind(self._context.dicom)
         for listening in self._listening():
             listening.setblocking(False)
         self._worker.start()
@@ -137,16 +139,16 @@ class Listener:
 
         Raises ValueError; then everything stays as it is.
         """
-        dicom = dicom or self._desk.dicom
+        dicom = dicom or self._context.dicom
         to_strangers = open_to_strangers(limits.associations, peers)
         admission = Admission(dicom, peers, self._services, strangers=to_strangers)
-        ssl_context = context(dicom.tls) if dicom.tls else None
+        ssl_context = server_context(dicom.tls) if dicom.tls else None
         if ssl_context is None and self._tls_sockets:
             raise ValueError("dicom.tls: is missing; only a restart can take TLS away")
         self._limits, self._open = limits, to_strangers
-        self._desk = replace(
-            self._desk,
-            dicom=dicom.model_copy(update={"upper_layer": self._desk.dicom.upper_layer}),
+        self._context = replace(
+            self._context,
+            dicom=dicom,
             admission=admission,
             ae=application_entity(dicom),
             ssl_context=ssl_context,
@@ -202,7 +204,7 @@ class Listener:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            overflow = Overflow(selector, self._metrics, self._serve_peer)
+            overflow = Rejecter(selector, self._metrics, self._serve_peer)
             selector.register(self._wake, selectors.EVENT_READ)
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
@@ -217,7 +219,7 @@ class Listener:
             finally:
                 overflow.close()
 
-    def _take(self, key: selectors.SelectorKey, overflow: Overflow) -> None:
+    def _take(self, key: selectors.SelectorKey, overflow: Rejecter) -> None:
         if key.data is not None:
             overflow.serve(key.data)
         elif isinstance(key.fileobj, socket.socket):
@@ -225,7 +227,7 @@ class Listener:
         else:
             os.eventfd_read(self._wake)
 
-    def _accept(self, listening: socket.socket, overflow: Overflow) -> None:
+    def _accept(self, listening: socket.socket, overflow: Rejecter) -> None:
         try:
             connection, _ = listening.accept()
         except (BlockingIOError, ConnectionError):
@@ -277,16 +279,16 @@ class Listener:
             if going is None or going.silence <= SILENCE:
                 return False
             self._associations.pop(going)
-        if not going.session.is_ending:
-            self._log.warning("association_refused", address=going.session.address, why="silent for too long")
+        if not going.record.is_ending:
+            self._log.warning("association_refused", address=going.record.address, why="silent for too long")
             self._metrics.association_refused(CUT_OFF)
         going.cut()
         return self._has_room(address)
 
     def _serve_peer(self, connection: socket.socket, address: str, calling_aet: str, received: bytes) -> bool:
         """Serve a caller beyond the limit for whom a place is kept; return whether it is one."""
-        is_blocking = self._desk.dicom.upper_layer == "blocking" and len(received) <= BUFFER_LENGTH
-        if not is_blocking or not self._desk.admission.may_be_peer(calling_aet, address):
+        is_peer = self._context.admission.may_be_peer(calling_aet, address)
+        if not is_peer or len(received) > BUFFER_LENGTH:
             return False
         if not (self._has_room(address) or self._make_room(address)):
             return False
@@ -296,8 +298,8 @@ class Listener:
     def _serve(
         self, connection: socket.socket, address: str, *, secure: bool = False, received: bytes = b""
     ) -> None:
-        desk = self._desk if secure else replace(self._desk, ssl_context=None)
-        association = self._make(desk, connection, received)
+        context = self._context if secure else replace(self._context, ssl_context=None)
+        association = ServedAssociation(context, connection, self._over, received)
         with self._lock:
             self._associations[association] = address
         try:
@@ -307,11 +309,6 @@ class Listener:
             self._recovered = monotonic() + BREATHER
             self._over(association)
             association.hang_up()
-
-    def _make(self, desk: Desk, connection: socket.socket, received: bytes) -> ServedAssociation:
-        if desk.dicom.upper_layer == "stock":
-            return StockAssociation(desk, connection, self._over)
-        return BlockingAssociation(desk, connection, self._over, received)
 
     def _over(self, association: ServedAssociation) -> None:
         with self._lock:

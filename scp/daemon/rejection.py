@@ -46,7 +46,7 @@ class _Caller:
         self.answered = False
 
 
-class Overflow:
+class Rejecter:
     """Rejects callers beyond the limit, in the listener's own selector. Used by one thread.
 
     `serve_peer` is given a connection, its address, the calling AE title, and all that has been read. It

@@ -16,7 +16,7 @@ from scp.daemon.http import HttpServer, watching
 from scp.daemon.listener import Listener
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
 from scp.observing import logs
-from scp.observing.association_info import Link
+from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
 from scp.services.mpps import StepService
@@ -115,7 +115,7 @@ class Daemon:
             undo.pop_all()
         probes = {
             "accept loop": listener.is_moving,
-            "commit lock": index.commits_move,
+            "commit lock": index.commits_make_progress,
             "workers": lambda _: not index.workers.lost(),
         }
         watchdog = Watchdog(probes, index.workers)
@@ -208,9 +208,9 @@ class Daemon:
             commitment,
         )
 
-        def ended(link: Link) -> None:
-            index.association_ended(link.id)
-            self._metrics.association_over(link.calling_aet)
+        def ended(info: AssociationInfo) -> None:
+            index.association_ended(info.id)
+            self._metrics.association_over(info.calling_aet)
 
         return Listener(
             configuration.dicom,
@@ -250,7 +250,7 @@ def needs_restart(old: Configuration, new: Configuration) -> list[str]:
         before, after = getattr(old, section), getattr(new, section)
         changed += [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
     dicom = old.dicom, new.dicom
-    changed += [f"dicom.{key}" for key in ("host", "port", "upper_layer") if _differ(*dicom, key)]
+    changed += [f"dicom.{key}" for key in ("host", "port") if _differ(*dicom, key)]
     if old.dicom.tls and new.dicom.tls:
         tls = old.dicom.tls, new.dicom.tls
         return changed + [f"dicom.tls.{key}" for key in ("host", "port", "plain") if _differ(*tls, key)]

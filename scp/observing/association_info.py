@@ -8,7 +8,7 @@ from index import Origin
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class AssociationInfo:
     """One association as services see it. `log` is bound to its id, the peer's AE title and address."""
 
     id: str

@@ -6,19 +6,19 @@ from uuid import uuid4
 
 import structlog
 
-from scp.observing.association_info import Link
+from scp.observing.association_info import AssociationInfo
 
 # Enough to tell the associations of a site's logs apart, short enough to read aloud.
 ID_LENGTH = 12
 
 
-class Session:
+class AssociationRecord:
     """Counts what happens on one association and says it once, when it is over. Used by one thread."""
 
     def __init__(self, address: str) -> None:
         self.id = uuid4().hex[:ID_LENGTH]
         self.address = address
-        self.link: Link | None = None
+        self._info: AssociationInfo | None = None
         self.log = structlog.get_logger("scp").bind(association=self.id, address=address)
         self.operations: dict[str, int] = {}
         self.bytes = 0
@@ -28,17 +28,21 @@ class Session:
         self.started = perf_counter()
 
     @property
-    def known_link(self) -> Link:
-        """Who we talk with. Raises ValueError before the association request."""
-        if self.link is None:
+    def info(self) -> AssociationInfo:
+        """AE titles and address. Raises ValueError before the association request."""
+        if self._info is None:
             raise ValueError("no association request has been read yet")
-        return self.link
+        return self._info
 
-    def requested(self, calling_aet: str, called_aet: str) -> Link:
+    @property
+    def is_requested(self) -> bool:
+        """Tell whether the association request has been read."""
+        return self._info is not None
+
+    def requested(self, calling_aet: str, called_aet: str) -> None:
         """The association request has been read."""
         self.log = self.log.bind(calling_aet=calling_aet, called_aet=called_aet)
-        self.link = Link(self.id, calling_aet, called_aet, self.address, self.log)
-        return self.link
+        self._info = AssociationInfo(self.id, calling_aet, called_aet, self.address, self.log)
 
     def secured(self, version: str | None, subject: str | None) -> None:
         """The TLS handshake is done; `subject` is of the caller's certificate, if it showed one."""
@@ -47,7 +51,7 @@ class Session:
 
     def admitted(self, object_size: int | None) -> None:
         """The association will be accepted, with the peer's own limit of an object's size."""
-        self.link = replace(self.known_link, object_size=object_size)
+        self._info = replace(self.info, object_size=object_size)
 
     def established(self, contexts: int, refused: int) -> None:
         """The association has been accepted with so many presentation contexts, and so many refused."""
@@ -75,7 +79,7 @@ class Session:
         if self.reason:
             event["reason"] = self.reason
         event["seconds"] = round(perf_counter() - self.started, 3)
-        if self.link is not None:
+        if self._info is not None:
             say = self.log.warning if self._outcome == "aborted" else self.log.info
             say("association", **event, **self.operations, bytes=self.bytes)
         elif self._outcome == "closed" or not self.reason:

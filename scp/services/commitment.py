@@ -16,9 +16,9 @@ from pynetdicom.events import Event
 
 from index import CommitmentReport, Index, IndexFault
 from scp.association.client import Unreachable, associated
+from scp.association.events import Handler, Served, association_of, record_of
 from scp.observing.metrics import Metrics
 from scp.settings.sections import DicomSettings, Peer
-from scp.upperlayer.served import Handler, ServedAssociation, session_of
 from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
 
 log = structlog.get_logger("scp")
@@ -62,7 +62,7 @@ class CommitmentService:
         self._dicom = dicom
         self._find_peer = find_peer
         self._metrics = metrics
-        self._open: dict[int, ServedAssociation] = {}
+        self._open: dict[int, Served] = {}
         self._worker = index.workers.add("storage-commitment", self._run, depends=True)
 
     @property
@@ -79,17 +79,17 @@ class CommitmentService:
         self._worker.stop(STOP_SECONDS)
 
     def _on_action(self, event: Event) -> tuple[Dataset, None]:
-        session_of(event).did("commitments")
+        record_of(event).did("commitments")
         answer = self._taken(event)
         self._metrics.operated("commitment", f"{answer.Status:04X}")
         return answer, None
 
     def _taken(self, event: Event) -> Dataset:
-        session = session_of(event)
+        record = record_of(event)
         answer = Dataset()
         try:
             transaction, references = _asked(event)
-            peer = session.known_link.calling_aet
+            peer = record.info.calling_aet
             row = self._commitments.ask(peer, transaction, references, PATIENCE)
         except Exception as error:  # noqa: BLE001  becomes a status
             faults = {BadRequest: getattr(error, "status", 0), IndexFault: RESOURCE_LIMITATION}
@@ -97,10 +97,10 @@ class CommitmentService:
                 (s for kind, s in faults.items() if isinstance(error, kind)), PROCESSING_FAILURE
             )
             answer.ErrorComment = comment(error)
-            session.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
+            record.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
             return answer
-        self._open[row] = cast("ServedAssociation", event.assoc)
-        session.log.info(
+        self._open[row] = association_of(event)
+        record.log.info(
             "commitment_asked", status="0000", transaction_uid=transaction, instances=len(references)
         )
         answer.Status = SUCCESS

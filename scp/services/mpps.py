@@ -22,9 +22,9 @@ from index import (
     Performed,
     StepEnded,
 )
-from scp.observing.association_record import Session
+from scp.association.events import Handler, record_of
+from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
-from scp.upperlayer.served import Handler, session_of
 from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
@@ -65,9 +65,9 @@ class StepService:
         with_uid = cast("N_CREATE", event.request).AffectedSOPInstanceUID
         # PS3.7 Section 10.1.5.1.4: without one the SCP gives it.
         uid = str(with_uid or f"2.25.{uuid4().int}")
-        operation = _Operation(session_of(event), self._metrics, "created", uid)
+        operation = _Operation(record_of(event), self._metrics, "created", uid)
         try:
-            sender = operation.session.known_link.calling_aet
+            sender = operation.record.info.calling_aet
             status = operation.done(self._procedures.create(_valid(uid), sender, event.attribute_list))
         except Exception as error:  # noqa: BLE001  becomes a status
             return operation.failed(error), None
@@ -77,7 +77,7 @@ class StepService:
 
     def _on_set(self, event: Event) -> Response:
         uid = str(cast("N_SET", event.request).RequestedSOPInstanceUID or "")
-        operation = _Operation(session_of(event), self._metrics, "updated", uid)
+        operation = _Operation(record_of(event), self._metrics, "updated", uid)
         try:
             return operation.done(self._procedures.update(uid, event.modification_list)), None
         except Exception as error:  # noqa: BLE001  becomes a status
@@ -97,16 +97,16 @@ def _valid(uid: str) -> str:
 class _Operation:
     """One request, said once in the log: by whom, what it came to, how long it took. No patient data."""
 
-    def __init__(self, session: Session, metrics: Metrics, what: str, uid: str) -> None:
-        self.session = session
+    def __init__(self, record: AssociationRecord, metrics: Metrics, what: str, uid: str) -> None:
+        self.record = record
         self._metrics = metrics
         self._started = perf_counter()
         self._event = {"operation": what, "step_uid": uid}
-        session.did("steps")
+        record.did("steps")
 
     def done(self, performed: Performed) -> Dataset:
         """Return success."""
-        self.session.log.info(
+        self.record.log.info(
             "procedure_step",
             status=f"{SUCCESS:04X}",
             state=str(performed.state),
@@ -124,7 +124,7 @@ class _Operation:
         code = (
             INVALID_OBJECT_INSTANCE if invalid else next(s for kind, s in STATUSES if isinstance(error, kind))
         )
-        self.session.log.warning(
+        self.record.log.warning(
             "procedure_step",
             status=f"{code:04X}",
             reason=str(error),

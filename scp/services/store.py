@@ -3,18 +3,22 @@
 from dataclasses import dataclass
 from time import perf_counter
 
-from index import Incoming, Index, IndexFault, Kept, Outcome, TooLarge
-from scp.observing.association_info import Link
+from index import Index, IndexFault, InstanceReceiver, Kept, Outcome
+from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.wire.status import SUCCESS, comment, store_status
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a C-STORE-RSP says: its status and, for failures, an ErrorComment of at most 64 characters."""
+    """What a C-STORE-RSP says: its status and, for failures, an ErrorComment of at most 64 characters.
+
+    `size` is what was taken of the data set, in bytes.
+    """
 
     status: int
     comment: str = ""
+    size: int = 0
 
 
 class StoreService:
@@ -25,10 +29,10 @@ class StoreService:
         self._metrics = metrics or Metrics()
 
     def begin(
-        self, link: Link, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
+        self, info: AssociationInfo, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
     ) -> "Reception":
         """Start to receive one instance; UIDs as in the command set. Never raises."""
-        return Reception(self._index, self._metrics, link, (sop_class_uid, sop_instance_uid), transfer_syntax)
+        return Reception(self._index, self._metrics, info, (sop_class_uid, sop_instance_uid), transfer_syntax)
 
 
 class Reception:
@@ -41,60 +45,55 @@ class Reception:
         self,
         index: Index,
         metrics: Metrics,
-        link: Link,
+        info: AssociationInfo,
         uids: tuple[str, str],
         transfer_syntax: str,
     ) -> None:
         self._started = perf_counter()
         self._metrics = metrics
-        self._link = link
+        self._info = info
         self._uid = uids[1]
         self._transfer_syntax = transfer_syntax
-        self._left = link.object_size
         self._fault: Exception | None = None
-        self._incoming: Incoming | None = None
+        self._receiver: InstanceReceiver | None = None
         try:
-            self._incoming = index.receive(link.origin, *uids, transfer_syntax)
+            self._receiver = index.receive(info.origin, *uids, transfer_syntax, limit=info.object_size)
         except Exception as error:  # noqa: BLE001  answered by finish
             self._fault = error
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Take the data set's next bytes. They are copied or written before this returns."""
-        if self._incoming is not None:
+        if self._receiver is not None and self._fault is None:
             try:
-                self._count(len(fragment))
-                self._incoming.write(fragment)
+                self._receiver.write(fragment)
             except Exception as error:  # noqa: BLE001  answered by finish
                 self._fault = error
-                self._incoming.discard()
-                self._incoming = None
+                self._receiver.discard()
 
     def finish(self) -> Answer:
         """The data set is whole: keep it, and return the answer. Blocks until it is durable."""
-        if self._incoming is not None:
+        if self._receiver is not None and self._fault is None:
             try:
-                return self._kept(self._incoming.keep())
+                return self._kept(self._receiver.keep())
             except Exception as error:  # noqa: BLE001  becomes a status
                 self._fault = error
-        return self._failed(self._fault or IndexFault("reception ended twice"))
+        return self._failed(self._fault or IndexFault("no data set was received"))
 
     def discard(self, reason: str) -> None:
         """The data set will never be whole (abort, connection lost): leave nothing behind."""
-        if self._incoming is not None:
-            self._incoming.discard()
-        self._link.log.warning("store_discarded", sop_instance_uid=self._uid, reason=reason)
+        if self._receiver is not None:
+            self._receiver.discard()
+        self._info.log.warning("store_discarded", sop_instance_uid=self._uid, reason=reason)
 
-    def _count(self, size: int) -> None:
-        if self._left is not None:
-            self._left -= size
-            if self._left < 0:
-                raise TooLarge(f"larger than the peer's limit of {self._link.object_size} bytes")
+    @property
+    def _size(self) -> int:
+        return self._receiver.size if self._receiver is not None else 0
 
     def _kept(self, kept: Kept) -> Answer:
         header = kept.header
         seconds = perf_counter() - self._started
-        self._metrics.stored(self._link.calling_aet, str(kept.outcome), kept.size, seconds)
-        say = self._link.log.warning if kept.outcome is Outcome.CONFLICT else self._link.log.info
+        self._metrics.stored(self._info.calling_aet, str(kept.outcome), kept.size, seconds)
+        say = self._info.log.warning if kept.outcome is Outcome.CONFLICT else self._info.log.info
         say(
             "store",
             status="0000",
@@ -106,14 +105,14 @@ class Reception:
             seconds=round(seconds, 4),
         )
         if header.doubts:
-            self._metrics.doubted(self._link.calling_aet)
-            self._link.log.warning("doubts", sop_instance_uid=header.sop_instance_uid, doubts=header.doubts)
-        return Answer(SUCCESS)
+            self._metrics.doubted(self._info.calling_aet)
+            self._info.log.warning("doubts", sop_instance_uid=header.sop_instance_uid, doubts=header.doubts)
+        return Answer(SUCCESS, size=self._size)
 
     def _failed(self, fault: Exception) -> Answer:
         status = store_status(fault)
-        self._metrics.store_failed(self._link.calling_aet, f"{status:04X}")
-        self._link.log.error(
+        self._metrics.store_failed(self._info.calling_aet, f"{status:04X}")
+        self._info.log.error(
             "store",
             status=f"{status:04X}",
             reason=str(fault),
@@ -122,4 +121,4 @@ class Reception:
             # A fault of our own is for us to mend: with its traceback.
             exc_info=None if isinstance(fault, IndexFault) else fault,
         )
-        return Answer(status, comment(fault))
+        return Answer(status, comment(fault), self._size)

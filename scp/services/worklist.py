@@ -9,10 +9,10 @@ from pynetdicom import evt
 from pynetdicom.events import Event
 
 from index import BadIdentifier, Index, WorklistQuery
-from scp.observing.association_info import Link
+from scp.association.events import Handler, record_of
+from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.settings.sections import Peer
-from scp.upperlayer.served import Handler, session_of
 from scp.wire.status import (
     IDENTIFIER_DOES_NOT_MATCH,
     OUT_OF_RESOURCES,
@@ -48,9 +48,9 @@ class WorklistService:
         return [(evt.EVT_C_FIND, self._on_find)]
 
     def _on_find(self, event: Event) -> Iterator[Response]:
-        session = session_of(event)
-        session.did("queries")
-        tally = _Tally(session.known_link)
+        record = record_of(event)
+        record.did("queries")
+        tally = _Tally(record.info)
         try:
             yield from self._answers(event, tally)
         finally:
@@ -59,7 +59,7 @@ class WorklistService:
 
     def _answers(self, event: Event, tally: "_Tally") -> Iterator[Response]:
         try:
-            query = self._query(event, tally.link)
+            query = self._query(event, tally.info)
         except BadIdentifier as error:
             yield tally.ends(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
             return
@@ -76,7 +76,7 @@ class WorklistService:
                 tally.matches += 1
                 yield pending, dataset
         except Exception as error:
-            tally.link.log.exception("worklist_failed")
+            tally.info.log.exception("worklist_failed")
             yield tally.ends(OUT_OF_RESOURCES, reason_for_peer(error)), None
             return
         if query.is_cut_short:
@@ -86,12 +86,12 @@ class WorklistService:
                 None,
             )
 
-    def _query(self, event: Event, link: Link) -> WorklistQuery:
-        peer = self._find_peer(link.calling_aet)
+    def _query(self, event: Event, info: AssociationInfo) -> WorklistQuery:
+        peer = self._find_peer(info.calling_aet)
         charset = peer.charset if peer else None
         ignore_accents = bool(peer and peer.ignore_accents)
         return self._index.worklist(
-            event.identifier, link.calling_aet, charset, ignore_accents=ignore_accents
+            event.identifier, info.calling_aet, charset, ignore_accents=ignore_accents
         )
 
 
@@ -103,8 +103,8 @@ class _Ending(NamedTuple):
 class _Tally:
     """What one query came to, said once: who asked, how many matches, how long it took. No patient data."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, info: AssociationInfo) -> None:
+        self.info = info
         self.matches = 0
         self.unsupported: tuple[str, ...] = ()
         self._started = perf_counter()
@@ -130,7 +130,7 @@ class _Tally:
         if self.unsupported:
             rest["unsupported_keys"] = self.unsupported
         failed = self._ending.status not in (SUCCESS, CANCELLED)
-        (self.link.log.warning if failed else self.link.log.info)(
+        (self.info.log.warning if failed else self.info.log.info)(
             "worklist_query",
             status=f"{self._ending.status:04X}",
             matches=self.matches,

@@ -1,8 +1,12 @@
-"""From when until when a certificate is valid: the one thing of X.509 that Python's ssl does not tell."""
+"""Certificates, keys and authorities in files: whether they can be used, and until when."""
 
 import re
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+# How long before its end a certificate is warned of.
+EXPIRY_NOTICE = timedelta(days=30)
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -60,3 +64,47 @@ def _children(data: bytes) -> list[tuple[int, bytes]]:
         values.append((tag, data[at : at + length]))
         at += length
     return values
+
+
+def check_certificate(file: Path) -> None:
+    """Raise ValueError where a file holds no certificate that is valid now."""
+    first, last = validity(_text(file))
+    now = datetime.now(UTC)
+    if now < first:
+        raise ValueError(f"{file}: is valid only from {first:%Y-%m-%d %H:%M} UTC on")
+    if now > last:
+        raise ValueError(f"{file}: has expired on {last:%Y-%m-%d %H:%M} UTC")
+
+
+def check_key(file: Path, certificate: Path, password: str) -> None:
+    """Raise ValueError where a file does not hold the private key of a certificate, which is sound itself."""
+    _text(file)
+    try:
+        # Never without a password: OpenSSL would ask for it at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, file, lambda: password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError(f"{file}: does not belong to the certificate in {certificate}") from error
+        raise ValueError(f"{file}: holds no private key in PEM that key_password opens") from error
+
+
+def check_authorities(file: Path) -> None:
+    """Raise ValueError where a file holds no certificates."""
+    validity(_text(file))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
+    except ssl.SSLError as error:
+        raise ValueError(f"{file}: holds a certificate that cannot be read") from error
+
+
+def expiry_notice(file: Path) -> str | None:
+    """Return a sentence where a certificate is about to expire."""
+    last = validity(_text(file))[1]
+    return f"{file}: expires on {last:%Y-%m-%d}" if last - datetime.now(UTC) < EXPIRY_NOTICE else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from error

@@ -18,7 +18,7 @@ _HEAD = """\
 # What stands here is overruled by credentials and by environment variables named IMAGINGSTUDYD_SECTION__KEY,
 # these by the flags of `imagingstudyd serve`. `imagingstudyd check --config FILE` says what is in force and
 # from where. A reload (SIGHUP) takes over [[peers]], [limits], [log], certificates, and of [dicom] all but
-# addresses and upper_layer.
+# addresses.
 """
 
 # Keys that have no default, shown by an example.

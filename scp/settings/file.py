@@ -12,7 +12,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from scp.settings.consistency import Place, contradictions
-from scp.settings.sections import ENVIRONMENT_PREFIX, Configuration, ConfigurationError, files_are_checked
+from scp.settings.sections import ENVIRONMENT_PREFIX, Configuration, ConfigurationError
+from scp.settings.values import files_are_checked
 
 # Of a value that is wrong, so much is said.
 _VALUE_LENGTH = 200

@@ -4,11 +4,10 @@ Sections are pydantic models. The index's own come through its façade.
 """
 
 import os
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydicom.config import IGNORE
 from pydicom.uid import UID
@@ -26,14 +25,12 @@ from index import (
     WorklistSettings,
     is_charset,
 )
-from scp.settings.tls import check_authorities, check_certificate, check_key
+from scp.settings.tls import TlsSettings
 from scp.settings.users import Users
+from scp.settings.values import Port, Seconds, files_are_checked
 
 ENVIRONMENT_PREFIX = "IMAGINGSTUDYD_"
 DEFAULT_DATA = Path("imagingstudyd-data")
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 # What a peer may use; verification comes with every admission (PS3.4 Annex A).
@@ -62,10 +59,6 @@ SyntaxKind = Literal[
 TransferSyntax = Annotated[SyntaxKind | str, BeforeValidator(_is_transfer_syntax)]
 
 
-# Whether the files that are named are read and checked. Only who serves from them may need to read them.
-files_are_checked: ContextVar[bool] = ContextVar("files_are_checked", default=False)
-
-
 class ConfigurationError(Exception):
     """Everything that is wrong with the configuration, one line for each fault."""
 
@@ -83,54 +76,6 @@ class Timeouts(Section):
     pdu: Seconds = Field(30, description="From a PDU's first byte to its last.")
     idle: Seconds = Field(1800, description="Without any PDU on an established association.")
     drain: Seconds = Field(20, description="For running operations when the daemon is told to stop.")
-
-
-class TlsSettings(Section):
-    """`[dicom.tls]`: DICOM over TLS 1.2 and 1.3 by the BCP 195 profile of PS3.15 Annex B."""
-
-    certificate: Path = Field(description="Our certificate, and those between it and its root, in PEM.")
-    key_password: SecretStr | None = Field(
-        None, description="What opens the key. Better given as a credential."
-    )
-    key: Path = Field(description="The certificate's private key, in PEM.")
-    ca: Path | None = Field(None, description="The authorities that sign callers' certificates, in PEM.")
-    client_certificates: Literal["none", "optional", "required"] = Field(
-        "none", description="Whether callers show a certificate; one that is shown must be signed by ca."
-    )
-    minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that is spoken.")
-    host: Host | None = Field(None, description="Address to listen on. Default: that of [dicom].")
-    port: Port = Field(2762, description="Port for TLS (PS3.15 Annex B); 0 takes a free one.")
-    plain: bool = Field(True, description="Whether the port of [dicom], without TLS, stays open beside.")
-
-    @field_validator("certificate")
-    @classmethod
-    def _sound_certificate(cls, value: Path) -> Path:
-        if files_are_checked.get():
-            check_certificate(value)
-        return value
-
-    @field_validator("key")
-    @classmethod
-    def _sound_key(cls, value: Path, info: ValidationInfo) -> Path:
-        # Without a sound certificate, which has a fault of its own then, there is nothing to hold it against.
-        if files_are_checked.get() and (certificate := info.data.get("certificate")):
-            password = info.data.get("key_password")
-            check_key(value, certificate, password.get_secret_value() if password else "")
-        return value
-
-    @field_validator("ca")
-    @classmethod
-    def _sound_authorities(cls, value: Path | None) -> Path | None:
-        if files_are_checked.get() and value is not None:
-            check_authorities(value)
-        return value
-
-    @field_validator("client_certificates")
-    @classmethod
-    def _has_authorities(cls, value: str, info: ValidationInfo) -> str:
-        if value != "none" and info.data.get("ca", ...) is None:
-            raise ValueError("needs ca, the file of the authorities that sign callers' certificates")
-        return value
 
 
 class DicomSettings(Section):
@@ -163,9 +108,6 @@ class DicomSettings(Section):
     )
     max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = Field(
         1024 * 1024, description="The largest P-DATA-TF PDU that we offer to receive, in bytes."
-    )
-    upper_layer: Literal["blocking", "stock"] = Field(
-        "blocking", description="blocking: one thread per association; stock: pynetdicom's own threads."
     )
     timeouts: Timeouts = Field(default_factory=Timeouts)
     tls: TlsSettings | None = Field(None, description="DICOM over TLS.")

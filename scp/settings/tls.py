@@ -1,102 +1,58 @@
-"""TLS for DICOM: the BCP 195 profile of PS3.15 Annex B, as an ssl.SSLContext that is made anew on reload."""
+"""`[dicom.tls]`."""
 
-import ssl
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from scp.settings.certificates import validity
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-if TYPE_CHECKING:
-    from scp.settings.sections import TlsSettings
-
-# What RFC 9325 Section 4.2 recommends for TLS 1.2, and PS3.15's BCP 195 profiles require at the least:
-# forward secrecy and authenticated encryption, nothing else. TLS 1.3 has only such suites.
-CIPHERS = (
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-)
-
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-
-# How long before its end a certificate is warned of.
-EXPIRY_NOTICE = timedelta(days=30)
+from index import Host, Section
+from scp.settings.certificates import check_authorities, check_certificate, check_key
+from scp.settings.values import Port, files_are_checked
 
 
-def context(settings: "TlsSettings") -> ssl.SSLContext:
-    """Return the context for our side of TLS. Raises ValueError that names the file at fault."""
-    password = settings.key_password.get_secret_value() if settings.key_password else ""
-    check_certificate(settings.certificate)
-    check_key(settings.key, settings.certificate, password)
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(settings.certificate, settings.key, lambda: password)
-    if settings.ca:
-        check_authorities(settings.ca)
-        made.load_verify_locations(settings.ca)
-    made.minimum_version = _VERSIONS[settings.minimum_version]
-    made.set_ciphers(":".join(CIPHERS))
-    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # Tickets are sent after the handshake: a sender that never reads them would be cut off as it closes.
-    made.num_tickets = 0
-    made.verify_mode = _VERIFY[settings.client_certificates]
-    return made
+class TlsSettings(Section):
+    """`[dicom.tls]`: DICOM over TLS 1.2 and 1.3 by the BCP 195 profile of PS3.15 Annex B."""
 
+    certificate: Path = Field(description="Our certificate, and those between it and its root, in PEM.")
+    key_password: SecretStr | None = Field(
+        None, description="What opens the key. Better given as a credential."
+    )
+    key: Path = Field(description="The certificate's private key, in PEM.")
+    ca: Path | None = Field(None, description="The authorities that sign callers' certificates, in PEM.")
+    client_certificates: Literal["none", "optional", "required"] = Field(
+        "none", description="Whether callers show a certificate; one that is shown must be signed by ca."
+    )
+    minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that is spoken.")
+    host: Host | None = Field(None, description="Address to listen on. Default: that of [dicom].")
+    port: Port = Field(2762, description="Port for TLS (PS3.15 Annex B); 0 takes a free one.")
+    plain: bool = Field(True, description="Whether the port of [dicom], without TLS, stays open beside.")
 
-def check_certificate(file: Path) -> None:
-    """Raise ValueError where a file holds no certificate that is valid now."""
-    first, last = validity(_text(file))
-    now = datetime.now(UTC)
-    if now < first:
-        raise ValueError(f"{file}: is valid only from {first:%Y-%m-%d %H:%M} UTC on")
-    if now > last:
-        raise ValueError(f"{file}: has expired on {last:%Y-%m-%d %H:%M} UTC")
+    @field_validator("certificate")
+    @classmethod
+    def _sound_certificate(cls, value: Path) -> Path:
+        if files_are_checked.get():
+            check_certificate(value)
+        return value
 
+    @field_validator("key")
+    @classmethod
+    def _sound_key(cls, value: Path, info: ValidationInfo) -> Path:
+        # Without a sound certificate, which has a fault of its own then, there is nothing to hold it against.
+        if files_are_checked.get() and (certificate := info.data.get("certificate")):
+            password = info.data.get("key_password")
+            check_key(value, certificate, password.get_secret_value() if password else "")
+        return value
 
-def check_key(file: Path, certificate: Path, password: str) -> None:
-    """Raise ValueError where a file does not hold the private key of a certificate, which is sound itself."""
-    _text(file)
-    try:
-        # Never without a password: OpenSSL would ask for it at the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, file, lambda: password)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError(f"{file}: does not belong to the certificate in {certificate}") from error
-        raise ValueError(f"{file}: holds no private key in PEM that key_password opens") from error
+    @field_validator("ca")
+    @classmethod
+    def _sound_authorities(cls, value: Path | None) -> Path | None:
+        if files_are_checked.get() and value is not None:
+            check_authorities(value)
+        return value
 
-
-def check_authorities(file: Path) -> None:
-    """Raise ValueError where a file holds no certificates."""
-    validity(_text(file))
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
-    except ssl.SSLError as error:
-        raise ValueError(f"{file}: holds a certificate that cannot be read") from error
-
-
-def expiry_notice(file: Path) -> str | None:
-    """Return a sentence where a certificate is about to expire."""
-    last = validity(_text(file))[1]
-    return f"{file}: expires on {last:%Y-%m-%d}" if last - datetime.now(UTC) < EXPIRY_NOTICE else None
-
-
-def subject(certificate: Mapping[str, Any] | None) -> str | None:
-    """Return in one line the subject of what `SSLSocket.getpeercert` returned; None where there is none."""
-    if not certificate:
-        return None
-    return ", ".join(f"{name}={value}" for rdn in certificate.get("subject", ()) for name, value in rdn)
-
-
-def describe(error: OSError) -> str:
-    """Return what went wrong in a handshake, in few words."""
-    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+    @field_validator("client_certificates")
+    @classmethod
+    def _has_authorities(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("ca", ...) is None:
+            raise ValueError("needs ca, the file of the authorities that sign callers' certificates")
+        return value

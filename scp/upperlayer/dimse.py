@@ -1,17 +1,17 @@
-"""Messages for pynetdicom's services on the blocking upper layer: put together, and waited for by reading."""
+"""Messages for pynetdicom's services: put together, and waited for by reading."""
 
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
+from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_CANCEL
 from pynetdicom.pdu_primitives import P_DATA
 
-from scp.upperlayer.message_assembler import COMMAND, LAST, Disorder
-from scp.upperlayer.served import ServedAssociation
 from scp.wire.command_set import C_CANCEL_RQ, Command
+from scp.wire.pdus import COMMAND, LAST, Disorder
 from scp.wire.status import IDENTIFIER_DOES_NOT_MATCH, MISTYPED_ARGUMENT
 
 # PS3.7 Section E.1: Priority.
@@ -41,17 +41,19 @@ class Incomplete(ValueError):
 class Messages(DIMSEServiceProvider):
     """The DIMSE service provider: waits by reading, takes no request for a response, starts no threads.
 
-    `pump` reads until a deadline (False: too late), `pump_what_is_there` without waiting.
+    A response of the peer may take `seconds`. `pump` reads until a deadline (False: too late),
+    `pump_what_is_there` without waiting.
     """
 
     def __init__(
         self,
-        assoc: ServedAssociation,
+        assoc: Association,
+        seconds: float,
         pump: Callable[[float], bool],
         pump_what_is_there: Callable[[], None],
     ) -> None:
         super().__init__(assoc)
-        self._timeouts = assoc.desk.dicom.timeouts
+        self._seconds = seconds
         self._pump = pump
         self._pump_what_is_there = pump_what_is_there
         # Requests of our own that have no response yet: presentation context and message id.
@@ -61,7 +63,7 @@ class Messages(DIMSEServiceProvider):
         """Return the next request, or when blocking the next response (context id, primitive)."""
         if not block:
             return super().get_msg(block=False)
-        deadline = monotonic() + self._timeouts.pdu
+        deadline = monotonic() + self._seconds
         while True:
             for item in list(self.msg_queue.queue):
                 if item[1] is None or item[1].MessageIDBeingRespondedTo is not None:

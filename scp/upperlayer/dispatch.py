@@ -1,4 +1,4 @@
-"""What becomes of each message on the blocking upper layer: storage by ourselves, all else by pynetdicom."""
+"""What becomes of each message: storage is served here, all else by pynetdicom's services."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -6,10 +6,10 @@ from functools import partial
 from pynetdicom.presentation import PresentationContext
 
 from scp.association.contexts import VERIFICATION, fits, is_storage
-from scp.observing.association_record import Session
+from scp.observing.association_record import AssociationRecord
 from scp.services.store import Reception, StoreService
 from scp.upperlayer.dimse import Incomplete
-from scp.upperlayer.message_assembler import Disorder, Operation
+from scp.upperlayer.message_assembler import Operation
 from scp.wire.command_set import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
@@ -23,6 +23,7 @@ from scp.wire.command_set import (
     Command,
     response,
 )
+from scp.wire.pdus import Disorder
 from scp.wire.status import (
     CANNOT_UNDERSTAND,
     NO_SUCH_SOP_CLASS,
@@ -48,31 +49,25 @@ OPERATIONS = {
 # Command fields of DIMSE-N, whose refusal has a status of its own (PS3.7 Section C.5.18).
 _DIMSE_N = 0x0100
 
-Reply = Callable[[bytes], None]
+Send = Callable[[bytes], None]
 
 
 class Storing:
     """A C-STORE: its data set goes to the store service as it comes."""
 
-    def __init__(self, command: Command, reception: Reception, session: Session, reply: Reply) -> None:
+    def __init__(self, command: Command, reception: Reception, record: AssociationRecord, send: Send) -> None:
         self._command = command
         self._reception = reception
-        self._session = session
-        self._reply = reply
-        self._size = 0
+        self._record = record
+        self._send = send
         # The store service's method itself, since this is called for every few kilobytes.
-        self._write = reception.write
-
-    def write(self, fragment: memoryview) -> None:
-        """Pass the bytes on."""
-        self._size += len(fragment)
-        self._write(fragment)
+        self.write = reception.write
 
     def end(self) -> None:
         """Keep the object, and answer when it is kept."""
         answer = self._reception.finish()
-        self._session.did("stores", self._size)
-        self._reply(response(self._command, answer.status, answer.comment))
+        self._record.did("stores", answer.size)
+        self._send(response(self._command, answer.status, answer.comment))
 
     def discard(self, reason: str) -> None:
         """Forget the object."""
@@ -82,10 +77,12 @@ class Storing:
 class Refused:
     """A request that is not served: its data set is thrown away, and then it is answered."""
 
-    def __init__(self, command: Command, status: int, comment: str, session: Session, reply: Reply) -> None:
+    def __init__(
+        self, command: Command, status: int, comment: str, record: AssociationRecord, send: Send
+    ) -> None:
         self._answer = response(command, status, comment)
-        self._session = session
-        self._reply = reply
+        self._record = record
+        self._send = send
         self._event = {"command": f"{command.field:04X}", "status": f"{status:04X}", "why": comment}
 
     def write(self, fragment: memoryview) -> None:
@@ -93,9 +90,9 @@ class Refused:
 
     def end(self) -> None:
         """Answer."""
-        self._session.log.warning("operation_refused", **self._event)
-        self._session.did("refused")
-        self._reply(self._answer)
+        self._record.log.warning("operation_refused", **self._event)
+        self._record.did("refused")
+        self._send(self._answer)
 
     def discard(self, reason: str) -> None:
         """Nothing is to be undone."""
@@ -117,7 +114,7 @@ class Ignored:
 class Delivered:
     """A message for pynetdicom's services, put together in memory."""
 
-    def __init__(self, deliver: Reply, refuse: Callable[[int, str], Operation]) -> None:
+    def __init__(self, deliver: Send, refuse: Callable[[int, str], Operation]) -> None:
         self._deliver = deliver
         self._refuse = refuse
         self._data = bytearray()
@@ -145,47 +142,53 @@ class Delivered:
         """Nothing is to be undone."""
 
 
-class Clerk:
-    """Decides what becomes of the messages of one presentation context."""
+class Dispatcher:
+    """Decides what becomes of the messages of one association.
+
+    `send` is given a presentation context's id and an encoded command set, `deliver` these, the command and
+    the data set of a message for pynetdicom's services.
+    """
 
     def __init__(
         self,
         store: StoreService,
-        session: Session,
+        record: AssociationRecord,
         services: Mapping[str, str],
-        reply: Reply,
-        deliver: Reply,
+        send: Callable[[int, bytes], None],
+        deliver: Callable[[int, Command, bytes], None],
     ) -> None:
         self._store = store
-        self._session = session
+        self._record = record
         self._services = services
-        self._reply = reply
+        self._send = send
         self._deliver = deliver
 
-    def begin(self, context: PresentationContext, command: Command) -> Operation:
+    def begin(self, context_id: int, context: PresentationContext, command: Command) -> Operation:
         """Return the operation that a command begins. Raises Disorder for responses nobody waits for."""
         abstract = str(context.abstract_syntax)
         if command.is_response:
-            return self._response(abstract, command)
+            # Only services request anything, and they know what they wait for.
+            if abstract not in self._services:
+                raise Disorder(f"a response {command.field:04X} that nobody waits for")
+            return self._delivered(context_id, command)
         if command.field == C_CANCEL_RQ and C_CANCEL_RQ not in _operations(abstract, self._services):
             return Ignored()
         if why := self._refusal(context, abstract, command):
-            return self._refuse(command, *why)
+            return self._refused(context_id, command, *why)
         if command.field == C_STORE_RQ:
             syntax = str(context.transfer_syntax[0])
-            link = self._session.known_link
-            reception = self._store.begin(link, abstract, command.sop_instance_uid, syntax)
-            return Storing(command, reception, self._session, self._reply)
-        return Delivered(self._deliver, partial(self._refuse, command))
+            info = self._record.info
+            reception = self._store.begin(info, abstract, command.sop_instance_uid, syntax)
+            return Storing(command, reception, self._record, partial(self._send, context_id))
+        return self._delivered(context_id, command)
 
-    def _response(self, abstract: str, command: Command) -> Operation:
-        """Return what takes a response. Only services request anything, and they know what they wait for."""
-        if abstract not in self._services:
-            raise Disorder(f"a response {command.field:04X} that nobody waits for")
-        return Delivered(self._deliver, partial(self._refuse, command))
+    def _delivered(self, context_id: int, command: Command) -> Operation:
+        return Delivered(
+            partial(self._deliver, context_id, command), partial(self._refused, context_id, command)
+        )
 
-    def _refuse(self, command: Command, status: int, comment: str) -> Refused:
-        return Refused(command, status, comment, self._session, self._reply)
+    def _refused(self, context_id: int, command: Command, status: int, comment: str) -> Operation:
+        return Refused(command, status, comment, self._record, partial(self._send, context_id))
 
     def _refusal(
         self, context: PresentationContext, abstract: str, command: Command

@@ -1,25 +1,30 @@
-"""`upper_layer = "blocking"`: pynetdicom's upper layer, ACSE and services, driven by one blocking thread.
+"""pynetdicom's upper layer, ACSE and services, driven by one blocking thread.
 
 pynetdicom gives an association two threads that poll, and builds objects of every PDU. Here every wait of
 the association reads the socket instead ("pumps"), and C-STORE's data set goes from the read buffer to the
 store service. The state table (fsm.py), negotiation, release, abort and all other services are pynetdicom's.
-This module and scp/upperlayer/association.py alone touch its private names; PRIVATE_NAMES in their test
-lists them.
+The modules of scp/upperlayer alone touch its private names; PRIVATE_NAMES in their test lists them.
 """
 
+import socket
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pynetdicom.pdu
+from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
+from scp.observing.association_record import AssociationRecord
+from scp.settings.sections import DicomSettings
 from scp.upperlayer.dimse import WAITING
-from scp.upperlayer.message_assembler import Disorder, Inbox
+from scp.upperlayer.message_assembler import MessageAssembler, Operation
 from scp.wire.associate_rq import AssociateRequest, Unacceptable, read, read_titles
-from scp.wire.connection import Closed, Cut, Late
+from scp.wire.command_set import Command
+from scp.wire.connection import Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.pdus import (
     A_ASSOCIATE_RQ,
     CONTEXT_AND_CONTROL_LENGTH,
@@ -28,22 +33,27 @@ from scp.wire.pdus import (
     PDU_HEADER,
     PDV_HEADER,
     REPEATED,
+    Disorder,
     Fault,
     Reason,
+    command_pdus,
 )
-
-if TYPE_CHECKING:
-    from scp.upperlayer.association import BlockingAssociation
 
 
 class ConnectionSocket(AssociationSocket):
     """pynetdicom's view of the connection: it sends; what it closes is closed when its thread ends."""
 
+    def __init__(
+        self, assoc: Association, client_socket: socket.socket, connection: Connection, seconds: float
+    ) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self._connection = connection
+        self._seconds = seconds
+
     def send(self, bytestream: bytes) -> None:
         """See AssociationSocket."""
-        assoc = cast("BlockingAssociation", self.assoc)
         try:
-            assoc.wire.send(bytestream, monotonic() + assoc.desk.dicom.timeouts.pdu)
+            self._connection.send(bytestream, monotonic() + self._seconds)
         except Closed:
             self.event_queue.put("Evt17")
 
@@ -58,16 +68,23 @@ class ConnectionSocket(AssociationSocket):
 class UpperLayer(DULServiceProvider):
     """The DUL service provider without a thread: whoever waits for it reads the socket."""
 
-    def __init__(self, assoc: "BlockingAssociation") -> None:
+    def __init__(
+        self,
+        assoc: Association,
+        connection: Connection,
+        dicom: DicomSettings,
+        record: AssociationRecord,
+        begin: Callable[[int, Command], Operation],
+    ) -> None:
         super().__init__(assoc)
-        self._wire = assoc.wire
-        self._timeouts = assoc.desk.dicom.timeouts
-        self._max_pdu = assoc.desk.dicom.max_pdu
-        self._session = assoc.session
+        self._connection = connection
+        self._timeouts = dicom.timeouts
+        self._max_pdu = dicom.max_pdu
+        self._record = record
         self._reason = Reason.UNEXPECTED_PDU
         self._draining = False
         self._request_deadline = monotonic() + self._timeouts.request
-        self.inbox = Inbox(assoc.begin)
+        self.assembler = MessageAssembler(begin)
         self.request: AssociateRequest | None = None
 
     def start(self) -> None:
@@ -91,6 +108,12 @@ class UpperLayer(DULServiceProvider):
         super().send_pdu(primitive)
         self._drain()
 
+    def send_command(self, context_id: int, encoded: bytes) -> None:
+        """Send a command set, in PDUs of the peer's maximum."""
+        proposed_id = self.request.proposed_id(context_id) if self.request else context_id
+        pdus = command_pdus(proposed_id, encoded, self.assoc.dimse.maximum_pdu_size)
+        cast("ConnectionSocket", self.socket).send(pdus)
+
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
         """Return the next primitive, reading until there is one when told to wait."""
         deadline = monotonic() + (timeout if timeout is not None else self._timeouts.idle)
@@ -102,20 +125,20 @@ class UpperLayer(DULServiceProvider):
         """Read until there is something for the user, or somebody wakes us. Returns False when too late."""
         first = self.state_machine.current_state == "Sta2"
         try:
-            while self._wire.has_data or self._wire.wait(deadline):
+            while self._connection.has_data or self._connection.wait(deadline):
                 self._read(self._request_deadline if first else monotonic() + self._timeouts.pdu)
-                if self.inbox.is_idle or not self.is_alive() or not self.to_user_queue.empty():
+                if self.assembler.is_idle or not self.is_alive() or not self.to_user_queue.empty():
                     break
                 deadline = max(deadline, monotonic() + self._timeouts.idle)
-        except Late:
+        except DeadlineExceeded:
             if first:
-                self._session.ending("aborted", "no association request in time")
+                self._record.ending("aborted", "no association request in time")
                 self._happened("Evt18")
             return False
         except Closed as error:
             self._lost(str(error))
-        except Cut:
-            self._session.ending("aborted", "shutdown")
+        except Interrupted:
+            self._record.ending("aborted", "shutdown")
             self._fault(Fault(Reason.NOT_SPECIFIED, "shutdown"))
         return True
 
@@ -123,21 +146,21 @@ class UpperLayer(DULServiceProvider):
         """Read the PDUs that have begun to arrive, without waiting for others: C-CANCEL may be among them."""
         try:
             waiting = self.assoc.dimse.msg_queue
-            while self.is_alive() and waiting.qsize() < WAITING and self._wire.is_readable():
+            while self.is_alive() and waiting.qsize() < WAITING and self._connection.is_readable():
                 self._read(monotonic() + self._timeouts.pdu)
         except Closed as error:
             self._lost(str(error))
-        except Cut:
+        except Interrupted:
             self._fault(Fault(Reason.NOT_SPECIFIED, "shutdown"))
 
     def _read(self, deadline: float) -> None:
         """Read one PDU and act on it."""
         try:
-            kind, length = PDU_HEADER.unpack(self._wire.take(PDU_HEADER.size, deadline))
+            kind, length = PDU_HEADER.unpack(self._connection.take(PDU_HEADER.size, deadline))
             if kind == P_DATA_TF and self.state_machine.current_state in ("Sta6", "Sta7"):
                 self._read_data(length, deadline)
             elif kind == P_DATA_TF:
-                self._session.ending("aborted", "data outside of an association")
+                self._record.ending("aborted", "data outside of an association")
                 self._happened("Evt10")
             else:
                 self._read_other(kind, length, deadline)
@@ -145,7 +168,7 @@ class UpperLayer(DULServiceProvider):
             self._fault(fault)
         except Disorder as error:
             self._fault(Fault(Reason.INVALID_PARAMETER_VALUE, str(error)))
-        except Late:
+        except DeadlineExceeded:
             if self.state_machine.current_state == "Sta2":
                 raise
             self._fault(Fault(Reason.NOT_SPECIFIED, "a PDU that did not end in time"))
@@ -158,22 +181,22 @@ class UpperLayer(DULServiceProvider):
             )
         if not length:
             raise Fault(Reason.INVALID_PARAMETER_VALUE, "a P-DATA-TF PDU without values")
-        wire, inbox = self._wire, self.inbox
+        connection, assembler = self._connection, self.assembler
         while length:
             if length < PDV_HEADER.size:
                 raise Fault(Reason.INVALID_PARAMETER_VALUE, "a presentation data value that is cut off")
-            size, context, control = PDV_HEADER.unpack(wire.take(PDV_HEADER.size, deadline))
+            size, context, control = PDV_HEADER.unpack(connection.take(PDV_HEADER.size, deadline))
             size -= CONTEXT_AND_CONTROL_LENGTH
             length -= PDV_HEADER.size
             if not 0 <= size <= length:
                 raise Fault(Reason.INVALID_PARAMETER_VALUE, f"a presentation data value of {size + 2} bytes")
             length -= size
-            inbox.open(self._own_context(context), control)
+            assembler.open(self._own_context(context), control)
             while size:
-                fragment = wire.some(size, deadline)
+                fragment = connection.some(size, deadline)
                 size -= len(fragment)
-                inbox.write(fragment)
-            inbox.close()
+                assembler.write(fragment)
+            assembler.close()
 
     def _read_other(self, kind: int, length: int, deadline: float) -> None:
         """Read a PDU of any other type, whole."""
@@ -182,7 +205,7 @@ class UpperLayer(DULServiceProvider):
         least, most = LENGTHS[kind]
         if not least <= length <= most:
             raise Fault(Reason.INVALID_PARAMETER_VALUE, f"a PDU of type {kind:02X} with {length} bytes")
-        body = bytes(self._wire.take(length, deadline))
+        body = bytes(self._connection.take(length, deadline))
         try:
             if kind == A_ASSOCIATE_RQ:
                 body = self._read_request(body)
@@ -201,12 +224,12 @@ class UpperLayer(DULServiceProvider):
         """Return an association request as pynetdicom can read it. Raises Unacceptable."""
         if self.state_machine.current_state != "Sta2":
             return body  # out of place, whatever it holds
-        self._session.requested(*read_titles(body))
+        self._record.requested(*read_titles(body))
         self.request = request = read(body)
         if request.oddities:
-            self._session.log.info("association_request_odd", oddities=request.oddities)
+            self._record.log.info("association_request_odd", oddities=request.oddities)
         if not request.is_version_1:
-            self._session.ending("rejected", "protocol version")
+            self._record.ending("rejected", "protocol version")
         return request.encoded
 
     def _own_context(self, proposed: int) -> int:
@@ -218,12 +241,12 @@ class UpperLayer(DULServiceProvider):
 
     def _fault(self, fault: Fault) -> None:
         """Abort as provider, with the fault's reason (PS3.8 Section 9.2, AA-1 and AA-8)."""
-        self._session.ending("aborted", str(fault))
+        self._record.ending("aborted", str(fault))
         self._reason = fault.reason
         self._happened("Evt19")
 
     def _lost(self, why: str) -> None:
-        self._session.ending("aborted" if self._session.link else "closed", f"connection lost: {why}")
+        self._record.ending("aborted" if self._record.is_requested else "closed", f"connection lost: {why}")
         self._happened("Evt17")
 
     def _happened(self, event: str) -> None:

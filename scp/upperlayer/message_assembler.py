@@ -4,17 +4,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from scp.wire.command_set import Command, Malformed, parse
-
-# PS3.8 Annex E.2, the message control header; its other bits are not checked.
-COMMAND = 0x01
-LAST = 0x02
+from scp.wire.pdus import COMMAND, LAST, Disorder
 
 # The largest command set, in bytes. The longest of PS3.7 holds a few UIDs, titles and lists of tags.
 COMMAND_LENGTH = 64 * 1024
-
-
-class Disorder(ValueError):
-    """Fragments that make no message."""
 
 
 class Operation(Protocol):
@@ -30,7 +23,7 @@ class Operation(Protocol):
         """The message will never be whole."""
 
 
-class Inbox:
+class MessageAssembler:
     """Puts messages together, one after the other.
 
     `begin` is called with the context and the command as soon as the command set is whole.

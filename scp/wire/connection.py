@@ -9,7 +9,7 @@ from math import ceil
 from threading import Lock
 from time import monotonic
 
-from scp.settings.tls import describe
+from scp.wire.tls import describe
 
 # What is read at one time. Fits the processor's cache, and spares system calls; any PDU that must be whole
 # (all but P-DATA-TF) fits too.
@@ -26,16 +26,16 @@ class Closed(Exception):
     """The peer has closed the connection, or it is broken."""
 
 
-class Late(Exception):
+class DeadlineExceeded(Exception):
     """The deadline has passed."""
 
 
-class Cut(Exception):
+class Interrupted(Exception):
     """Another thread wants the connection to end at once."""
 
 
-class Wire:
-    """A connection as one thread uses it. Only `wake` and `cut` may be called by others.
+class Connection:
+    """A connection as one thread uses it. Only `wake` and `interrupt` may be called by others.
 
     Deadlines are times of `time.monotonic`. `received` is what somebody else has read of it already.
     """
@@ -50,7 +50,7 @@ class Wire:
         self._view[: self._end] = received
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = Lock()
-        self._cut = False
+        self._interrupted = False
         # Whether the peer may be waiting for our acknowledgement; what we send carries it.
         self._owes = False
         self._poll = select.poll()
@@ -128,9 +128,9 @@ class Wire:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
-    def cut(self) -> None:
-        """Make the thread that waits, or that will wait, raise Cut. Called from any thread."""
-        self._cut = True
+    def interrupt(self) -> None:
+        """Make the thread that waits, or that will wait, raise Interrupted. Called from any thread."""
+        self._interrupted = True
         self.wake()
 
     def hang_up(self, seconds: float) -> None:
@@ -145,7 +145,7 @@ class Wire:
                 self._start = self._end = 0
                 if self._receive() is None and not self._sleep(deadline):
                     break  # somebody is in a hurry
-        except (Closed, Late, Cut, OSError):
+        except (Closed, DeadlineExceeded, Interrupted, OSError):
             pass
         finally:
             self.close()
@@ -189,8 +189,8 @@ class Wire:
 
     def _sleep(self, deadline: float) -> bool:
         """Sleep until there is something to read. Returns False when woken instead."""
-        if self._cut:
-            raise Cut
+        if self._interrupted:
+            raise Interrupted
         self._acknowledge()
         left = deadline - monotonic()
         ready = self._poll.poll(max(0, ceil(min(left, RELEASE_AFTER) * 1000)))
@@ -202,14 +202,14 @@ class Wire:
         woken = any(descriptor == self._wake for descriptor, _ in ready)
         if woken:
             os.eventfd_read(self._wake)
-        if self._cut:
-            raise Cut
+        if self._interrupted:
+            raise Interrupted
         if not ready:
-            raise Late
+            raise DeadlineExceeded
         return not woken
 
     def _await_room(self, deadline: float) -> None:
         room = select.poll()
         room.register(self._socket, select.POLLOUT)
-        if self._cut or not room.poll(max(0, ceil((deadline - monotonic()) * 1000))):
+        if self._interrupted or not room.poll(max(0, ceil((deadline - monotonic()) * 1000))):
             raise Closed("the peer takes nothing")

@@ -3,14 +3,16 @@
 import struct
 from enum import IntEnum
 
-from scp.upperlayer.message_assembler import COMMAND, LAST
-
 # PS3.8 Section 9.3.1: type, reserved, length.
 PDU_HEADER = struct.Struct(">BxL")
 
 # PS3.8 Section 9.3.5.1: length, context id; and the message control header, which is the first of the data.
 PDV_HEADER = struct.Struct(">LBB")
 CONTEXT_AND_CONTROL_LENGTH = 2
+
+# PS3.8 Annex E.2, the message control header; its other bits are not checked.
+COMMAND = 0x01
+LAST = 0x02
 
 A_ASSOCIATE_RQ = 0x01
 # AE titles and reserved bytes of A-ASSOCIATE-RQ and -AC, which must be the same (PS3.8 Tables 9-11 and 9-17).
@@ -47,6 +49,10 @@ class Fault(Exception):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class Disorder(ValueError):
+    """Raised when presentation data values come in an order that makes no message."""
 
 
 def command_pdus(context_id: int, encoded: bytes, max_pdu: int) -> bytes:

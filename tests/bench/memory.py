@@ -89,7 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--idle", type=int, default=IDLE, help="idle associations")
     parser.add_argument("--many", type=int, default=MANY, help="associations one after the other")
     parser.add_argument("--quick", action="store_true", help="a hundredth: does it work?")
-    parser.add_argument("--upper-layer", choices=("stock", "blocking"), default="")
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench", dir=options.folder))
     print("| resident memory | MB more | must | aim |\n|---|---:|---:|---:|")
     try:
-        with running(ours(upper_layer=options.upper_layer), folder / "data") as daemon:
+        with running(ours(), folder / "data") as daemon:
             process = daemon.process.pid
             send(daemon.address, template(), range(100))
             time.sleep(1)

@@ -26,11 +26,9 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def ours(durability: str = "power-loss", upper_layer: str = "") -> Peer:
+def ours(durability: str = "power-loss") -> Peer:
     """Return this daemon. It indexes, and regenerates the resources of what arrives."""
     environment = {"IMAGINGSTUDYD_STORAGE__DURABILITY": durability}
-    if upper_layer:
-        environment["IMAGINGSTUDYD_DICOM__UPPER_LAYER"] = upper_layer
 
     def command(folder: Path, port: int) -> list[str]:
         serve = [sys.executable, "-m", "scp", "serve", "--data", str(folder)]

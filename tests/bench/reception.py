@@ -123,9 +123,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="one measurement of 0.3 s: does it work?")
-    parser.add_argument(
-        "--upper-layer", choices=("stock", "blocking"), default="", help="ours, if not the default"
-    )
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     parser.add_argument("--json", type=Path, help="write every single rate to this file")
     options = parser.parse_args(arguments)
@@ -139,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     medians: dict[tuple[Work, str], float] = {}
     for work in dict.fromkeys(row.work for row in rows):
         mine = [row for row in rows if row.work == work]
-        own = [ours(name, options.upper_layer) for name in dict.fromkeys(row.durability for row in mine)]
+        own = [ours(name) for name in dict.fromkeys(row.durability for row in mine)]
         contenders = own + list({row.peer.name: row.peer for row in mine}.values())
         folder = Path(tempfile.mkdtemp(dir=top))
         try:

@@ -48,7 +48,7 @@ class _Trail:
         self.unpack_from = Struct(f"<{layout}").unpack_from
 
 
-class Trails:
+class LayoutCache:
     """The trails of one table of wanted elements in one encoding. Used by one thread."""
 
     def __init__(self) -> None:

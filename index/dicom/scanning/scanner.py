@@ -29,7 +29,7 @@ from index.dicom.scanning.encodings import (
     of_item,
     of_sequence,
 )
-from index.dicom.scanning.layout_cache import Step, Trails
+from index.dicom.scanning.layout_cache import LayoutCache, Step
 from index.dicom.scanning.structure import read_element, skip_sequence
 
 Raw = dict[int, Any]
@@ -91,7 +91,7 @@ def scan(
     start: int = 0,
     nested: bool = False,
     is_open: bool = False,
-    trails: Trails | None = None,
+    trails: LayoutCache | None = None,
     frames: Callable[..., None] = lambda *_: None,
 ) -> int:
     """Collect the wanted elements from `start` on into `raw`; returns the offset behind the last one seen.
@@ -176,7 +176,7 @@ def _hop_explicit(
 
 
 def _follow(
-    trails: Trails,
+    trails: LayoutCache,
     data: bytes,
     place: int,
     previous: int,

@@ -6,8 +6,8 @@ the publisher.
 """
 
 from index.maintenance.verify.conflicts import check_conflicts
-from index.maintenance.verify.context import GRACE_SECONDS, Pace, Work
+from index.maintenance.verify.context import GRACE_SECONDS, Pace, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.verification import verify
 
-__all__ = ["GRACE_SECONDS", "Finding", "Kind", "Pace", "Work", "check_conflicts", "verify"]
+__all__ = ["GRACE_SECONDS", "Finding", "Kind", "Pace", "VerifyContext", "check_conflicts", "verify"]

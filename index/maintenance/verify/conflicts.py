@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from index.database.instance_rows import Filed, Rows, conflict_path
+from index.database.instance_rows import Rows, StoredObject, conflict_path
 from index.database.tables import Conflict
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
-from index.maintenance.verify.context import Work
+from index.maintenance.verify.context import VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.objects import fault
 from index.publication.kept_aside import sentence, studies_kept_aside
@@ -17,63 +17,63 @@ from index.records import Origin
 from index.storage.durable import open_file
 
 
-def check_conflicts(work: Work) -> Iterator[Finding]:
+def check_conflicts(context: VerifyContext) -> Iterator[Finding]:
     """Compare `conflicts/` with its rows."""
-    rows = work.database.rows(
+    rows = context.database.rows(
         Conflict.select(Conflict.id, Conflict.uid, Conflict.path, Conflict.size, Conflict.sha1)
     )
     for row, uid, path, size, sha1 in rows:
-        if wrong := fault(work, work.data / path, size, sha1):
-            there = (work.data / path).exists()
-            if work.repair and not there:
-                with work.database.writing():
-                    work.database.execute(Conflict.delete().where(Conflict.id == row))
+        if wrong := fault(context, context.data / path, size, sha1):
+            there = (context.data / path).exists()
+            if context.repair and not there:
+                with context.database.writing():
+                    context.database.execute(Conflict.delete().where(Conflict.id == row))
             kind = Kind.CONFLICT_CORRUPT if there else Kind.CONFLICT_MISSING
-            yield Finding(kind, uid, path, wrong, work.repair and not there)
-    yield from _unknown_conflicts(work, {path for _, _, path, _, _ in rows})
+            yield Finding(kind, uid, path, wrong, context.repair and not there)
+    yield from _unknown_conflicts(context, {path for _, _, path, _, _ in rows})
 
 
-def check_studies_in_conflict(work: Work) -> Iterator[Finding]:
+def check_studies_in_conflict(context: VerifyContext) -> Iterator[Finding]:
     """Find studies that have no data sets but those kept aside: whoever looks for them finds nothing."""
     advice = "`imagingstudyd delete` the study that is wrong, and `import` the files of the other"
-    for found in studies_kept_aside(work.database):
+    for found in studies_kept_aside(context.database):
         detail = f"{sentence(found)}: {advice}"
         yield Finding(Kind.STUDY_IN_CONFLICT, found[0].study_uid, found[0].path, detail)
 
 
-def _unknown_conflicts(work: Work, known: AbstractSet[str]) -> Iterator[Finding]:
-    for file in sorted((work.data / "conflicts").iterdir()):
+def _unknown_conflicts(context: VerifyContext, known: AbstractSet[str]) -> Iterator[Finding]:
+    for file in sorted((context.data / "conflicts").iterdir()):
         path = f"conflicts/{file.name}"
-        if path in known or not work.is_settled(file):
+        if path in known or not context.is_settled(file):
             continue
-        reason = _take_up(work, path, file) if work.repair else None
+        reason = _take_up(context, path, file) if context.repair else None
         yield Finding(
-            Kind.CONFLICT_WITHOUT_ROW, path, path, reason or "is in no row", work.repair and reason is None
+            Kind.CONFLICT_WITHOUT_ROW, path, path, reason or "is in no row", context.repair and reason is None
         )
 
 
-def _take_up(work: Work, path: str, file: Path) -> str | None:
+def _take_up(context: VerifyContext, path: str, file: Path) -> str | None:
     """Make a row for a file, or an instance where none has its UID; return why that cannot be done."""
     try:
         with open_file(file) as content:
             header, meta = read_object(content)
-        sha1 = work.sha1(file)
+        sha1 = context.sha1(file)
     except (NotPart10, IndexFault, OSError) as error:
         return str(error)
-    rows = Rows(work.database)
+    rows = Rows(context.database)
     known = rows.find(header.sop_instance_uid)
     if known is None:
-        return work.adopt(path)
+        return context.index_object(path)
     if known.sha1 == sha1:
         file.unlink(missing_ok=True)
         return None
     statistics = file.stat()
     received = statistics.st_mtime_ns // 1_000_000
     origin = Origin(association="recovery")
-    filed = Filed(
+    filed = StoredObject(
         header, origin, meta.transfer_syntax, conflict_path(sha1), statistics.st_size, sha1, received
     )
-    with work.database.writing():
+    with context.database.writing():
         rows.add_conflict(filed)
-    work.objects.set_aside(path, filed.path)
+    context.objects.set_aside(path, filed.path)
     return None

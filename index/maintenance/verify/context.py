@@ -38,7 +38,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class VerifyContext:
     """The parts of an index, and how to go about it.
 
     `adopt` indexes an object that has no row, and returns why it cannot; `served`: a daemon publishes.
@@ -49,7 +49,7 @@ class Work:
     directory: Directory
     publication: StudyPublication
     versions: tuple[str, ...]
-    adopt: Callable[[str], str | None]
+    index_object: Callable[[str], str | None]
     repair: bool
     pace: Pace
     grace: float

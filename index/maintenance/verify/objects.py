@@ -6,12 +6,12 @@ from pathlib import Path
 
 from peewee import JOIN
 
-from index.database.instance_rows import Known, conflict_path
+from index.database.instance_rows import ExistingInstance, conflict_path
 from index.database.tables import Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
-from index.maintenance.verify.context import PAGE, Work
+from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import SAID, describe, reread, said
 from index.storage.durable import open_file
@@ -54,11 +54,11 @@ def _number(name: str) -> int | None:
     return number if name == f"{number:03x}.dcm" and number < FOLDER_SIZE else None
 
 
-def check_orphans(work: Work) -> Iterator[Finding]:
+def check_orphans(context: VerifyContext) -> Iterator[Finding]:
     """Find objects without a row; index them, or put them where a row misses its object."""
     known = KnownPaths()
     last = 0
-    while rows := work.database.rows(
+    while rows := context.database.rows(
         Instance.select(Instance.id, Instance.path)
         .where(Instance.id > last)
         .order_by(Instance.id)
@@ -68,50 +68,50 @@ def check_orphans(work: Work) -> Iterator[Finding]:
             known.add(path)
         last = rows[-1][0]
     no_files: list[str] = []
-    suspects = [path for path in work.objects.filed_since(None, no_files.append) if path not in known]
+    suspects = [path for path in context.objects.filed_since(None, no_files.append) if path not in known]
     for at in range(0, len(suspects), PAGE):
-        yield from _orphans(work, suspects[at : at + PAGE])
+        yield from _orphans(context, suspects[at : at + PAGE])
     for path in no_files:
         yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is no file: passed over")
 
 
-def _orphans(work: Work, suspects: list[str]) -> Iterator[Finding]:
+def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
     """Look again with the files at hand: rows have come, and files gone, since the first look."""
-    settled = [path for path in suspects if work.is_settled(work.data / path)]
+    settled = [path for path in suspects if context.is_settled(context.data / path)]
     for table in (Instance, RemovedObject):
-        found = work.database.rows(table.select(table.path).where(table.path.in_(settled)))
+        found = context.database.rows(table.select(table.path).where(table.path.in_(settled)))
         settled = [path for path in settled if (path,) not in found]
     for path in settled:
-        if not work.repair:
+        if not context.repair:
             yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is in no row")
             continue
-        if target := _misses(work, path):
-            work.objects.put_back(path, target)
-            work.objects.remove(path)
+        if target := _misses(context, path):
+            context.objects.put_back(path, target)
+            context.objects.remove(path)
             yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, f"is the lost object {target}", mended=True)
             continue
-        reason = work.adopt(path)
+        reason = context.index_object(path)
         yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, reason or "is in no row", mended=reason is None)
 
 
-def _misses(work: Work, path: str) -> str | None:
+def _misses(context: VerifyContext, path: str) -> str | None:
     """Return the path that a row has for an object equal to this file, where it is not there or not whole."""
     try:
-        with open_file(work.data / path) as file:
+        with open_file(context.data / path) as file:
             header, _ = read_object(file)
-        sha1 = work.sha1(work.data / path)
+        sha1 = context.sha1(context.data / path)
     except (NotPart10, IndexFault, OSError):
         return None
     query = Instance.select(Instance.path, Instance.size).where(
         (Instance.uid == header.sop_instance_uid) & (Instance.sha1 == sha1)
     )
-    for target, size in work.database.rows(query):
-        if fault(work, work.data / target, size, sha1):
+    for target, size in context.database.rows(query):
+        if fault(context, context.data / target, size, sha1):
             return str(target)
     return None
 
 
-def check_objects(work: Work) -> Iterator[Finding]:
+def check_objects(context: VerifyContext) -> Iterator[Finding]:
     """Read every row's object: that it is there, is whole, and says what the row says."""
     last = 0
     query = (
@@ -121,12 +121,12 @@ def check_objects(work: Work) -> Iterator[Finding]:
         .join_from(Instance, StudyVariant, JOIN.LEFT_OUTER)
         .join_from(Instance, SeriesVariant, JOIN.LEFT_OUTER)
     )
-    while rows := work.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
+    while rows := context.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
         for row, path, size, sha1, received, uid, *others in rows:
             # Without all that it refers to, a row says nothing to compare: check_references has named it.
             content = said((uid, *others)) if None not in others else ()
-            _await(work.data / path, received)
-            yield from _object(work, Known(row, path, sha1), uid, size, content)
+            _await(context.data / path, received)
+            yield from _object(context, ExistingInstance(row, path, sha1), uid, size, content)
         last = rows[-1][0]
 
 
@@ -136,52 +136,56 @@ def _await(path: Path, received: int) -> None:
         time.sleep(max(0, min(ON_ITS_WAY, received / 1000 + ON_ITS_WAY - time.time())))
 
 
-def _object(work: Work, row: Known, uid: str, size: int, content: tuple[str, ...]) -> Iterator[Finding]:
-    path = work.data / row.path
-    wrong = fault(work, path, size, row.sha1)
+def _object(
+    context: VerifyContext, row: ExistingInstance, uid: str, size: int, content: tuple[str, ...]
+) -> Iterator[Finding]:
+    path = context.data / row.path
+    wrong = fault(context, path, size, row.sha1)
     if wrong is None:
-        yield from _content(work, row, uid, content)
+        yield from _content(context, row, uid, content)
         return
-    if not _is_current(work, row):
+    if not _is_current(context, row):
         return
     kind = Kind.OBJECT_CORRUPT if path.exists() else Kind.OBJECT_MISSING
     spare = conflict_path(row.sha1)
-    if fault(work, work.data / spare, size, row.sha1) is None:
-        if work.repair:
-            work.objects.put_back(spare, row.path)
-        yield Finding(kind, uid, row.path, f"{wrong}; {spare} is equal", work.repair)
+    if fault(context, context.data / spare, size, row.sha1) is None:
+        if context.repair:
+            context.objects.put_back(spare, row.path)
+        yield Finding(kind, uid, row.path, f"{wrong}; {spare} is equal", context.repair)
         return
     advice = "restore it from a backup, or `imagingstudyd delete` it and send it again"
     yield Finding(kind, uid, row.path, f"{wrong}: {advice}")
 
 
-def fault(work: Work, path: Path, size: int, sha1: str) -> str | None:
+def fault(context: VerifyContext, path: Path, size: int, sha1: str) -> str | None:
     """Return what is wrong with a file that is to have this size in bytes and this SHA-1."""
     try:
         there = path.stat().st_size
         if there != size:
             return f"has {there} bytes, expected {size} with SHA-1 {sha1}"
-        found = work.sha1(path)
+        found = context.sha1(path)
     except OSError as error:
         return f"{error.strerror}, expected {size} bytes with SHA-1 {sha1}"
     return None if found == sha1 else f"has SHA-1 {found}, expected {sha1}"
 
 
-def _is_current(work: Work, row: Known) -> bool:
+def _is_current(context: VerifyContext, row: ExistingInstance) -> bool:
     """Whether the row still says so: it may have been deleted or replaced while its file was read."""
     query = Instance.select(Instance.id).where(
         (Instance.id == row.id) & (Instance.path == row.path) & (Instance.sha1 == row.sha1)
     )
-    return bool(work.database.rows(query))
+    return bool(context.database.rows(query))
 
 
-def _content(work: Work, row: Known, uid: str, content: tuple[str, ...]) -> Iterator[Finding]:
+def _content(
+    context: VerifyContext, row: ExistingInstance, uid: str, content: tuple[str, ...]
+) -> Iterator[Finding]:
     try:
-        with open_file(work.data / row.path) as file:
+        with open_file(context.data / row.path) as file:
             wanted = describe(read_object(file)[0])
     except (NotPart10, IndexFault, OSError) as error:
         yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")
         return
-    if content and content != wanted and _is_current(work, row):
-        mended = work.repair and reread(work, row.id)
+    if content and content != wanted and _is_current(context, row):
+        mended = context.repair and reread(context, row.id)
         yield Finding(Kind.ROW_DIFFERS, uid, row.path, "the row says other than its object", mended)

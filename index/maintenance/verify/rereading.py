@@ -5,12 +5,12 @@ from typing import Any
 
 from peewee import JOIN
 
-from index.database.instance_rows import Filed, Rows, patient_key, study_digest
+from index.database.instance_rows import Rows, StoredObject, patient_key, study_digest
 from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant, canonical
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
-from index.maintenance.verify.context import Work
+from index.maintenance.verify.context import VerifyContext
 from index.maintenance.verify.counts import recount
 from index.records import Header, Origin
 from index.storage.durable import open_file
@@ -47,7 +47,7 @@ def said(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(value if isinstance(value, str) else canonical(value) for value in values)
 
 
-def reread(work: Work, row: int) -> bool:
+def reread(context: VerifyContext, row: int) -> bool:
     """Make a row and all that hangs on it again from its object; return whether that could be done."""
     query = Instance.select(
         Instance.path,
@@ -60,21 +60,21 @@ def reread(work: Work, row: int) -> bool:
         Series.study,
     )
     query = query.join(Source, JOIN.LEFT_OUTER).join_from(Instance, Series, JOIN.LEFT_OUTER)
-    rows = work.database.rows(query.where(Instance.id == row))
+    rows = context.database.rows(query.where(Instance.id == row))
     for path, size, sha1, received, calling, called, address, study in rows:
         try:
-            with open_file(work.data / path) as file:
+            with open_file(context.data / path) as file:
                 header, meta = read_object(file)
         except (NotPart10, IndexFault, OSError):
             return False
         origin = Origin(calling or "", called or "", address or "")
-        filed = Filed(header, origin, meta.transfer_syntax, path, size, sha1, received)
-        with work.database.writing():
-            writer = Rows(work.database)
+        filed = StoredObject(header, origin, meta.transfer_syntax, path, size, sha1, received)
+        with context.database.writing():
+            writer = Rows(context.database)
             if (known := writer.find(header.sop_instance_uid)) and known.id != row:
                 return False
-            work.database.execute(Instance.delete().where(Instance.id == row))
+            context.database.execute(Instance.delete().where(Instance.id == row))
             for changed in {writer.add(filed), study} - {None}:
-                recount(work.database, changed)
+                recount(context.database, changed)
         return True
     return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from index.database.tables import Resource, Study, StudyResource, StudyVariant
 from index.errors import NotExpressible, NotFound
-from index.maintenance.verify.context import PAGE, Work
+from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.publication.feed import Key
 from index.publication.study_rows import load
@@ -21,56 +21,56 @@ LOOKS = 10
 LOOK_SECONDS = 0.5
 
 
-def check_resources(work: Work) -> Iterator[Finding]:
+def check_resources(context: VerifyContext) -> Iterator[Finding]:
     """Compare the files of every study that is published with what it is to have."""
     last = 0
     handed_over: set[Path] = set()
     query = Study.select(Study.id, Study.uid)
-    while rows := work.database.rows(query.where(Study.id > last).order_by(Study.id).limit(PAGE)):
+    while rows := context.database.rows(query.where(Study.id > last).order_by(Study.id).limit(PAGE)):
         for last, uid in rows:
-            found = _settled(work, last, uid)
-            if found and work.repair:
-                _hand_over(work, last, found)
+            found = _settled(context, last, uid)
+            if found and context.repair:
+                _hand_over(context, last, found)
             for key, kind in found.items():
-                path = work.directory.path(*key).relative_to(work.data)
+                path = context.directory.path(*key).relative_to(context.data)
                 handed_over.add(path)
                 detail = f"{key[1]}/{key[2]} of study {uid}, {key[0]}"
-                yield Finding(kind, uid, str(path), detail, work.repair)
-    yield from _strays(work, handed_over)
+                yield Finding(kind, uid, str(path), detail, context.repair)
+    yield from _strays(context, handed_over)
 
 
-def _settled(work: Work, study: int, uid: str) -> dict[Key, Kind]:
+def _settled(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
     """Return what is wrong with a study's resources while nothing that they are made of changes."""
-    for _ in range(LOOKS if work.served else 1):
-        if not _is_changing(work, study):
-            found = _compare(work, study, uid)
-            if not found or (not _is_changing(work, study) and found == _compare(work, study, uid)):
+    for _ in range(LOOKS if context.served else 1):
+        if not _is_changing(context, study):
+            found = _compare(context, study, uid)
+            if not found or (not _is_changing(context, study) and found == _compare(context, study, uid)):
                 return found
-        if work.served:
+        if context.served:
             time.sleep(LOOK_SECONDS)
     return {}
 
 
-def _is_changing(work: Work, study: int) -> bool:
+def _is_changing(context: VerifyContext, study: int) -> bool:
     """Whether this study, or another one of its patient, is yet to be published."""
     patients = StudyVariant.select(StudyVariant.patient).where(StudyVariant.study == study)
     related = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
     query = Study.select(Study.id).where(
         (Study.revision != Study.published) & ((Study.id == study) | Study.id.in_(related))
     )
-    return bool(work.database.rows(query.limit(1)))
+    return bool(context.database.rows(query.limit(1)))
 
 
-def _compare(work: Work, study: int, uid: str) -> dict[Key, Kind]:
-    wanted = _wanted(work, uid)
+def _compare(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
+    wanted = _wanted(context, uid)
     query = Resource.select(Resource.fhir, Resource.type, Resource.name).join(StudyResource)
     mine = {
         (fhir, kind, name)
-        for fhir, kind, name in work.database.rows(query.where(StudyResource.study == study))
+        for fhir, kind, name in context.database.rows(query.where(StudyResource.study == study))
     }
     found = {}
     for key, sha256 in wanted.items():
-        path = work.directory.path(*key)
+        path = context.directory.path(*key)
         there = _sha256(path)
         if there is None:
             found[key] = Kind.RESOURCE_MISSING
@@ -92,73 +92,77 @@ def _sha256(path: Path) -> str | None:
         return ""
 
 
-def _wanted(work: Work, uid: str) -> dict[Key, str]:
+def _wanted(context: VerifyContext, uid: str) -> dict[Key, str]:
     try:
-        record = load(work.database, uid)
+        record = load(context.database, uid)
     except NotFound:
         return {}
     wanted: dict[Key, str] = {}
-    for version in work.versions:
+    for version in context.versions:
         try:
-            wanted |= {one.key: one.sha256 for one in work.publication.resources(record, version)}
+            wanted |= {one.key: one.sha256 for one in context.publication.resources(record, version)}
         except NotExpressible:
             continue
     return wanted
 
 
-def _hand_over(work: Work, study: int, found: dict[Key, Kind]) -> None:
+def _hand_over(context: VerifyContext, study: int, found: dict[Key, Kind]) -> None:
     """Let the publisher write what is wrong: it alone writes files, so that none of its own is lost."""
-    with work.database.writing():
+    with context.database.writing():
         for fhir, kind, name in found:
             which = (Resource.fhir == fhir) & (Resource.type == kind) & (Resource.name == name)
-            work.database.execute(Resource.update(sha256="").where(which))
-        work.database.execute(Study.update(revision=Study.revision + 1).where(Study.id == study))
+            context.database.execute(Resource.update(sha256="").where(which))
+        context.database.execute(Study.update(revision=Study.revision + 1).where(Study.id == study))
 
 
-def _strays(work: Work, handed_over: AbstractSet[Path]) -> Iterator[Finding]:
+def _strays(context: VerifyContext, handed_over: AbstractSet[Path]) -> Iterator[Finding]:
     """Find files that nobody published, and temporary files of processes that have ended."""
-    for folder in sorted(path for path in work.directory.root.glob("*/*") if path.is_dir()):
+    for folder in sorted(path for path in context.directory.root.glob("*/*") if path.is_dir()):
         query = Resource.select(Resource.name).where(
             (Resource.fhir == folder.parent.name) & (Resource.type == folder.name) & (Resource.deleted == 0)
         )
-        known = {name for (name,) in work.database.rows(query)}
+        known = {name for (name,) in context.database.rows(query)}
         for path in sorted(folder.iterdir()):
-            if path.suffix == ".json" and (path.stem in known or path.relative_to(work.data) in handed_over):
+            if path.suffix == ".json" and (
+                path.stem in known or path.relative_to(context.data) in handed_over
+            ):
                 continue
             # A temporary name is .<name>.<process>.tmp: see index/storage/durable.py.
             temporary = path.suffix == ".tmp"
             busy = temporary and is_alive(path.stem.rpartition(".")[2])
-            if busy or not work.is_settled(path):
+            if busy or not context.is_settled(path):
                 continue
             kind = Kind.LEFTOVER if temporary else Kind.RESOURCE_STRAY
-            yield _useless(work, kind, path, "belongs to nobody")
+            yield _useless(context, kind, path, "belongs to nobody")
 
 
-def check_incoming(work: Work) -> Iterator[Finding]:
+def check_incoming(context: VerifyContext) -> Iterator[Finding]:
     """Find what processes that have ended left in `incoming/`."""
-    for path in sorted(work.objects.left_behind()):
-        if work.is_settled(path):
-            yield _useless(work, Kind.LEFTOVER, path, "was never finished")
+    for path in sorted(context.objects.left_behind()):
+        if context.is_settled(path):
+            yield _useless(context, Kind.LEFTOVER, path, "was never finished")
 
 
-def _useless(work: Work, kind: Kind, path: Path, why: str) -> Finding:
+def _useless(context: VerifyContext, kind: Kind, path: Path, why: str) -> Finding:
     """Find what nobody needs, and remove it where asked for; a folder of somebody else's stays."""
-    name = str(path.relative_to(work.data))
+    name = str(path.relative_to(context.data))
     try:
-        if work.repair:
+        if context.repair:
             path.unlink(missing_ok=True)
     except OSError as error:
         return Finding(kind, name, name, f"{why}, and cannot be removed: {error.strerror}")
-    return Finding(kind, name, name, why, work.repair)
+    return Finding(kind, name, name, why, context.repair)
 
 
-def check_unpublished(work: Work) -> Iterator[Finding]:
+def check_unpublished(context: VerifyContext) -> Iterator[Finding]:
     """Find studies that are yet to be published, where no daemon does it."""
     query = Study.select(Study.uid).where(Study.revision != Study.published).order_by(Study.id)
-    for (uid,) in work.database.rows(query):
-        yield Finding(Kind.STUDY_UNPUBLISHED, uid, _path(work, uid), "is not published as it is", work.repair)
+    for (uid,) in context.database.rows(query):
+        yield Finding(
+            Kind.STUDY_UNPUBLISHED, uid, _path(context, uid), "is not published as it is", context.repair
+        )
 
 
-def _path(work: Work, uid: str) -> str:
-    path: Path = work.directory.path(work.versions[0], "ImagingStudy", uid)
-    return str(path.relative_to(work.data))
+def _path(context: VerifyContext, uid: str) -> str:
+    path: Path = context.directory.path(context.versions[0], "ImagingStudy", uid)
+    return str(path.relative_to(context.data))

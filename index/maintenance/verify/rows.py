@@ -6,7 +6,7 @@ from typing import Any
 from peewee import JOIN, SQL, fn
 
 from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant
-from index.maintenance.verify.context import Work
+from index.maintenance.verify.context import VerifyContext
 from index.maintenance.verify.counts import recount
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import reread
@@ -14,18 +14,18 @@ from index.maintenance.verify.rereading import reread
 _COUNT = fn.COUNT(SQL("*"))
 
 
-def check_database(work: Work) -> Iterator[Finding]:
+def check_database(context: VerifyContext) -> Iterator[Finding]:
     """Let SQLite check its own pages and indexes; PostgreSQL has tools of its own for that."""
-    if not work.database.is_sqlite:
+    if not context.database.is_sqlite:
         return
-    with work.database.connection():
-        said = [row[0] for row in work.database.peewee.execute_sql("PRAGMA quick_check").fetchall()]
+    with context.database.connection():
+        said = [row[0] for row in context.database.peewee.execute_sql("PRAGMA quick_check").fetchall()]
     if said != ["ok"]:
         detail = f"{'; '.join(said)}: stop the daemon and run `imagingstudyd reindex`"
-        yield Finding(Kind.DATABASE_DAMAGED, "index", str(work.database.peewee.database), detail)
+        yield Finding(Kind.DATABASE_DAMAGED, "index", str(context.database.peewee.database), detail)
 
 
-def check_references(work: Work) -> Iterator[Finding]:
+def check_references(context: VerifyContext) -> Iterator[Finding]:
     """Find instances whose series, variants or source are not there; mend them from their objects."""
     query = Instance.select(Instance.id, Instance.uid, Instance.path)
     absent: Any = SQL("1 = 0")
@@ -37,23 +37,23 @@ def check_references(work: Work) -> Iterator[Finding]:
     ):
         query = query.join_from(Instance, table, JOIN.LEFT_OUTER, on=(column == table.id))
         absent = absent | table.id.is_null()
-    for row, uid, path in work.database.rows(query.where(absent)):
-        mended = work.repair and reread(work, row)
+    for row, uid, path in context.database.rows(query.where(absent)):
+        mended = context.repair and reread(context, row)
         yield Finding(Kind.ROW_BROKEN, uid, path, "refers to rows that are not there", mended)
 
 
-def check_counts(work: Work) -> Iterator[Finding]:
+def check_counts(context: VerifyContext) -> Iterator[Finding]:
     """Compare every count with the rows that it counts, in one snapshot; count again where it is wrong."""
     wrong: set[int] = set()
     found = []
-    with work.database.reading():
+    with context.database.reading():
         for kind, query in _counts():
-            for study, uid, said, counted in work.database.rows(query):
+            for study, uid, said, counted in context.database.rows(query):
                 wrong.add(study)
-                found.append(Finding(kind, uid, "", f"says {said}, counted {counted}", work.repair))
-    for study in wrong if work.repair else ():
-        with work.database.writing():
-            recount(work.database, study)
+                found.append(Finding(kind, uid, "", f"says {said}, counted {counted}", context.repair))
+    for study in wrong if context.repair else ():
+        with context.database.writing():
+            recount(context.database, study)
     yield from found
 
 

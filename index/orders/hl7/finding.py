@@ -21,7 +21,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownOrder:
     """An order that stands in the index. `procedure` and `step_ids` are those that its source named."""
 
     id: int
@@ -62,7 +62,7 @@ class Finder:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, request: Request, sender: str) -> list[Known]:
+    def find(self, request: Request, sender: str) -> list[KnownOrder]:
         """Return the orders that are meant: none for a new one. Raises BadMessage where that cannot be told.
 
         What ends may be several orders of one number; what changes is one.
@@ -91,7 +91,7 @@ class Finder:
             number=request.place,
         )
 
-    def _own(self, request: Request, sender: str) -> list[Known]:
+    def _own(self, request: Request, sender: str) -> list[KnownOrder]:
         """Return the sender's orders that share a number with a request and contradict none."""
         table = ImagingOrder
         told = [(column, value) for column, value in _numbers(request) if value]
@@ -103,7 +103,9 @@ class Finder:
         found = self._known(keys, lambda one: one.sender == sender and _contradicts_none(request, one))
         return [one for one in found if _agree(short_id(request.procedure), one.procedure)]
 
-    def _known(self, keys: Sequence[tuple[Any, str]], is_wanted: Callable[["_Numbers"], bool]) -> list[Known]:
+    def _known(
+        self, keys: Sequence[tuple[Any, str]], is_wanted: Callable[["_Numbers"], bool]
+    ) -> list[KnownOrder]:
         """Return orders of HL7 that have one of these numbers, and are wanted by their numbers."""
         table = ImagingOrder
         # By these columns alone: with source and sender SQLite reads all orders of a sender.
@@ -117,7 +119,7 @@ class Finder:
             for known in self._read(wanted[start:][:_AT_ONCE])
         ]
 
-    def _read(self, wanted: Sequence[int]) -> list[Known]:
+    def _read(self, wanted: Sequence[int]) -> list[KnownOrder]:
         table = ImagingOrder
         query = table.select(
             table.id,
@@ -145,17 +147,17 @@ class Finder:
             ours = {short_id(number) for number in (accession, filler, placer, key)}
             named = "" if procedure in ours else procedure
             ids = frozenset(steps.get(row, ()))
-            made.append(Known(row, sender, identity, placer, filler, accession, named, uid, ids, *rest))
+            made.append(KnownOrder(row, sender, identity, placer, filler, accession, named, uid, ids, *rest))
         return made
 
-    def _repeated(self, request: Request, own: Sequence[Known]) -> list[Known]:
+    def _repeated(self, request: Request, own: Sequence[KnownOrder]) -> list[KnownOrder]:
         """Return the order that is told of once more: of the same patient, and with a step of its own."""
         found = [one for one in own if _shares_step(request, one) and self._is_patient(request, one)]
         told = (request.placer, request.filler, request.accession)
         exact = [one for one in found if (one.placer, one.filler, one.accession) == told]
         return exact[:1] if exact else found if len(found) == 1 else []
 
-    def _meant(self, request: Request, own: Sequence[Known]) -> list[Known]:
+    def _meant(self, request: Request, own: Sequence[KnownOrder]) -> list[KnownOrder]:
         """Return those that a change or an end means; a placer number alone does not move it to a patient."""
         own = [
             one
@@ -170,7 +172,7 @@ class Finder:
         own = _narrowed(own, lambda one: bool(_shorts(request) & one.step_ids))
         return _narrowed(own, lambda one: self._is_patient(request, one))
 
-    def _corrected(self, request: Request, sender: str) -> list[Known]:
+    def _corrected(self, request: Request, sender: str) -> list[KnownOrder]:
         """Return the order whose accession number a change corrects: of the same placer and filler number."""
         if request.action not in (Action.CHANGE, Action.CONFIRMED) or not (request.placer and request.filler):
             return []
@@ -179,7 +181,7 @@ class Finder:
             lambda one: one.sender == sender and one.placer == request.placer,
         )
 
-    def _shared(self, request: Request, sender: str) -> list[Known]:
+    def _shared(self, request: Request, sender: str) -> list[KnownOrder]:
         """Return other senders' orders: by placer number and namespace, study, or accession and patient."""
         keys = [(column, value) for column, value in _numbers(request) if column is not ImagingOrder.filler]
         keys.append((ImagingOrder.study_uid, request.study_uid))
@@ -191,7 +193,7 @@ class Finder:
         )
         return [one for one in found if _shares_step(request, one) and self._is_shared(request, one)]
 
-    def _is_shared(self, request: Request, one: Known) -> bool:
+    def _is_shared(self, request: Request, one: KnownOrder) -> bool:
         if request.study_uid == one.study_uid:
             return True
         if request.accession and request.accession == one.accession and self._is_patient(request, one):
@@ -202,21 +204,21 @@ class Finder:
         # Without a namespace a number is anybody's: the patient has to confirm it.
         return namespace == one.namespace and (bool(namespace) or self._is_patient(request, one))
 
-    def _is_patient(self, request: Request, one: Known) -> bool:
+    def _is_patient(self, request: Request, one: KnownOrder) -> bool:
         return is_patient(self._database, request, one)
 
 
 _TO_COME = (Status.SCHEDULED, Status.STARTED)
 
 
-def is_patient(database: Database, request: Request, one: Known) -> bool:
+def is_patient(database: Database, request: Request, one: KnownOrder) -> bool:
     """Whether PID names the patient of an order, by any identifier, merges included."""
     if any(is_same(identity, one.patient_attributes) for identity in request.identities):
         return True
     return one.patient in rows_of(database, request.identities)
 
 
-def _shares_step(request: Request, one: Known) -> bool:
+def _shares_step(request: Request, one: KnownOrder) -> bool:
     """Whether two have a step in common, or one of them names none."""
     return not request.step_ids or not one.step_ids or bool(_shorts(request) & one.step_ids)
 
@@ -225,7 +227,7 @@ def _shorts(request: Request) -> frozenset[str]:
     return frozenset(short_id(step) for step in request.step_ids)
 
 
-def _narrowed(found: Sequence[Known], fits: Callable[[Known], bool]) -> list[Known]:
+def _narrowed(found: Sequence[KnownOrder], fits: Callable[[KnownOrder], bool]) -> list[KnownOrder]:
     """Return those that fit, or all where none does."""
     return [one for one in found if fits(one)] or list(found)
 

@@ -15,14 +15,14 @@ from index.orders.hl7 import adt
 from index.orders.hl7.acknowledging import acknowledge
 from index.orders.hl7.controls import ENDING, EVENTS, Action, Event
 from index.orders.hl7.faults import BadMessage, Code
-from index.orders.hl7.finding import Finder, Known, is_patient
+from index.orders.hl7.finding import Finder, KnownOrder, is_patient
 from index.orders.hl7.mapping import Overrides
 from index.orders.hl7.message import Message, path
 from index.orders.hl7.requests import Request, requests
+from index.orders.hl7.settings import Hl7Sender
 from index.orders.patients.identities import IDENTITY
 from index.orders.patients.merges import Ambiguous, Patients
 from index.orders.records import NewOrder, Source, short_id
-from index.orders.settings import Hl7Sender
 from index.orders.store import OrderStore
 
 log = structlog.get_logger(__name__)
@@ -149,7 +149,7 @@ class Handler:
             if request is not told[-1]:
                 time.sleep(_TURN_SECONDS)
 
-    def _check(self, request: Request, found: Sequence[Known]) -> None:
+    def _check(self, request: Request, found: Sequence[KnownOrder]) -> None:
         """Raise BadMessage where a modality has done what is to be cancelled."""
         steps = {short_id(step) for step in request.step_ids}
         if (
@@ -161,7 +161,9 @@ class Handler:
                 Code.UNKNOWN_KEY, "ORC-1", "the modality has completed this order", number=request.place
             )
 
-    def _orders(self, request: Request, found: Sequence[Known], sender: str, charset: str) -> list[NewOrder]:
+    def _orders(
+        self, request: Request, found: Sequence[KnownOrder], sender: str, charset: str
+    ) -> list[NewOrder]:
         """Return what is to be kept: of orders that are known a change of each."""
         order = NewOrder(
             Source.HL7,
@@ -188,7 +190,7 @@ class Handler:
             for one in found
         ]
 
-    def _patient(self, request: Request, known: Known, sender: str) -> dict[str, Any]:
+    def _patient(self, request: Request, known: KnownOrder, sender: str) -> dict[str, Any]:
         """Return an order's patient; in another sender's order it is called what its own sender calls it."""
         if known.sender == sender:
             return request.patient

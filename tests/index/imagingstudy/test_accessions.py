@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 import pytest
-from imagingstudies import RULES, ct_two_series, series
 from pydicom.dataset import Dataset
 
 from index import Index
@@ -21,6 +20,7 @@ from index.records import Attributes, Order, Patient, Study
 from support.dicom import instance
 from support.fhirjudges import judge
 from support.filling import STORAGE, keep
+from support.imagingstudies import RULES, ct_two_series, series
 
 MODERN = pytest.mark.parametrize("version", ["r4", "r5"])
 CITY = [{"LocalNamespaceEntityID": "CITY"}]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagingstudies import CT, RULES, code, instance
 from pydicom.dataset import Dataset
 
 from index import Index
@@ -14,6 +13,7 @@ from index.imagingstudy import VERSIONS, Built, build
 from index.records import Attributes, Patient, Series, Study
 from support.dicom import instance as data_set
 from support.filling import STORAGE, files, keep
+from support.imagingstudies import CT, RULES, code, instance
 
 LIVER = code("10200004", "SCT", "Liver")
 KIDNEY = code("64033007", "SCT", "Kidney")

@@ -5,12 +5,12 @@ from typing import Any
 import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imagingstudies import CT, KO, RULES
 
 from index.errors import NotExpressible
 from index.imagingstudy import VERSIONS, Rules, resources
 from index.records import Instance, Order, Patient, ProcedureStep, Series, Study
 from support.fhirjudges import judge
+from support.imagingstudies import CT, KO, RULES
 
 ODD = [
     "",

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from imagingstudies import CT, RULES, code, instance, series
 
 from index.imagingstudy import VERSIONS, Rules, build
 from index.imagingstudy.codes import coding
@@ -11,6 +10,7 @@ from index.imagingstudy.terminology.snomed import _table
 from index.imagingstudy.terminology.systems import DIALECTS, SNOMED
 from index.records import Order, Patient, ProcedureStep, Study
 from support.fhirjudges import judge
+from support.imagingstudies import CT, RULES, code, instance, series
 
 STOMACH = code("T-57000", "SRT", "Stomach")
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from imagingstudies import GOLDEN, RULES, STUDIES, ct_two_series
 
 from index.imagingstudy import VERSIONS, resources
 from index.imagingstudy.mapping_table import ELEMENTS, markdown
 from support.fhirjudges import judge, paths
+from support.imagingstudies import GOLDEN, RULES, STUDIES, ct_two_series
 
 
 @pytest.mark.parametrize("version", VERSIONS)

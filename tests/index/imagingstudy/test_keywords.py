@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagingstudies import RULES, STUDIES
 from pydicom.datadict import tag_for_keyword
 
 from index.dicom.attributes import LEVELS, WANTED, Attribute
@@ -15,6 +14,7 @@ from index.imagingstudy.elements import orders
 from index.orders.hl7.mapping import KEYWORDS as HL7
 from index.query.keys import KEYS
 from index.records import Attributes, Instance, Patient, Series, Study
+from support.imagingstudies import RULES, STUDIES
 
 Kept = Mapping[str, Any]
 """Keywords that are kept, and for a sequence those of its items."""

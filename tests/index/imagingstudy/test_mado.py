@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
-from imagingstudies import CT, KO, RULES, STUDIES, code, ct_two_series, instance, series
 from pydicom.sr.codedict import codes
 from test_builders_fuzz import STUDIES as ANY_STUDIES
 
@@ -19,6 +18,7 @@ from index.records import Order, Patient, Study
 from support.dicom import instance as stored_instance
 from support.fhirjudges import judge
 from support.filling import STORAGE, keep
+from support.imagingstudies import CT, KO, RULES, STUDIES, code, ct_two_series, instance, series
 from support.mado import ABSENT, BASE, DCM, conforms
 
 MADO = replace(RULES, profile="mado")

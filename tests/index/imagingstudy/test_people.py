@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from imagingstudies import CT, RULES, images, person, series
 
 from index.imagingstudy import Rules, build
 from index.imagingstudy.elements.names import REPRESENTATION, human_names, plain_text
 from index.imagingstudy.terminology.systems import DIALECTS
 from index.records import Attributes, Patient, Study
 from support.fhirjudges import judge
+from support.imagingstudies import CT, RULES, images, person, series
 
 
 def study(patient: Attributes | None = None, **attributes: Any) -> Study:

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
-from imagingstudies import CT, RULES, code, ct_two_series, instance, series
 
 from index.imagingstudy import Resource, build
 from index.records import Attributes, Disagreed, Order, Patient, Study
 from support.fhirjudges import judge
+from support.imagingstudies import CT, RULES, code, ct_two_series, instance, series
 
 MODERN = pytest.mark.parametrize("version", ["r4", "r5"])
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from imagingstudies import CT, KO, RULES, code, images, instance, series
 
 from index.imagingstudy import VERSIONS, Built, Rules, build
 from index.imagingstudy.terminology.body_parts import BODY_PARTS
@@ -13,6 +12,7 @@ from index.imagingstudy.terminology.modalities import ACQUISITION, MODALITIES, N
 from index.imagingstudy.terminology.systems import DIALECTS
 from index.records import Instance, Patient, Series, Study
 from support.fhirjudges import judge
+from support.imagingstudies import CT, KO, RULES, code, images, instance, series
 
 
 def built(version: str, *of: Series, rules: Rules = RULES) -> Built:

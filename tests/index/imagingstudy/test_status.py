@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from imagingstudies import CT, RULES, code, ct_two_series, instance, series
 
 from index.errors import NotExpressible
 from index.imagingstudy import Rules, build, doubts, resources
 from index.records import Attributes, Order, Patient, ProcedureStep, Series, Study
 from support.fhirjudges import judge
+from support.imagingstudies import CT, RULES, code, ct_two_series, instance, series
 
 ORDERED = Study("1.2.3", Patient("p", {"PatientID": "1"}), {}, [], orders=[Order("o", "SCHEDULED", {})])
 

@@ -1,0 +1,47 @@
+"""`serve`: the daemon."""
+
+from typing import Annotated
+
+import typer
+
+from index import CannotListen, DatabaseFault
+from scp.commands.application import Config, Data, app, faults, given, sound
+from scp.observing import logs
+from scp.settings.file import load, load_with_sources
+from scp.settings.sections import ConfigurationError
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    data: Data = None,
+    aet: Annotated[str | None, typer.Option(help="Our AE title.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address for DICOM.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for DICOM; 0 takes a free one.")] = None,
+    http_host: Annotated[str | None, typer.Option(help="Address for HTTP.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port for HTTP; 0 takes a free one.")] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="No HTTP at all.")] = False,  # noqa: FBT002  typer's way
+) -> None:
+    """Receive instances until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    from scp.daemon.checks import data_fault, start_faults
+    from scp.daemon.service import Daemon
+    from scp.daemon.systemd import passed_names
+
+    flags = given(
+        data,
+        dicom={"aet": aet, "host": host, "port": port},
+        http={"host": http_host, "port": http_port, "enabled": False if no_http else None},
+    )
+    with sound():
+        configuration, sources = load_with_sources(config, flags, check_files=True)
+        logs.configure(configuration.log)
+        if found := start_faults(configuration, passed_names()):
+            raise ConfigurationError(*(one.at(sources) for one in found))
+        with faults():
+            if fault := data_fault(configuration.data):
+                raise DatabaseFault(fault)
+            daemon = Daemon(configuration, lambda: load(config, flags, check_files=True))
+            try:
+                raise typer.Exit(daemon.run())
+            except CannotListen as error:  # taken since it was tried
+                raise ConfigurationError(f"{sources.near(tuple(error.key.split('.')))}: {error}") from None

@@ -1,0 +1,156 @@
+"""Storage commitment by pynetdicom as SCU: reports on the same association, on one of ours, and again."""
+
+import queue
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE, evt
+
+from support.daemon import Daemon
+from support.dicom import CT_IMAGE_STORAGE, ROOT, instance, save
+
+COMMITMENT = "1.2.840.10008.1.20.1"
+INSTANCE = "1.2.840.10008.1.20.1.1"
+STORED = [(CT_IMAGE_STORAGE, f"{ROOT}.1.1.{number}") for number in (1, 2)]
+ABSENT = (CT_IMAGE_STORAGE, "1.2.3.4")
+OTHER_CLASS = ("1.2.840.10008.5.1.4.1.1.4", f"{ROOT}.1.1.1")
+
+
+def asked(transaction: str, references: list[tuple[str, str]]) -> Dataset:
+    made = Dataset()
+    made.TransactionUID = transaction
+    made.ReferencedSOPSequence = []
+    for sop_class, uid in references:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
+        made.ReferencedSOPSequence.append(item)
+    return made
+
+
+class Modality:
+    """Asks for commitment, and listens for reports."""
+
+    def __init__(self) -> None:
+        self.reports: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+        self.status = 0x0000
+        self.ae = AE("CT1")
+        self.ae.add_requested_context(COMMITMENT)
+        self.ae.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
+        self.server = self.listen(0)
+        self.port = self.server.server_address[1]
+
+    def listen(self, port: int):
+        return self.ae.start_server(
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)]
+        )
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self.server is not None:
+            self.server.shutdown()
+            self.server = None
+
+    def take(self, event: evt.Event) -> tuple[int, None]:
+        self.reports.put((event.event_type, event.event_information))
+        return self.status, None
+
+    def ask(
+        self, port: int, references: list[tuple[str, str]], *, stay: bool = False, **changes: object
+    ) -> Dataset:
+        """Ask on an association of its own; stay on it until the report is there."""
+        association = self.ae.associate("127.0.0.1", port, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])
+        request = {"action_type": 1, "instance_uid": INSTANCE, **changes}
+        status, _ = association.send_n_action(
+            asked(generate_uid(), references), request["action_type"], COMMITMENT, request["instance_uid"]
+        )
+        deadline = time.monotonic() + 10
+        while stay and self.reports.empty() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        association.release()
+        return status
+
+    def told(self, seconds: float = 20) -> tuple[int, list[tuple[str, str]], list[tuple[str, str, int]]]:
+        kind, said = self.reports.get(timeout=seconds)
+        committed = [
+            (str(one.ReferencedSOPClassUID), str(one.ReferencedSOPInstanceUID))
+            for one in said.get("ReferencedSOPSequence", [])
+        ]
+        failed = [
+            (str(one.ReferencedSOPClassUID), str(one.ReferencedSOPInstanceUID), one.FailureReason)
+            for one in said.get("FailedSOPSequence", [])
+        ]
+        return kind, committed, failed
+
+
+@pytest.fixture
+def modality() -> Iterator[Modality]:
+    made = Modality()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def daemon(start: Callable[..., Daemon], modality: Modality, tmp_path: Path) -> Daemon:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[[peers]]\naet = "CT1"\nhost = "127.0.0.1"\nport = {modality.port}\n')
+    daemon = start("--config", str(config))
+    for number in (1, 2):
+        save(instance(1, 1, number), tmp_path / "send" / f"{number}.dcm")
+    assert 0 == daemon.send(tmp_path / "send").returncode
+    return daemon
+
+
+def test_a_report_on_an_association_of_ours(daemon: Daemon, modality: Modality) -> None:
+    assert 0x0000 == modality.ask(daemon.port, STORED).Status
+    assert (1, STORED, []) == modality.told()
+    daemon.wait_for(lambda event: event.get("outcome") == "delivered")
+
+
+def test_a_report_on_the_same_association(daemon: Daemon, modality: Modality) -> None:
+    modality.stop()
+    assert 0x0000 == modality.ask(daemon.port, [*STORED, ABSENT, OTHER_CLASS], stay=True).Status
+    assert (2, STORED, [(*ABSENT, 0x0112), (*OTHER_CLASS, 0x0119)]) == modality.told()
+    daemon.wait_for(lambda event: event.get("outcome") == "delivered")
+
+
+def test_an_object_whose_file_is_gone(daemon: Daemon, modality: Modality) -> None:
+    (gone,) = (
+        file
+        for file in (daemon.data / "objects").rglob("*.dcm")
+        if STORED[1][1].encode() in file.read_bytes()
+    )
+    gone.unlink()
+    assert 0x0000 == modality.ask(daemon.port, STORED).Status
+    assert (2, STORED[:1], [(*STORED[1], 0x0112)]) == modality.told()
+    assert (
+        STORED[1][1] == daemon.wait_for(lambda event: event["event"] == "object_damaged")["sop_instance_uid"]
+    )
+
+
+def test_a_report_is_tried_again_after_a_restart(
+    daemon: Daemon, modality: Modality, start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    modality.stop()
+    assert 0x0000 == modality.ask(daemon.port, STORED).Status
+    said = daemon.wait_for(lambda event: event.get("outcome") == "undelivered")
+    assert "cannot be reached" in said["reason"]
+    daemon.kill()
+    modality.server = modality.listen(modality.port)
+    start("--config", str(tmp_path / "config.toml"))
+    assert (1, STORED, []) == modality.told(30)
+
+
+def test_requests_that_are_none(daemon: Daemon, modality: Modality) -> None:
+    assert 0x0123 == modality.ask(daemon.port, STORED, action_type=2).Status
+    assert 0x0112 == modality.ask(daemon.port, STORED, instance_uid="1.2.3").Status
+    assert 0x0120 == modality.ask(daemon.port, []).Status
+    assert 3 == len(daemon.named("commitment_asked"))
+    with urllib.request.urlopen(f"http://{daemon.http[0]}:{daemon.http[1]}/metrics") as answer:
+        counted = re.findall(r'service="commitment",status="(\w+)"} 1.0', answer.read().decode())
+    assert ["0112", "0120", "0123"] == sorted(counted)

@@ -1,0 +1,300 @@
+"""The worklist by findscu, and beside DCMTK's wlmscpfs on the same files."""
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydicom.dataset import Dataset
+
+from index import Index, Supervisor, UpstreamSettings
+from scp.services.upstream import Upstream
+from support.daemon import Daemon, eventually
+from support.dicom import instance, save
+from support.filling import STORAGE
+from support.modality import associated
+from support.worklist import WORKLIST, findscu, item, query, wlmscpfs, write
+
+ITEMS = [
+    item(1),
+    item(2, PatientName="DOE^JOHN", ScheduledStationAETitle="MR1", Modality="MR"),
+    item(3, PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう", SpecificCharacterSet="ISO_IR 192"),
+    item(4, PatientName="Müller^Hänsel", ScheduledProcedureStepStartDate="20260103"),
+    item(5, ScheduledProcedureStepStartTime="0815", ScheduledProcedureStepStartDate="20260105"),
+    item(6, ScheduledProcedureStepStartTime="180000", ScheduledProcedureStepStartDate="20260107"),
+    item(7, PatientID="AB[1]", Modality="US", ScheduledStationAETitle="US1"),
+    item(8, ScheduledPerformingPhysicianName="House^Gregory", PatientName="Doe-Smith^Ann^Mary^Dr"),
+    item(9, AccessionNumber="", ScheduledStationAETitle="CT2"),
+    item(10, ScheduledProcedureStepStartDate="20251231", ScheduledProcedureStepStartTime="235959"),
+]
+
+# 30 queries that both answer, and the numbers of the items that match.
+QUERIES = [
+    ({}, range(1, 11)),
+    ({"PatientName": "*"}, range(1, 11)),
+    ({"PatientName": "Doe^Jane1"}, (1,)),
+    ({"PatientName": "Doe^Jane*"}, (1, 5, 6, 7, 9, 10)),
+    ({"PatientName": "Doe^Jane?"}, (1, 5, 6, 7, 9)),
+    ({"PatientName": "*Ann*"}, (8,)),
+    ({"PatientName": "Nobody"}, ()),
+    ({"PatientID": "P2"}, (2,)),
+    ({"PatientID": "p2"}, ()),
+    ({"PatientName": "DOE^JOHN"}, (2,)),
+    ({"ScheduledProcedureStepStartTime": "-0900"}, (5,)),
+    ({"PatientID": "AB[1]"}, (7,)),
+    ({"ScheduledPerformingPhysicianName": "*"}, range(1, 11)),
+    ({"PatientID": "A[B]*"}, ()),
+    ({"AccessionNumber": "A3"}, (3,)),
+    ({"RequestedProcedureID": "RP4"}, (4,)),
+    ({"Modality": "CT"}, (1, 3, 4, 5, 6, 8, 9, 10)),
+    ({"Modality": "MR"}, (2,)),
+    ({"Modality": "XA"}, ()),
+    ({"ScheduledStationAETitle": "CT1"}, (1, 3, 4, 5, 6, 8, 10)),
+    ({"ScheduledStationAETitle": "US1"}, (7,)),
+    ({"ScheduledStationAETitle": "CT2", "Modality": "CT"}, (9,)),
+    ({"ScheduledProcedureStepStartDate": "20260102"}, (1, 2, 3, 7, 8, 9)),
+    ({"ScheduledProcedureStepStartDate": "20260103-20260105"}, (4, 5)),
+    ({"ScheduledProcedureStepStartDate": "20260105-"}, (5, 6)),
+    ({"ScheduledProcedureStepStartDate": "-20260101"}, (10,)),
+    (
+        {"ScheduledProcedureStepStartDate": "20260102", "ScheduledProcedureStepStartTime": "101500"},
+        (1, 2, 3, 7, 8, 9),
+    ),
+    ({"ScheduledProcedureStepStartTime": "1700-1900"}, (6,)),
+    (
+        {
+            "ScheduledProcedureStepStartDate": "20260103-20260105",
+            "ScheduledProcedureStepStartTime": "1100-1700",
+        },
+        (5,),
+    ),
+    ({"ScheduledPerformingPhysicianName": "House*"}, (8,)),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("worklists")
+    for number, one in enumerate(ITEMS, start=1):
+        write(one, folder / "WL" / f"{number}.wl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dcmtk(folder: Path) -> int:
+    with wlmscpfs(folder) as port:
+        yield port
+
+
+ALL = {"IMAGINGSTUDYD_DICOM__UNKNOWN_CALLERS": "all"}
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
+    data = tmp_path_factory.mktemp("ours")
+    index = Index(data, STORAGE)
+    assert len(ITEMS) == index.orders.import_files([folder / "WL"]).taken
+    index.close()
+    daemon = Daemon(data, **ALL)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.mark.parametrize(("wanted", "matches"), QUERIES, ids=lambda value: str(value)[:60])
+def test_the_same_matches_as_wlmscpfs(
+    wanted: dict[str, str], matches: tuple[int, ...], ours: Daemon, dcmtk: int, tmp_path: Path
+) -> None:
+    assert 30 == len(QUERIES)
+    mine, _ = findscu(ours.port, query(**wanted), tmp_path)
+    theirs, _ = findscu(dcmtk, query(**wanted), tmp_path)
+
+    assert sorted(f"RP{number}" for number in matches) == sorted(one.RequestedProcedureID for one in mine)
+    assert sorted(one.RequestedProcedureID for one in mine) == sorted(
+        one.RequestedProcedureID for one in theirs
+    )
+
+
+# --- what wlmscpfs has nothing to compare with ---
+
+
+@pytest.fixture
+def serving(start: Callable[..., Daemon], tmp_path: Path) -> Callable[..., Daemon]:
+    """Start a daemon that has these items; keyword arguments are of `[worklist]`."""
+
+    def starter(*items: Dataset, peers: str = "", **worklist: str) -> Daemon:
+        for number, one in enumerate(items, start=1):
+            write(one, tmp_path / "wl" / f"{number}.wl")
+        index = Index(tmp_path / "data", STORAGE)
+        assert len(items) == index.orders.import_files([tmp_path / "wl"]).taken
+        index.close()
+        (tmp_path / "config.toml").write_text(peers)
+        keys = {f"IMAGINGSTUDYD_WORKLIST__{key.upper()}": value for key, value in worklist.items()}
+        return start("--config", str(tmp_path / "config.toml"), **ALL, **keys)
+
+    return starter
+
+
+def test_who_asked_is_logged_without_patient_data(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = serving(*ITEMS[:3])
+    answers, ended = findscu(daemon.port, query(PatientName="Doe*"), tmp_path)
+    said = daemon.wait_for(lambda event: event.get("event") == "worklist_query")
+    assert (2, 2, "0000", "CT1") == (len(answers), said["matches"], said["status"], said["calling_aet"])
+    assert said["seconds"] < 5
+    assert "doe" not in "".join(daemon.lines).lower()
+    assert 0 == ended.returncode
+
+
+def test_statuses_of_a_query(serving: Callable[..., Daemon]) -> None:
+    daemon = serving(*ITEMS, limit="4")
+    assert statuses(daemon, query(PatientID="P1")) == [0xFF00, 0x0000]
+    assert statuses(daemon, query(PatientID="P1", WindowCenter="40")) == [0xFF01, 0x0000]
+    assert statuses(daemon, query(ScheduledProcedureStepStartDate="today")) == [0xA900]
+    assert statuses(daemon, query()) == [0xFF00] * 4 + [0xA700]
+    # Still in order: the next query is answered.
+    assert statuses(daemon, query(PatientID="P2")) == [0xFF00, 0x0000]
+
+
+def statuses(daemon: Daemon, asked: Dataset) -> list[int]:
+    with associated(daemon.port, WORKLIST) as association:
+        return [status.Status for status, _ in association.send_c_find(asked, WORKLIST)]
+
+
+def test_cancel(serving: Callable[..., Daemon]) -> None:
+    daemon = serving(*(item(number) for number in range(1, 301)))
+    with associated(daemon.port, WORKLIST) as association:
+        seen = []
+        for status, _ in association.send_c_find(query(), WORKLIST, msg_id=7):
+            seen.append(status.Status)
+            if len(seen) == 1:
+                association.send_c_cancel(7, query_model=WORKLIST)
+    assert 0xFE00 == seen[-1]
+    assert len(seen) < 300
+
+
+def test_character_sets_as_peers_are_configured(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+    peers = '[[peers]]\naet = "OLD"\ncharset = "ISO_IR 100"\n[[peers]]\naet = "NEW"\ncharset = "ISO_IR 192"\n'
+    daemon = serving(ITEMS[3], ITEMS[2], peers=peers)
+    asked = {aet: findscu(daemon.port, query(), tmp_path, aet=aet)[0] for aet in ("OLD", "NEW", "CT1")}
+    assert {
+        "OLD": {"RP4": "ISO_IR 100", "RP3": "ISO_IR 192"},
+        "NEW": {"RP4": "ISO_IR 192", "RP3": "ISO_IR 192"},
+        "CT1": {"RP4": "ISO_IR 100", "RP3": "ISO_IR 192"},
+    } == {
+        aet: {one.RequestedProcedureID: one.SpecificCharacterSet for one in found}
+        for aet, found in asked.items()
+    }
+    for found in asked.values():
+        assert {"Müller^Hänsel", "Yamada^Tarou=山田^太郎=やまだ^たろう"} == {
+            str(one.PatientName) for one in found
+        }
+
+
+def test_a_peer_may_have_names_matched_without_accents(
+    serving: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    peers = '[[peers]]\naet = "OLD"\nignore_accents = true\n[[peers]]\naet = "NEW"\n'
+    daemon = serving(ITEMS[3], ITEMS[0], peers=peers)
+    found = {
+        aet: findscu(daemon.port, query(PatientName="Muller^HANSEL"), tmp_path, aet=aet)[0]
+        for aet in ("OLD", "NEW")
+    }
+    assert {"OLD": ["RP4"], "NEW": []} == {
+        aet: [one.RequestedProcedureID for one in answers] for aet, answers in found.items()
+    }
+
+
+def test_steps_for_any_station(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = serving(ITEMS[0], item(2, ScheduledStationAETitle=""), fill_station="true")
+    asked = query(ScheduledStationAETitle="US7")
+    (mine,), _ = findscu(daemon.port, asked, tmp_path, aet="US7")
+    assert ("RP2", "US7") == (
+        mine.RequestedProcedureID,
+        mine.ScheduledProcedureStepSequence[0].ScheduledStationAETitle,
+    )
+    assert [] == findscu(daemon.port, asked, tmp_path, aet="US8")[0]
+
+
+def test_old_steps_leave_the_worklist(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+    today = f"{datetime.now().astimezone():%Y%m%d}"
+    daemon = serving(
+        item(1, ScheduledProcedureStepStartDate="20200101"),
+        item(2, ScheduledProcedureStepStartDate=today),
+        expire_days="2",
+    )
+    assert ["RP2"] == [one.RequestedProcedureID for one in findscu(daemon.port, query(), tmp_path)[0]]
+
+
+def test_instances_end_a_step_where_there_is_no_mpps(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = serving(ITEMS[0], item(2, Modality="MR"), without_mpps='["STORESCU"]')
+    for number in (1, 2):
+        image = instance(
+            StudyInstanceUID=ITEMS[number - 1].StudyInstanceUID, PatientID=f"P{number}", number=number
+        )
+        image.SOPInstanceUID = f"1.2.826.0.1.3680043.10.1555.99.{number}"
+        daemon.send(save(image, tmp_path / f"{number}.dcm"), tool="storescu")
+
+    def left() -> list[str]:
+        return [one.RequestedProcedureID for one in findscu(daemon.port, query(), tmp_path)[0]]
+
+    # The second order asks for MR, and CT came.
+    assert eventually(lambda: ["RP2"] == left()), left()
+
+
+def test_unknown_callers_get_no_worklist(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = start()
+    answers, ended = findscu(daemon.port, query(), tmp_path)
+    assert ([], False) == (answers, ended.returncode == 0)
+
+
+# --- an upstream worklist ---
+
+
+def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
+    def status(code: int) -> Dataset:
+        made = Dataset()
+        made.Status = code
+        return made
+
+    class Answering:
+        """An association whose second answer pynetdicom could not decode."""
+
+        def send_c_find(self, *_: object):
+            yield status(0xFF00), item(1)
+            yield status(0xFF00), None
+            yield status(0x0000), None
+
+    settings = UpstreamSettings(peer="UP")
+    answers, final = Upstream(SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None)._answers(
+        Answering()
+    )
+    assert ([item(1), Dataset()], 0x0000) == (answers, final)
+
+
+def test_an_upstream_worklist_is_followed(start: Callable[..., Daemon], folder: Path, tmp_path: Path) -> None:
+    upstream = tmp_path / "upstream"
+    shutil.copytree(folder / "WL", upstream / "WL")
+    config = tmp_path / "config.toml"
+    with wlmscpfs(upstream) as port:
+        config.write_text(
+            f'[[peers]]\naet = "WL"\nhost = "127.0.0.1"\nport = {port}\n'
+            '[worklist.upstream]\npeer = "WL"\ninterval = 0.2\n'
+            'query = {ScheduledProcedureStepStartDate = "20260101-", Modality = "CT"}\n'
+        )
+        daemon = start("--config", str(config), **ALL)
+
+        def ours_now() -> list[str]:
+            return sorted(one.RequestedProcedureID for one in findscu(daemon.port, query(), tmp_path)[0])
+
+        assert eventually(lambda: ["RP1", "RP3", "RP4", "RP5", "RP6", "RP8", "RP9"] == ours_now()), ours_now()
+        (yamada,), _ = findscu(daemon.port, query(PatientName="山田*"), tmp_path)
+        assert "SPS3" == yamada.ScheduledProcedureStepSequence[0].ScheduledProcedureStepID
+
+        (upstream / "WL" / "9.wl").unlink()
+        write(item(1, PatientName="Doe^Changed"), upstream / "WL" / "1.wl")
+        assert eventually(lambda: "RP9" not in ours_now())
+        (changed,), _ = findscu(daemon.port, query(PatientID="P1"), tmp_path)
+        assert "Doe^Changed" == str(changed.PatientName)
+    daemon.wait_for(lambda event: event.get("event") == "upstream_failed")
+    assert ["RP1", "RP3", "RP4", "RP5", "RP6", "RP8"] == ours_now()
