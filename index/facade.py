@@ -28,7 +28,7 @@ from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, VerifyContext
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
-from index.procedures.without_mpps import Arrivals
+from index.procedures.without_mpps import StepsWithoutMpps
 from index.publication.directory import Directory
 from index.publication.feed import Entry, changes
 from index.publication.kept_aside import KeptAside, kept_aside, sentence, summaries_in_conflict
@@ -136,7 +136,7 @@ class Index:
         )
         pace = publish or PublishSettings()
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
-        self._arrivals = Arrivals(self._database, self._worklist.without_mpps)
+        self._arrivals = StepsWithoutMpps(self._database, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, self._publisher.flush)
         self._integrity = Integrity(self._database, data)
         self.commitments = Commitments(self._database, self._integrity)

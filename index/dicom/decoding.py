@@ -29,7 +29,7 @@ from index.dicom.charsets import (
     decode,
     repertoire,
 )
-from index.dicom.scanning.scanner import Doubts, Raw
+from index.dicom.scanning.scanner import Issues, Raw
 from index.records import Header
 
 _PADDING = b" \0"
@@ -57,11 +57,11 @@ Levels = dict[str, dict[str, Any]]
 class _Describer:
     """Turns raw values into attributes, in the byte order of one data set, and collects doubts."""
 
-    def __init__(self, *, little: bool, doubts: Doubts) -> None:
+    def __init__(self, *, little: bool, doubts: Issues) -> None:
         self._order: Any = "little" if little else "big"
         self._doubts = doubts
 
-    def doubt(self, doubts: Doubts) -> None:
+    def doubt(self, doubts: Issues) -> None:
         """Add doubts."""
         self._doubts.update(doubts)
 
@@ -178,7 +178,7 @@ class Descriptions:
         shared = {tag: value for tag, value in raw.items() if tag not in _OF_INSTANCE}
         if shared == self._raw and little is self._little:
             return self._levels
-        doubts: Doubts = {}
+        doubts: Issues = {}
         levels = _levels(shared, _Describer(little=little, doubts=doubts), charset)
         describer.doubt(doubts)
         self._raw, self._little, self._levels = None if doubts else shared, little, levels
@@ -197,7 +197,7 @@ def _levels(raw: Raw, describer: _Describer, charset: Repertoire) -> Levels:
     return levels
 
 
-def describe(raw: Raw, doubts: Doubts, *, little: bool, before: Descriptions | None = None) -> Header:
+def describe(raw: Raw, doubts: Issues, *, little: bool, before: Descriptions | None = None) -> Header:
     """Make the Header of what was collected from a data set in this byte order. `doubts` come first in it.
 
     `before` remembers what was described before.

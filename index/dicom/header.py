@@ -23,7 +23,7 @@ from index.dicom.scanning.encodings import (
 )
 from index.dicom.scanning.frames import read_frames
 from index.dicom.scanning.layout_cache import LayoutCache
-from index.dicom.scanning.scanner import Doubts, Raw, identified, scan
+from index.dicom.scanning.scanner import Issues, Raw, identified, scan
 from index.dicom.scanning.structure import read_element
 from index.errors import Unreadable
 from index.records import Header
@@ -97,7 +97,7 @@ class _Source:
     """
 
     def __init__(self, head: bytes | memoryview, syntax: str, more: More | None, size: int | None) -> None:
-        self.doubts: Doubts = {}
+        self.doubts: Issues = {}
         self.inflater: Inflater | None = None
         self.window = Window(bytes(head), more, size)
         self.start = 0

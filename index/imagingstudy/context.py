@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from index.imagingstudy.codes import concept
-from index.imagingstudy.issues import Doubts
+from index.imagingstudy.issues import Issues
 from index.imagingstudy.rules import Resource, Rules
 from index.imagingstudy.terminology.systems import DIALECTS, Dialect
 from index.imagingstudy.times import date, date_time, is_before, is_offset, is_time
@@ -21,7 +21,7 @@ class Build:
         self.version = version
         self.rules = rules
         self.dialect: Dialect = DIALECTS[version]
-        self.doubts = Doubts()
+        self.doubts = Issues()
         self.subject = f"study {study.uid}"
         self._others: dict[str, Resource] = {}
         self._moments: dict[tuple[int, str], str] = {}

@@ -4,7 +4,7 @@ NAMED = 20
 """Subjects named for one reason; a series of 100,000 bad instances must not make 100,000 sentences."""
 
 
-class Doubts:
+class Issues:
     """Collects doubts by reason. Reasons are constant sentences and subjects are UIDs: no patient data."""
 
     def __init__(self) -> None:

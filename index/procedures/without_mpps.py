@@ -20,7 +20,7 @@ from index.orders.store import OrderStore
 ANY = "*"
 
 
-class Arrivals:
+class StepsWithoutMpps:
     """Ends the scheduled steps that the instances of a study show to be done."""
 
     def __init__(self, database: Database, senders: Collection[str]) -> None:

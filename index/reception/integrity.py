@@ -38,7 +38,7 @@ class Damage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
+class IndexedObject:
     """What the index says of an instance's object."""
 
     path: str
@@ -85,7 +85,7 @@ class Integrity:
             for path in damaged:
                 self._database.execute(DamagedObject.insert(path=path).on_conflict_ignore())
 
-    def damage(self, stored: StoredObject, reading: Reading) -> Damage | None:
+    def damage(self, stored: IndexedObject, reading: Reading) -> Damage | None:
         """Return what is wrong with an object: its file is to be there with the right size and SHA-1.
 
         It is read where it came, or its file changed, since the last reading, or was not whole then. Raises

@@ -10,7 +10,7 @@ import structlog
 from index.database.connection import Database
 from index.database.mark_changed import now
 from index.database.tables import CommitmentRow, Instance
-from index.reception.integrity import Damage, Integrity, Interrupted, Pause, Reading, StoredObject
+from index.reception.integrity import Damage, IndexedObject, Integrity, Interrupted, Pause, Reading
 
 log = structlog.get_logger(__name__)
 
@@ -118,16 +118,16 @@ class Commitments:
                     committed.append((sop_class, uid))
         return tuple(committed), tuple(failed)
 
-    def _stored(self, uids: Sequence[str]) -> dict[str, tuple[str, StoredObject]]:
+    def _stored(self, uids: Sequence[str]) -> dict[str, tuple[str, IndexedObject]]:
         """Return SOP Class UID and object of those instances that are in the index."""
         row = Instance
         query = row.select(row.uid, row.sop_class_uid, row.path, row.size, row.sha1, row.received)
         return {
-            uid: (sop_class, StoredObject(*stored))
+            uid: (sop_class, IndexedObject(*stored))
             for uid, sop_class, *stored in self._database.rows(query.where(row.uid.in_(uids)))
         }
 
-    def _reason(self, asked: Reference, stored: tuple[str, StoredObject] | None, reading: Reading) -> int:
+    def _reason(self, asked: Reference, stored: tuple[str, IndexedObject] | None, reading: Reading) -> int:
         """Return the FailureReason of one instance; 0 where we answer for it. Raises Interrupted."""
         if stored is None:
             return NO_SUCH_INSTANCE

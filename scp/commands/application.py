@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from index import DatabaseFault, Index, IndexFault
-from scp.commands.output import print_line, say
+from scp.commands.output import print_line, print_message
 from scp.observing import logs
 from scp.settings.file import load
 from scp.settings.sections import Configuration, ConfigurationError
@@ -42,7 +42,7 @@ def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any
 def refused(error: ConfigurationError) -> None:
     """Say everything that is wrong with a configuration, one line for each fault."""
     for fault in error.faults:
-        say(fault)
+        print_message(fault)
 
 
 def configured(config: Path | None, data: Path | None) -> Configuration:
@@ -69,7 +69,7 @@ def faults() -> Iterator[None]:
     try:
         yield
     except (IndexFault, OSError) as error:
-        say(f"imagingstudyd: {error}")
+        print_message(f"imagingstudyd: {error}")
         raise typer.Exit(FAILED) from None
 
 

@@ -10,8 +10,8 @@ import typer
 
 from index import Report
 from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
-from scp.commands.mending import publish
-from scp.commands.output import print_json, print_line, progress, say
+from scp.commands.maintenance import publish
+from scp.commands.output import print_json, print_line, print_message, progress
 
 
 @app.command("import")
@@ -30,7 +30,9 @@ def import_(
         with progress("importing") as advance, stopping() as stopped:
             report = index.import_files(paths, lambda: advance(1), stopped)
         if report.interrupted:
-            say("interrupted: publishing what was imported; the same command goes on where this one ended")
+            print_message(
+                "interrupted: publishing what was imported; the same command goes on where this one ended"
+            )
         publish(index, "imported")
     _report(report, as_json=as_json)
     if report.failed or missing or report.interrupted:
@@ -72,9 +74,9 @@ def _report(report: Report, *, as_json: bool) -> None:
         )
         return
     for path, reason in report.passed_over:
-        say(f"passed over {path}: {reason}")
+        print_message(f"passed over {path}: {reason}")
     for path, reason in report.failed:
-        say(f"failed {path}: {reason}")
+        print_message(f"failed {path}: {reason}")
     counts = (
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())) or "nothing"
     )

@@ -14,7 +14,7 @@ from scp.commands.application import (
 UMASK = 0o027
 
 # A module for each group of commands, in the order in which --help lists them.
-COMMANDS = ("serve", "studies", "importing", "mending", "service", "worklist")
+COMMANDS = ("serve", "studies", "importing", "maintenance", "configuration", "worklist")
 
 
 def register_commands() -> typer.Typer:

@@ -17,7 +17,7 @@ PROGRESS_SECONDS = 10
 PIPE_WIDTH = 200
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Print a line for a person: to stderr."""
     typer.echo(plain(text), err=True)
 
@@ -80,4 +80,4 @@ class _Lines:
     def end(self) -> None:
         """Say how many they are."""
         self._told = time.monotonic()
-        say(f"{self._doing}: {self._done} files")
+        print_message(f"{self._doing}: {self._done} files")

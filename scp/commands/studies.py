@@ -13,7 +13,7 @@ import typer
 
 from index import Completeness, Entry
 from scp.commands.application import AsJSON, Config, Data, app, configured, opened
-from scp.commands.output import print_json, print_line, print_table, say
+from scp.commands.output import print_json, print_line, print_message, print_table
 from scp.observing.text import visible_json
 
 # How often --follow looks for more.
@@ -60,7 +60,9 @@ def studies(
     columns += ["Doubt"] if unmatched else []
     print_table(columns, (_cells(row)[: len(columns)] for row in [*rows, *conflicting]))
     for one in conflicting:
-        say(f"study {one['uid']} has only data sets in conflict, {one['conflicts']}: `show` names them")
+        print_message(
+            f"study {one['uid']} has only data sets in conflict, {one['conflicts']}: `show` names them"
+        )
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
@@ -93,13 +95,13 @@ def show(
     sys.stdout.buffer.write(content)
     for one in disagreements:
         values = ", ".join(f"{orjson.dumps(value).decode()} ({count})" for value, count in one.values)
-        say(f"instances disagree: {one.level} {one.uid} {one.keyword}: {values}")
+        print_message(f"instances disagree: {one.level} {one.uid} {one.keyword}: {values}")
     for kept in aside:
-        say(f"kept aside: {kept}")
+        print_message(f"kept aside: {kept}")
     if steps.in_progress:
-        say(f"procedure steps in progress: {steps.in_progress} of {steps.steps}")
+        print_message(f"procedure steps in progress: {steps.in_progress} of {steps.steps}")
     for missing in steps.missing:
-        say(f"procedure steps tell of an instance that is not here: {missing}")
+        print_message(f"procedure steps tell of an instance that is not here: {missing}")
 
 
 @app.command()

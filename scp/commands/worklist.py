@@ -10,7 +10,7 @@ import typer
 
 from index import Index, Listed, Locked, NewOrder, Source
 from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
-from scp.commands.output import print_json, print_line, print_table, say
+from scp.commands.output import print_json, print_line, print_message, print_table
 
 worklist = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Orders: add, list, import and remove them."
@@ -164,7 +164,7 @@ def import_(
         print_json({"taken": report.taken, "failed": failed})
     else:
         for path, reason in report.failed:
-            say(f"failed {path}: {reason}")
+            print_message(f"failed {path}: {reason}")
         print_line(f"{report.taken} taken; {len(report.failed)} failed")
     if report.failed:
         raise typer.Exit(FAILED)

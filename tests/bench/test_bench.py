@@ -15,7 +15,7 @@ from support.daemon import run
         ("growth", (), 6),
         ("memory", (), 5),
         ("currency", (), 4),
-        ("mending", (), 8),
+        ("maintenance", (), 8),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from index import DatabaseFault, Index, NotKept, StorageSettings
 from index.database.connection import open_sqlite
-from index.facade import deletion as deletion_module
+from index.maintenance import deletion as deletion_module
 from index.maintenance.deletion import Deletion
 from index.storage.reserve import Reserve
 from index.storage.room import Room

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from index import Index, StorageSettings, reindex, spool
-from index.settings import FhirSettings, IndexSettings
+from index import FhirSettings, Index, IndexSettings, StorageSettings, reindex
+from index.reception import indexer
 from index.storage.durable import replace, temporary_of
 from index.storage.journal import Journal, encode
 from support.daemon import Daemon, cli, eventually
@@ -144,8 +144,8 @@ def test_a_running_daemon_leaves_nothing_of_what_was_deleted(
     busy: bool,  # noqa: FBT001
 ) -> None:
     """Deleted by another process, as the command does it, while more instances come, or none."""
-    assert 60 >= 2 * spool.LOOK_SECONDS
-    monkeypatch.setattr(spool, "LOOK_SECONDS", 0.1)
+    assert 60 >= 2 * indexer.LOOK_SECONDS
+    monkeypatch.setattr(indexer, "LOOK_SECONDS", 0.1)
     with Index(tmp_path, STORAGE) as index:
         index.serve()
         filled(index)

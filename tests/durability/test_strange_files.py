@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from index import Index, Locked, StorageSettings, reindex
+from index import FhirSettings, Index, IndexSettings, Locked, StorageSettings, reindex
 from index.orders.dicom import BadItem, read_file
-from index.settings import FhirSettings, IndexSettings
 from support.daemon import Daemon, cli, run
 from support.dicom import ROOT, instance, save
 from support.faults import on_small_disk

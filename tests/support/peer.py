@@ -2,7 +2,9 @@
 
 import socket
 import struct
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Lock
 
 from scp.daemon.listener import Listener
@@ -37,7 +39,8 @@ class Received:
     def finish(self):
         self.finished = True
         self.store.before_answer(self)
-        return self.store.answers.get(self.sop_instance_uid, self.store.answer)
+        answer = self.store.answers.get(self.sop_instance_uid, self.store.answer)
+        return replace(answer, size=len(self.data))
 
     def discard(self, reason):
         self.discarded = reason
@@ -252,3 +255,14 @@ def accepted(content):
             found[body[0]] = (body[2], body[8:].decode())
         at += 4 + length
     return found
+
+
+def until(condition, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def descriptors_open():
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -18,7 +18,7 @@ from index.dicom.scanning.encodings import (
     of_item,
     of_sequence,
 )
-from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, Doubts, Raw, read_items
+from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, Issues, Raw, read_items
 from index.dicom.scanning.structure import read_element, skip_sequence
 
 # Frames without an anatomy of their own behind which none is looked for: one that has it has it in all.
@@ -27,7 +27,7 @@ FRAMES_WITHOUT = 64
 _TAG = FRAME_ANATOMY.tag
 
 
-def read_frames(window: Window, encoding: Encoding, element: Element, raw: Raw, doubts: Doubts) -> None:
+def read_frames(window: Window, encoding: Encoding, element: Element, raw: Raw, doubts: Issues) -> None:
     """Add the distinct anatomies of the frames, if this element has them, to the shared groups in `raw`.
 
     A functional group stands among the shared ones or in the frames, never in both (PS3.3 Section
@@ -45,7 +45,7 @@ def read_frames(window: Window, encoding: Encoding, element: Element, raw: Raw, 
         raw[SHARED_GROUPS.tag] = [*shared, *groups]
 
 
-def _distinct(window: Window, encoding: Encoding, sequence: Element, doubts: Doubts) -> list[Raw]:
+def _distinct(window: Window, encoding: Encoding, sequence: Element, doubts: Issues) -> list[Raw]:
     """Walk over the items of the sequence; return each distinct anatomy once, as the group that has it."""
     found: list[Raw] = []
     without = 0
@@ -93,7 +93,7 @@ def _anatomy(window: Window, encoding: Encoding, offset: int, end: int | None) -
     return found, end or offset
 
 
-def _items(window: Window, encoding: Encoding, element: Element, doubts: Doubts) -> list[Raw]:
+def _items(window: Window, encoding: Encoding, element: Element, doubts: Issues) -> list[Raw]:
     if element.length > SEQUENCE_LIMIT:
         raise Garbled("it is longer than the limit")
     value = window.read(element.start, element.length)

@@ -16,8 +16,8 @@ from index.dicom.scanning.frames import read_frames
 from index.dicom.scanning.scanner import (
     ITEM_LIMIT,
     SEQUENCE_LIMIT,
-    Doubts,
     End,
+    Issues,
     Raw,
     acceptable,
     as_written,
@@ -86,7 +86,7 @@ class _Value(BytesIO):
         return found
 
 
-def collect(window: Window, start: int, encoding: Encoding, raw: Raw, doubts: Doubts) -> Garbled | None:
+def collect(window: Window, start: int, encoding: Encoding, raw: Raw, doubts: Issues) -> Garbled | None:
     """Collect the wanted elements from `start` on into `raw`; returns what stopped it early, or None."""
     file = _File(window, _Allowance(), start)
     end = End(raw, doubts)
@@ -124,7 +124,7 @@ def _keep(
     element: RawDataElement | DataElement,
     table: Any,
     raw: Raw,
-    doubts: Doubts,
+    doubts: Issues,
     allowance: _Allowance,
     end: int = 0,
 ) -> None:
@@ -168,13 +168,13 @@ def _keep(
         doubts[f"{attribute.keyword} is left out: an item is broken"] = None
 
 
-def _items(sequence: Sequence, attribute: Attribute, doubts: Doubts, allowance: _Allowance) -> list[Raw]:
+def _items(sequence: Sequence, attribute: Attribute, doubts: Issues, allowance: _Allowance) -> list[Raw]:
     if len(sequence) > ITEM_LIMIT:
         doubts[too_many(attribute)] = None
     return [_item(item, attribute, doubts, allowance) for item in sequence[:ITEM_LIMIT]]
 
 
-def _item(item: Dataset, attribute: Attribute, doubts: Doubts, allowance: _Allowance) -> Raw:
+def _item(item: Dataset, attribute: Attribute, doubts: Issues, allowance: _Allowance) -> Raw:
     raw: Raw = {}
     for tag in item.keys() & attribute.items.keys():
         _keep(item.get_item(tag), attribute.items, raw, doubts, allowance)

@@ -33,7 +33,7 @@ from index.dicom.scanning.layout_cache import LayoutCache, Step
 from index.dicom.scanning.structure import read_element, skip_sequence
 
 Raw = dict[int, Any]
-Doubts = dict[str, None]  # in order, each once
+Issues = dict[str, None]  # in order, each once
 
 PIXEL_GROUP = 0x7FE00000  # nothing is wanted from here on
 
@@ -60,7 +60,7 @@ class End:
     Elements of defined length are still jumped over up to the pixel data: that shows a truncated data set.
     """
 
-    def __init__(self, raw: Raw, doubts: Doubts) -> None:
+    def __init__(self, raw: Raw, doubts: Issues) -> None:
         self._raw = raw
         self._doubts = doubts
         self.last = _LAST
@@ -86,7 +86,7 @@ def scan(
     encoding: Encoding,
     wanted: Table,
     raw: Raw,
-    doubts: Doubts,
+    doubts: Issues,
     *,
     start: int = 0,
     nested: bool = False,
@@ -132,7 +132,7 @@ def scan(
             return _ended(offset, window.size)
 
 
-def note(tag: int, vr: str | None, encoding: Encoding, previous: int, doubts: Doubts) -> None:
+def note(tag: int, vr: str | None, encoding: Encoding, previous: int, doubts: Issues) -> None:
     """Say what is odd about an element behind the tag `previous`."""
     if tag <= previous:
         doubts[DISORDER] = None
@@ -234,7 +234,7 @@ def _take(
     element: Element,
     attribute: Attribute | None,
     raw: Raw,
-    doubts: Doubts,
+    doubts: Issues,
 ) -> int:
     """Keep or leave out an element that is not plain; returns the offset behind it."""
     start, length = element.start, element.length
@@ -261,7 +261,7 @@ def as_written(value: bytes, attribute: Attribute, vr: str | None, *, little: bo
     return value[::-1] if vr == "UN" and attribute.kind is Kind.NUMBER and not little else value
 
 
-def acceptable(attribute: Attribute, element: Element, length: int, raw: Raw, doubts: Doubts) -> bool:
+def acceptable(attribute: Attribute, element: Element, length: int, raw: Raw, doubts: Issues) -> bool:
     """Tell whether a wanted element of `length` bytes is kept beside those in `raw`; if not, why."""
     sequence = attribute.kind is Kind.SEQUENCE
     if raw.get(attribute.tag):
@@ -275,7 +275,7 @@ def acceptable(attribute: Attribute, element: Element, length: int, raw: Raw, do
     return False
 
 
-def read_items(value: bytes, encoding: Encoding, attribute: Attribute, doubts: Doubts) -> list[Raw]:
+def read_items(value: bytes, encoding: Encoding, attribute: Attribute, doubts: Issues) -> list[Raw]:
     """Read the items of a wanted sequence (PS3.5 Section 7.5). Raises Garbled."""
     items: list[Raw] = []
     place = 0

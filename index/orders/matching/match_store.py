@@ -13,7 +13,7 @@ from index.database.tables import Patient as PatientRow
 from index.election.patients import said_of
 from index.errors import NotFound
 from index.orders.matching.rules import DEFAULT_RULES, Verdict, decide
-from index.orders.matching.study_identity import facts_of, keys_of, options_for
+from index.orders.matching.study_identity import identity_of, keys_of, options_for
 from index.orders.records import OPEN, Status
 from index.records import Order, Patient
 
@@ -66,7 +66,7 @@ class Matches:
 
     def _weigh(self, study: int, uid: str) -> tuple[set[Key], Verdict | None] | None:
         """Return the study's keys, and the verdict where it is a new one. None: nothing has changed."""
-        facts = facts_of(self._database, study, uid)
+        facts = identity_of(self._database, study, uid)
         keys = keys_of(facts) if facts else set()
         verdict = decide(facts, options_for(self._database, facts), self._rules) if facts else Verdict()
         known, operator = self._known(uid)

@@ -32,7 +32,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class StudyIdentity:
     """What a study says of itself. An accession number goes with its issuer, which may be empty."""
 
     study_uid: str
@@ -91,10 +91,12 @@ def _agree(one: str, other: str) -> bool:
     return not one or not other or one == other
 
 
-RULES: Mapping[str, tuple[str, Callable[[Facts], Sequence[Thing]], Callable[[Thing, Option], bool]]] = {
-    "study-uid": ("Study Instance UID", lambda facts: [facts.study_uid], _fits_uid),
-    "step-id": ("request attributes", lambda facts: facts.requests, _fits_request),
-    "accession": ("accession number", lambda facts: facts.accessions, _fits_accession),
+RULES: Mapping[
+    str, tuple[str, Callable[[StudyIdentity], Sequence[Thing]], Callable[[Thing, Option], bool]]
+] = {
+    "study-uid": ("Study Instance UID", lambda identity: [identity.study_uid], _fits_uid),
+    "step-id": ("request attributes", lambda identity: identity.requests, _fits_request),
+    "accession": ("accession number", lambda identity: identity.accessions, _fits_accession),
 }
 """By name: how it is called in a doubt, what of the study it looks for, and whether an order has it."""
 
@@ -108,15 +110,17 @@ def same_patient(one: Person, other: Person) -> bool:
     )
 
 
-def decide(facts: Facts, options: Sequence[Option], rules: Sequence[str] = DEFAULT_RULES) -> Verdict:
+def decide(
+    identity: StudyIdentity, options: Sequence[Option], rules: Sequence[str] = DEFAULT_RULES
+) -> Verdict:
     """Return which of the options a study belongs to."""
     doubts: list[str] = []
     for rule in rules:
         name, things, fits = RULES[rule]
         found: set[int] = set()
-        for thing in things(facts):
+        for thing in things(identity):
             hits = [option for option in options if fits(thing, option)]
-            order, doubt = _one(hits, facts.patient, name)
+            order, doubt = _one(hits, identity.patient, name)
             found |= {order.id} if order else set()
             doubts += [doubt] if doubt and doubt not in doubts else []
         if found:

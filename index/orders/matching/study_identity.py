@@ -9,12 +9,12 @@ from index.database.mark_changed import Key
 from index.database.tables import ImagingOrder, ScheduledStep, Series, SeriesVariant, StudyVariant
 from index.election.patients import study_patient
 from index.election.values import Opinion, elect
-from index.orders.matching.rules import Facts, Option, Person, Request
+from index.orders.matching.rules import Option, Person, Request, StudyIdentity
 from index.orders.records import Status, short_id
 from index.records import Attributes
 
 
-def facts_of(database: Database, study: int, uid: str) -> Facts | None:
+def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | None:
     """Return what the instances of a study (row id, UID) say, elected. None: it has none."""
     found = study_patient(database, study, uid)
     query = StudyVariant.select(StudyVariant.attributes, StudyVariant.instance_count)
@@ -26,7 +26,7 @@ def facts_of(database: Database, study: int, uid: str) -> Facts | None:
     # As the worklist answers them, whoever has told the scanner.
     requests = [Request(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items]
     accessions = [_accession(attributes), *map(_accession, items)]
-    return Facts(
+    return StudyIdentity(
         uid,
         _person(found.row, found.patient.attributes),
         tuple(sorted(set(requests), key=lambda one: (one.procedure_id, one.step_id, one.accession))),
@@ -61,7 +61,7 @@ def _person(row: int, attributes: Attributes) -> Person:
     return Person(row, str(attributes.get("PatientID") or ""), issuer_of(attributes))
 
 
-def keys_of(facts: Facts) -> set[Key]:
+def keys_of(facts: StudyIdentity) -> set[Key]:
     """Return what an order that comes later would find this study by: touching.py says how."""
     keys = {("accession", number) for number, _ in facts.accessions}
     shared = {("procedure", one.procedure_id) for one in facts.requests if one.procedure_id}
@@ -79,7 +79,7 @@ def _orders_of(patient: Person) -> Any:
     )
 
 
-def options_for(database: Database, facts: Facts) -> list[Option]:
+def options_for(database: Database, facts: StudyIdentity) -> list[Option]:
     """Return the orders that share a key with a study: ids of procedures and steps with its patient only."""
     keys = keys_of(facts)
     order, step = ImagingOrder, ScheduledStep

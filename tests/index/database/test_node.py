@@ -11,14 +11,13 @@ from pathlib import Path
 
 import peewee
 import pytest
-from index.node import Node
 from pydantic import SecretStr
 
-from index import DatabaseFault, Index, IndexSettings, Locked, StorageSettings, node
-from index.database import open_database
+from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, StorageSettings, reindex
+from index.database import node
+from index.database.connection import open_database
+from index.database.node import Node
 from index.errors import ForeignIndex
-from index.maintenance import reindex
-from index.settings import FhirSettings
 from support.daemon import Daemon, cli, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import files, keep

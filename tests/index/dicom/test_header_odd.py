@@ -17,7 +17,7 @@ from index.dicom.scanning import pydicom_scanner as fallback
 from index.dicom.scanning import structure
 from index.dicom.scanning.byte_window import ELEMENT_LIMIT, Window
 from index.dicom.scanning.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding, Garbled
-from index.dicom.scanning.scanner import NO_VR, Doubts, Raw
+from index.dicom.scanning.scanner import NO_VR, Issues, Raw
 from index.errors import Unreadable
 from index.records import Header
 from support.dicom_encoding import (
@@ -389,7 +389,7 @@ def test_every_loop_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pydicom_is_stopped() -> None:
     raw: Raw = {}
-    doubts: Doubts = {}
+    doubts: Issues = {}
     data = bytes(8_000_000)
     fault = fallback.collect(Window(data), 0, EXPLICIT_LITTLE, raw, doubts)
     assert f"pydicom would read more than {fallback.READS} times" == str(fault)

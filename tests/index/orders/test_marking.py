@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from index import Index, NewOrder, Source
 from index.database.tables import Study
-from index.orders.matching.study_identity import facts_of, options_for
+from index.orders.matching.study_identity import identity_of, options_for
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep
 
@@ -86,7 +86,7 @@ def test_a_study_looks_at_the_orders_of_its_patient_only(index: Index) -> None:
     for number in range(1, STRANGERS + 1):
         index.orders.add(order(f"PL{number}", f"P{number}"))
     ((row, uid),) = index._database.rows(Study.select(Study.id, Study.uid).where(Study.uid == f"{ROOT}.5"))
-    facts = facts_of(index._database, row, uid)
+    facts = identity_of(index._database, row, uid)
     assert facts
     assert ["P5"] == [option.patient.number for option in options_for(index._database, facts)]
 

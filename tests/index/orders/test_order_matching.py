@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from index import Index, NewOrder, NotFound, Source
-from index.orders.matching.rules import Facts, Option, Person, Request, Verdict, decide
+from index.orders.matching.rules import Option, Person, Request, StudyIdentity, Verdict, decide
 from index.orders.records import Status
 from support.daemon import eventually
 from support.dicom import ROOT, instance
@@ -38,62 +38,70 @@ FIRST, SECOND = option(1), option(2)
 @pytest.mark.parametrize(
     ("facts", "options", "expected"),
     [
-        (Facts("1.1", JANE), [FIRST, SECOND], Verdict(frozenset((1,)), "study-uid")),
-        (Facts("9", JANE, (Request("R2", "S2"),)), [FIRST, SECOND], Verdict(frozenset((2,)), "step-id")),
-        (Facts("9", JANE, (Request("R2", "S1"),)), [FIRST, SECOND], Verdict()),
+        (StudyIdentity("1.1", JANE), [FIRST, SECOND], Verdict(frozenset((1,)), "study-uid")),
         (
-            Facts("9", JANE, (Request("", "S1"), Request("", "S2"))),
+            StudyIdentity("9", JANE, (Request("R2", "S2"),)),
+            [FIRST, SECOND],
+            Verdict(frozenset((2,)), "step-id"),
+        ),
+        (StudyIdentity("9", JANE, (Request("R2", "S1"),)), [FIRST, SECOND], Verdict()),
+        (
+            StudyIdentity("9", JANE, (Request("", "S1"), Request("", "S2"))),
             [FIRST, SECOND],
             Verdict(frozenset((1, 2)), "step-id"),
         ),
-        (Facts("9", JANE, (), (("A2", ""),)), [FIRST, SECOND], Verdict(frozenset((2,)), "accession")),
-        (Facts("9", JANE, (), (("A2", "X"),)), [option(2, accession=("A2", "Y"))], Verdict()),
-        (Facts("9", JANE, (), (("A2", "X"),)), [SECOND], Verdict(frozenset((2,)), "accession")),
+        (StudyIdentity("9", JANE, (), (("A2", ""),)), [FIRST, SECOND], Verdict(frozenset((2,)), "accession")),
+        (StudyIdentity("9", JANE, (), (("A2", "X"),)), [option(2, accession=("A2", "Y"))], Verdict()),
+        (StudyIdentity("9", JANE, (), (("A2", "X"),)), [SECOND], Verdict(frozenset((2,)), "accession")),
         # The first rule that finds one decides.
-        (Facts("1.1", JANE, (), (("A2", ""),)), [FIRST, SECOND], Verdict(frozenset((1,)), "study-uid")),
-        # Another patient's, and several.
-        (Facts("1.1", Person(2, "P2", "")), [FIRST], NOT_HERS),
-        (Facts("1.1", Person(2, "", "")), [FIRST], NOT_HERS),
         (
-            Facts("9", JANE, (), (("A", ""),)),
+            StudyIdentity("1.1", JANE, (), (("A2", ""),)),
+            [FIRST, SECOND],
+            Verdict(frozenset((1,)), "study-uid"),
+        ),
+        # Another patient's, and several.
+        (StudyIdentity("1.1", Person(2, "P2", "")), [FIRST], NOT_HERS),
+        (StudyIdentity("1.1", Person(2, "", "")), [FIRST], NOT_HERS),
+        (
+            StudyIdentity("9", JANE, (), (("A", ""),)),
             [option(1, accession=("A", "")), option(2, accession=("A", ""))],
             Verdict(doubts=("accession number found several: order 1, order 2",)),
         ),
         # What one rule leaves open the next one may tell.
         (
-            Facts("7", JANE, (), (("A2", ""),)),
+            StudyIdentity("7", JANE, (), (("A2", ""),)),
             [option(1, study_uid="7"), option(2, study_uid="7")],
             Verdict(frozenset((2,)), "accession", ("Study Instance UID found several: order 1, order 2",)),
         ),
         # One order that two sources tell of; a cancelled one beside its successor.
         (
-            Facts("9", JANE, (), (("A1", ""),)),
+            StudyIdentity("9", JANE, (), (("A1", ""),)),
             [option(5, procedure_id="R1", accession=("A1", "")), FIRST],
             Verdict(frozenset((1,)), "accession"),
         ),
         (
-            Facts("9", JANE, (), (("A", ""),)),
+            StudyIdentity("9", JANE, (), (("A", ""),)),
             [option(1, accession=("A", ""), status=Status.CANCELLED), option(2, accession=("A", ""))],
             Verdict(frozenset((2,)), "accession"),
         ),
         # PatientID without an issuer is that of any; two issuers are two patients.
         (
-            Facts("1.1", Person(2, "P1", "")),
+            StudyIdentity("1.1", Person(2, "P1", "")),
             [option(1, patient=Person(1, "P1", "HOSP"))],
             Verdict(frozenset((1,)), "study-uid"),
         ),
-        (Facts("1.1", Person(2, "P1", "X")), [option(1, patient=Person(1, "P1", "Y"))], NOT_HERS),
+        (StudyIdentity("1.1", Person(2, "P1", "X")), [option(1, patient=Person(1, "P1", "Y"))], NOT_HERS),
     ],
 )
-def test_rules(facts: Facts, options: list[Option], expected: Verdict) -> None:
+def test_rules(facts: StudyIdentity, options: list[Option], expected: Verdict) -> None:
     assert expected == decide(facts, options)
     assert expected == decide(facts, options[::-1])
 
 
 def test_the_table_of_rules_is_configurable() -> None:
-    facts = Facts("1.1", JANE, (), (("A2", ""),))
+    facts = StudyIdentity("1.1", JANE, (), (("A2", ""),))
     assert Verdict(frozenset((2,)), "accession") == decide(facts, [FIRST, SECOND], ("accession", "study-uid"))
-    assert Verdict() == decide(Facts("1.1", JANE), [FIRST], ("accession",))
+    assert Verdict() == decide(StudyIdentity("1.1", JANE), [FIRST], ("accession",))
 
 
 def resource(index: Index, uid: str, version: str = "r4", kind: str = "ImagingStudy") -> dict[str, Any]:

@@ -21,10 +21,10 @@ def arriving(data: Path) -> Path:
 def test_what_another_process_is_receiving_is_left_alone(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from index.incoming import IncomingObject\n"
-        "from index.objects import ObjectStore\n"
+        "from index.storage.object_writer import ObjectWriter\n"
+        "from index.storage.object_store import ObjectStore\n"
         "store = ObjectStore(pathlib.Path(sys.argv[1]))\n"
-        "incoming = IncomingObject(store, '1.2', '1.2.3', '1.2.840.10008.1.2')\n"
+        "incoming = ObjectWriter(store, '1.2', '1.2.3', '1.2.840.10008.1.2')\n"
         "incoming.write(bytes(100_000))\n"
         "print(flush=True)\n"
         "sys.stdin.read()\n"

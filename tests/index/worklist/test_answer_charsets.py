@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.charset import python_encoding
 from pydicom.filebase import DicomBytesIO
@@ -82,6 +82,7 @@ def test_the_set_holds_the_text_or_is_utf_8(
         st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\\^="), max_size=12
     ),
 )
+@example(["ISO 2022 58", "ISO 2022 IR 159"], "0¿")  # a blank that pads followed a two-byte character
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_the_set_and_the_text(terms: list[str], text: str) -> None:
     said = {**attributes_of(item(1)), "PatientName": text, "RequestedProcedureDescription": text.strip()}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from test_listener import until
 
-from scp.association.admission import Admission, open_to_strangers
+from scp.association.admission import Admission
+from scp.association.quota import open_to_strangers
 from scp.observing.metrics import Metrics
 from scp.settings.sections import LimitsSettings, Peer, TlsSettings
 from support.manager import Authority
-from support.peer import CT, ECHO, EXPLICIT, Parrot, Running, associate_rq, item, pdu, store_message
+from support.peer import CT, ECHO, EXPLICIT, Parrot, Running, associate_rq, item, pdu, store_message, until
 
 PEERS = [Peer(aet="KNOWN")]
 
@@ -134,7 +134,7 @@ def test_a_peer_elsewhere_is_a_stranger():
     ],
 )
 def test_who_may_be_a_peer_is_told_without_asking_for_names(peer, may_be, monkeypatch):
-    from reception import settings
+    from support.peer import settings
 
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: pytest.fail("looked up"))
 
@@ -189,7 +189,7 @@ def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
     with Running() as server:
         with monkeypatch.context() as patch:
             patch.setattr("scp.daemon.listener.BREATHER", 3600.0)
-            patch.setattr("scp.upperlayer.association.BlockingAssociation.start", start)
+            patch.setattr("scp.upperlayer.association.ServedAssociation.start", start)
             with Parrot(server.port) as first:
                 assert (None, b"") == first.read_pdu()
             with calling(server.port, "A", "B", "C") as answers:

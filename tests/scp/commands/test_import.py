@@ -29,7 +29,7 @@ def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Pat
     """The signal comes while further files are looked for."""
     folder = sent(tmp_path / "send", AHEAD + WORKERS)
     script = (
-        "import os, signal, index.importing as importing\n"
+        "import os, signal, index.reception.import_files as importing\n"
         "files = importing.files\n"
         "def slowly(paths, report):\n"
         "    for count, path in enumerate(files(paths, report)):\n"

@@ -4,7 +4,6 @@ import socket
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import structlog
@@ -27,6 +26,7 @@ from support.peer import (
     accepted,
     associate_rq,
     command,
+    descriptors_open,
     echo_rq,
     item,
     p_data,
@@ -34,6 +34,7 @@ from support.peer import (
     store_message,
     store_rq,
     ui,
+    until,
     us,
 )
 
@@ -53,17 +54,6 @@ def serve():
     yield start
     for one in running:
         one.stop()
-
-
-def until(condition, seconds=120.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
-def descriptors_open():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def run(*command):
@@ -456,7 +446,7 @@ def test_stop_does_not_wait_for_who_has_not_asked_yet(serve):
 def test_a_fault_in_one_connection_does_not_end_the_listener(serve, monkeypatch):
     server = serve()
     with monkeypatch.context() as patch:
-        patch.setattr(server.listener, "_make", lambda _connection: 1 / 0)
+        patch.setattr(server.listener, "_serve", lambda *_, **__: 1 / 0)
         with Parrot(server.port) as peer:
             assert (None, b"") == peer.read_pdu()
 

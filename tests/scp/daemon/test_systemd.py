@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from index import Supervisor
-from scp.daemon.service import systemd
+from scp.daemon import systemd
 from support.daemon import Daemon, eventually, run
 from support.dicom import instance, save
 from support.manager import NotifySocket
@@ -266,7 +266,7 @@ def test_passed_sockets_by_name() -> None:
     """In a process of its own, whose descriptors 3 and 4 are free to be passed."""
     script = (
         "import json, os; os.environ['LISTEN_PID'] = str(os.getpid())\n"
-        "from scp.systemd import passed_sockets\n"
+        "from scp.daemon.systemd import passed_sockets\n"
         "print(json.dumps({n: [s.getsockname()[1] for s in p] for n, p in passed_sockets().items()}))"
     )
     first, second = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))

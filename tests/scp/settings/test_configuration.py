@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-import scp.commands.service  # noqa: F401  registers its commands
 from index import CannotListen, Index
 from scp.commands.main import register_commands
 from scp.daemon.service import Daemon as Served

@@ -4,7 +4,6 @@ import pytest
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import evt
-from test_listener import until
 
 from support.peer import (
     CT,
@@ -20,6 +19,7 @@ from support.peer import (
     pdv,
     store_message,
     ui,
+    until,
     us,
 )
 

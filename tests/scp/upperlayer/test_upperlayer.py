@@ -17,7 +17,6 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.transport import AssociationSocket
-from test_listener import descriptors_open, until
 
 import scp.upperlayer.dul
 from scp.upperlayer.message_assembler import COMMAND_LENGTH
@@ -32,6 +31,7 @@ from support.peer import (
     Running,
     associate_rq,
     command,
+    descriptors_open,
     echo_rq,
     element,
     elements,
@@ -41,6 +41,7 @@ from support.peer import (
     store_message,
     store_rq,
     ui,
+    until,
     us,
 )
 

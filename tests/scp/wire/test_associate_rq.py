@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.presentation import negotiate_as_acceptor
-from test_listener import until
 
 from scp.association.contexts import supported
 from scp.settings.sections import Peer
@@ -40,6 +39,7 @@ from support.peer import (
     pdv,
     store_message,
     ui,
+    until,
     us,
 )
 

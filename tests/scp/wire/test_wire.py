@@ -134,7 +134,7 @@ def test_waking_ends_a_wait_but_no_piece(ends):
 
 def test_cutting_ends_everything(ends):
     wire, _ = ends
-    later(wire.cut)
+    later(wire.interrupt)
 
     with pytest.raises(Interrupted):
         wire.take(1, soon())
@@ -180,7 +180,7 @@ def test_calls_after_the_end_do_nothing(ends):
 
     wire.close()
     wire.wake()
-    wire.cut()
+    wire.interrupt()
 
 
 # --- command sets ---

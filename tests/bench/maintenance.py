@@ -1,6 +1,6 @@
 """Instances a second of import, verify, reindex and backup, beside reception.
 
-python -m tests.bench.mending
+python -m tests.bench.maintenance
 """
 
 import argparse

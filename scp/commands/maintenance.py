@@ -8,7 +8,7 @@ import typer
 
 from index import Index, Locked
 from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, faults, opened
-from scp.commands.output import print_json, print_line, progress, say
+from scp.commands.output import print_json, print_line, print_message, progress
 
 MEGABYTE = 1_000_000
 
@@ -80,11 +80,11 @@ def reindex(config: Config = None, data: Data = None, as_json: AsJSON = False) -
         print_json(asdict(rebuilt))
     else:
         for path in rebuilt.missing:
-            say(f"missing {path}: its row is gone")
+            print_message(f"missing {path}: its row is gone")
         for path, reason in rebuilt.not_indexed:
-            say(f"not indexed {path}: {reason}")
+            print_message(f"not indexed {path}: {reason}")
         if rebuilt.lost:
-            say(f"{rebuilt.lost}: orders, matches and the change feed begin anew")
+            print_message(f"{rebuilt.lost}: orders, matches and the change feed begin anew")
         print_line(f"{rebuilt.instances} instances")
     if rebuilt.missing or rebuilt.not_indexed:
         raise typer.Exit(FAILED)
@@ -95,7 +95,7 @@ def publish(index: Index, what: str) -> None:
     try:
         index.publish()
     except Locked:
-        say(f"a running daemon publishes what was {what}")
+        print_message(f"a running daemon publishes what was {what}")
 
 
 @app.command()
@@ -133,7 +133,7 @@ def backup(
         print_json(asdict(done))
     else:
         for path in done.missing:
-            say(f"missing {path}: see `imagingstudyd verify`")
+            print_message(f"missing {path}: see `imagingstudyd verify`")
         print_line(
             f"{done.objects} objects, {done.copied} of them new ({done.bytes} bytes), {done.removed} removed"
         )

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from scp.commands.application import WRONG_USAGE, AsJSON, Config, Data, app, given, refused
-from scp.commands.output import print_json, print_line, say
+from scp.commands.output import print_json, print_line, print_message
 from scp.settings.consistency import Place, leaves
 from scp.settings.file import Sources, dotted, load_with_sources
 from scp.settings.sections import Configuration, ConfigurationError
@@ -49,9 +49,9 @@ def check(
         for place, value, where in _in_force(configuration, sources):
             print_line(f"{dotted(place)} = {orjson.dumps(value).decode()}  # {where}")
     for warning in warnings if not as_json else ():
-        say(f"warning: {warning}")
+        print_message(f"warning: {warning}")
     for fault in found if not as_json else ():
-        say(f"fault: {fault}")
+        print_message(f"fault: {fault}")
     if found:
         raise typer.Exit(WRONG_USAGE)
 
@@ -62,7 +62,7 @@ def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
     from scp.settings.users import hashed
 
     if ":" in name or not name.strip():
-        say(f"imagingstudyd: user name {name!r}: allowed is any text without a colon")
+        print_message(f"imagingstudyd: user name {name!r}: allowed is any text without a colon")
         raise typer.Exit(WRONG_USAGE)
     if sys.stdin.isatty():
         passcode = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True, err=True)

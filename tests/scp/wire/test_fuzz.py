@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_associate_rq import SERVED
-from test_listener import until
 
 from support.peer import (
     CT,
@@ -24,6 +23,7 @@ from support.peer import (
     pdv,
     store_message,
     store_rq,
+    until,
 )
 
 CONTEXTS = [(1, CT, (EXPLICIT,)), (3, ECHO, (EXPLICIT,))]
