@@ -15,7 +15,7 @@ from index.errors import (
     TooLarge,
     Unreadable,
 )
-from index.facade import Index, reindex
+from index.facade import Index, outdated_instances, reindex
 from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.backup import BackedUp
@@ -127,6 +127,7 @@ __all__ = [
     "everything",
     "is_charset",
     "is_served",
+    "outdated_instances",
     "reindex",
     "take_over",
 ]

@@ -10,6 +10,7 @@ from typing import Any, Self
 import structlog
 from pydicom.dataset import Dataset
 
+from index.database.attribute_tables import count_outdated_in, note_current
 from index.database.connection import Database, open_database, sqlite_path
 from index.database.node import ServingLock, is_elsewhere, register
 from index.database.node import check as check_owner
@@ -112,6 +113,9 @@ class Index:
         self._is_elsewhere = is_elsewhere(self._index_file, data)
         if self._is_elsewhere:
             self._check_owner()
+        # A daemon of an older version may still add rows.
+        if not self._database.is_read_only and not is_served(data):
+            note_current(self._database)
         self._serving: ServingLock | None = None
         self.workers = Supervisor()
         self._spool = Spool(self._database, self._objects, self.workers)
@@ -428,6 +432,12 @@ class Index:
             log.exception("object_not_recovered", path=path)
             return str(error)
         return None
+
+
+def outdated_instances(data: Path, index: IndexSettings) -> int:
+    """Return how many instances an SQLite index has read with another attribute table than this program's."""
+    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
+    return count_outdated_in(path) if path else 0
 
 
 def reindex(

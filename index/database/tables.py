@@ -407,6 +407,14 @@ class CommitmentRow(Table):
         indexes = ((("peer", "transaction_uid"), True), (("state", "due"), False))
 
 
+class AttributeTable(Table):
+    """An attribute table, by its digest; `first_instance` is the first row id that was made with it."""
+
+    id = peewee.BigAutoField()
+    digest = peewee.TextField()
+    first_instance = peewee.BigIntegerField()
+
+
 class SpoolPosition(Table):
     """The last record whose instance is in the index, and the last whose object is synced: one row."""
 
@@ -442,4 +450,5 @@ TABLES: tuple[type[Table], ...] = (
     DamagedObject,
     CommitmentRow,
     SpoolPosition,
+    AttributeTable,
 )

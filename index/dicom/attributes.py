@@ -3,6 +3,7 @@
 The tables are what the header reader wants; everything else in a data set is skipped by its length.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -272,3 +273,14 @@ WANTED: Table = {
         Attribute("TimezoneOffsetFromUTC", 0x00080201, "SH", levels=("study", "series")),
     ),
 }
+
+
+def table_digest() -> str:
+    """Return a hash of WANTED: another one where an instance's attributes are others, or of another level."""
+    return hashlib.sha256(repr(_facts(WANTED)).encode()).hexdigest()
+
+
+def _facts(table: Table) -> list[tuple[object, ...]]:
+    """Return what the header reader goes by, in the order of tags."""
+    rows = sorted(table.items())
+    return [(tag, row.keyword, row.vr, row.many, row.levels, _facts(row.items)) for tag, row in rows]

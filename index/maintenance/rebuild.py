@@ -17,6 +17,7 @@ from pathlib import Path
 import peewee
 import structlog
 
+from index.database.attribute_tables import note_current
 from index.database.connection import Database, open_sqlite
 from index.database.copy_tables import (
     Remembered,
@@ -30,6 +31,7 @@ from index.database.instance_rows import Rows, StoredObject
 from index.database.node import check as check_owner
 from index.database.node import is_elsewhere
 from index.database.tables import RemovedObject
+from index.dicom.attributes import table_digest
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
@@ -149,6 +151,7 @@ class Rebuild:
             new.peewee.execute_sql("CREATE TABLE rebuild (state TEXT NOT NULL, done INTEGER NOT NULL)")
             if old is not None:
                 carry_over(self._path, new)
+            note_current(new)
             new.peewee.execute_sql("INSERT INTO rebuild (state, done) VALUES (?, 0)", (state,))
         return new
 
@@ -163,7 +166,7 @@ class Rebuild:
 
     def _state(self, old: Database | None) -> str:
         """Return what tells whether an interrupted run began with the same objects and index."""
-        state = hashlib.sha256((fingerprint(old) if old else "").encode())
+        state = hashlib.sha256(f"{table_digest()} {fingerprint(old) if old else ''}".encode())
         for path in self._objects.filed_since(None):
             state.update(path.encode())
         return state.hexdigest()

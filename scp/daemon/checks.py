@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from index import CannotListen, is_served
+from index import CannotListen, is_served, outdated_instances
 from scp.association.admission import addresses
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.listener import bind
@@ -112,6 +112,7 @@ def openings(configuration: Configuration) -> list[str]:
         *_open_to_callers(configuration),
         *_open_otherwise(configuration),
         *_missing_for_mado(configuration),
+        *_outdated(configuration),
     ]
 
 
@@ -159,6 +160,11 @@ def _missing_for_mado(configuration: Configuration) -> Iterator[str]:
         for key in ("base_url", "retrieve_location_uid", "accession_system"):
             if not getattr(configuration.fhir, key):
                 yield f"fhir.{key} is not set: MADO wants it, and resources say that it is unknown"
+
+
+def _outdated(configuration: Configuration) -> Iterator[str]:
+    if count := outdated_instances(configuration.data, configuration.index):
+        yield f"{count} instances were read with another attribute table: run `imagingstudyd reindex`"
 
 
 def _is_writable(path: Path) -> bool:

@@ -8,6 +8,7 @@ class Kind(StrEnum):
     """The kinds of damage. An object that is missing or corrupt is mended from an equal copy only."""
 
     DATABASE_DAMAGED = "database-damaged"
+    ATTRIBUTES_OUTDATED = "attributes-outdated"
     OBJECT_MISSING = "object-missing"
     OBJECT_CORRUPT = "object-corrupt"
     OBJECT_WITHOUT_ROW = "object-without-row"

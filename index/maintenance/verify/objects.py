@@ -6,6 +6,7 @@ from pathlib import Path
 
 from peewee import JOIN
 
+from index.database.attribute_tables import is_within, outdated
 from index.database.instance_rows import ExistingInstance, conflict_path
 from index.database.tables import Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
 from index.dicom.file import read_object
@@ -13,7 +14,7 @@ from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
 from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
-from index.maintenance.verify.rereading import SAID, describe, reread, said
+from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_values, reread, row_values
 from index.storage.durable import open_file
 from index.storage.object_store import FOLDER_SIZE
 
@@ -115,16 +116,21 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
     """Read every row's object: that it is there, is whole, and says what the row says."""
     last = 0
     query = (
-        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, Instance.received, *SAID)
+        Instance.select(
+            Instance.id, Instance.path, Instance.size, Instance.sha1, Instance.received, *HEADER_COLUMNS
+        )
         .join(Series, JOIN.LEFT_OUTER)
         .join(Study, JOIN.LEFT_OUTER)
         .join_from(Instance, StudyVariant, JOIN.LEFT_OUTER)
         .join_from(Instance, SeriesVariant, JOIN.LEFT_OUTER)
     )
+    outdated_rows = outdated(context.database)
     while rows := context.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
         for row, path, size, sha1, received, uid, *others in rows:
-            # Without all that it refers to, a row says nothing to compare: check_references has named it.
-            content = said((uid, *others)) if None not in others else ()
+            # A row without all rows that it refers to is not compared: check_references reports it.
+            content = row_values((uid, *others)) if None not in others else ()
+            # Of a row that was made with another attribute table only the UIDs can be compared.
+            content = content[:UIDS] if is_within(row, outdated_rows) else content
             _await(context.data / path, received)
             yield from _object(context, ExistingInstance(row, path, sha1), uid, size, content)
         last = rows[-1][0]
@@ -182,10 +188,10 @@ def _content(
 ) -> Iterator[Finding]:
     try:
         with open_file(context.data / row.path) as file:
-            wanted = describe(read_object(file)[0])
+            wanted = header_values(read_object(file)[0])
     except (NotPart10, IndexFault, OSError) as error:
         yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")
         return
-    if content and content != wanted and _is_current(context, row):
-        mended = context.repair and reread(context, row.id)
+    if content != wanted[: len(content)] and _is_current(context, row):
+        mended = context.repair and reread(context, [row.id]) == 1
         yield Finding(Kind.ROW_DIFFERS, uid, row.path, "the row says other than its object", mended)

@@ -38,7 +38,7 @@ def check_references(context: VerifyContext) -> Iterator[Finding]:
         query = query.join_from(Instance, table, JOIN.LEFT_OUTER, on=(column == table.id))
         absent = absent | table.id.is_null()
     for row, uid, path in context.database.rows(query.where(absent)):
-        mended = context.repair and reread(context, row)
+        mended = context.repair and reread(context, [row]) == 1
         yield Finding(Kind.ROW_BROKEN, uid, path, "refers to rows that are not there", mended)
 
 
