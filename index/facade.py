@@ -30,12 +30,17 @@ from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
 from index.procedures.without_mpps import StepsWithoutMpps
+from index.publication.conflicts import (
+    ConflictingObject,
+    conflicting_objects,
+    describe_conflicts,
+    summaries_in_conflict,
+)
 from index.publication.directory import Directory
 from index.publication.feed import Entry, changes
-from index.publication.kept_aside import KeptAside, kept_aside, sentence, summaries_in_conflict
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
-from index.publication.study_rows import announced_summaries, load, summaries
+from index.publication.study_rows import announced_summaries, load_study, summaries
 from index.reception.group_commit import GroupCommit
 from index.reception.import_files import Report, import_files
 from index.reception.indexer import Spool
@@ -141,7 +146,7 @@ class Index:
         pace = publish or PublishSettings()
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self._arrivals = StepsWithoutMpps(self._database, self._worklist.without_mpps)
-        self.procedures = Procedures(self._database, self._publisher.flush)
+        self.procedures = Procedures(self._database, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
         self.commitments = Commitments(self._database, self._integrity)
         self._deletion = Deletion(
@@ -253,7 +258,7 @@ class Index:
         with self._touched_lock:
             studies = self._touched.pop(association, set())
         if studies:
-            self._publisher.flush(studies)
+            self._publisher.schedule_now(studies)
 
     def import_files(
         self,
@@ -352,9 +357,9 @@ class Index:
         """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
         return [asdict(summary) for summary in summaries_in_conflict(self._database, self.data)]
 
-    def kept_aside(self, uid: str) -> list[KeptAside]:
+    def kept_aside(self, uid: str) -> list[ConflictingObject]:
         """Return the data sets of a study that are kept aside."""
-        return kept_aside(self._database, uid)
+        return conflicting_objects(self._database, uid)
 
     def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
@@ -362,10 +367,10 @@ class Index:
         Raises NotFound, NotExpressible.
         """
         try:
-            study = load(self._database, uid)
+            study = load_study(self._database, uid)
         except NotFound as error:
             if found := self.kept_aside(uid):
-                raise NotFound(f"{error}; it {sentence(found)}") from error
+                raise NotFound(f"{error}; it {describe_conflicts(found)}") from error
             raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
@@ -394,7 +399,7 @@ class Index:
     def _on_kept(self, origin: Origin, studies: frozenset[int]) -> None:
         with self._touched_lock:
             self._touched.setdefault(origin.association, set()).update(studies)
-        self._publisher.touch(studies)
+        self._publisher.schedule(studies)
 
     def _recover_spooled(self) -> None:
         """After a power cut, make whole what this process is about to look at, where no daemon does so."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from index.imagingstudy import mapping_table as elements
+from index.imagingstudy import mapping_table
 from scp.settings.file import load
 from support.daemon import cli, run
 from support.dicom import sample
@@ -30,7 +30,7 @@ def block(first: str) -> str:
 
 
 def test_the_table_of_elements_is_the_builders() -> None:
-    assert elements.markdown().strip() in README
+    assert mapping_table.markdown().strip() in README
 
 
 def test_the_configuration_is_one(tmp_path: Path) -> None:

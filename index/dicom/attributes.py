@@ -49,6 +49,7 @@ class Attribute:
     many: bool = False
     items: Mapping[int, "Attribute"] = field(default_factory=dict)
     levels: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
     kind: Kind = field(init=False)
     plain: bool = field(init=False)  # one line, one value
 
@@ -74,9 +75,10 @@ def _table(*attributes: Attribute) -> Table:
     return {attribute.tag: attribute for attribute in attributes}
 
 
-def _sequence(keyword: str, tag: int, items: Table) -> Attribute:
+def _sequence(keyword: str, tag: int, items: Table, elements: tuple[str, ...] = ()) -> Attribute:
     # An item may have a character set of its own (PS3.5 Section 7.5.3).
-    return Attribute(keyword, tag, "SQ", items={**items, SPECIFIC_CHARACTER_SET.tag: SPECIFIC_CHARACTER_SET})
+    items = {**items, SPECIFIC_CHARACTER_SET.tag: SPECIFIC_CHARACTER_SET}
+    return Attribute(keyword, tag, "SQ", items=items, elements=elements)
 
 
 # PS3.3 Table 8.8-1, Code Sequence Macro.
@@ -144,15 +146,17 @@ _SPECIMEN = _table(
     _sequence("SpecimenTypeCodeSequence", 0x0040059A, _CODE),
 )
 
-ANATOMIC_REGION = _sequence("AnatomicRegionSequence", 0x00082218, _REGION)
-FRAME_LATERALITY = Attribute("FrameLaterality", 0x00209072, "CS")
+ANATOMIC_REGION = _sequence("AnatomicRegionSequence", 0x00082218, _REGION, elements=("series.bodySite",))
+FRAME_LATERALITY = Attribute("FrameLaterality", 0x00209072, "CS", elements=("series.laterality",))
 FRAME_ANATOMY = _sequence("FrameAnatomySequence", 0x00209071, _table(ANATOMIC_REGION, FRAME_LATERALITY))
 
 # The identity of an instance and what governs the reading; they belong to no level's attributes.
-SOP_CLASS_UID = Attribute("SOPClassUID", 0x00080016, "UI")
-SOP_INSTANCE_UID = Attribute("SOPInstanceUID", 0x00080018, "UI")
-STUDY_INSTANCE_UID = Attribute("StudyInstanceUID", 0x0020000D, "UI")
-SERIES_INSTANCE_UID = Attribute("SeriesInstanceUID", 0x0020000E, "UI")
+SOP_CLASS_UID = Attribute(
+    "SOPClassUID", 0x00080016, "UI", elements=("series.instance.sopClass", "series.instance.type")
+)
+SOP_INSTANCE_UID = Attribute("SOPInstanceUID", 0x00080018, "UI", elements=("series.instance.uid",))
+STUDY_INSTANCE_UID = Attribute("StudyInstanceUID", 0x0020000D, "UI", elements=("id", "identifier [uid]"))
+SERIES_INSTANCE_UID = Attribute("SeriesInstanceUID", 0x0020000E, "UI", elements=("series.uid",))
 # Enhanced multi-frame objects carry their anatomy here (PS3.3 Section C.7.6.16).
 SHARED_GROUPS = _sequence("SharedFunctionalGroupsSequence", 0x52009229, _table(FRAME_ANATOMY))
 PER_FRAME_GROUPS = _sequence("PerFrameFunctionalGroupsSequence", 0x52009230, _table(FRAME_ANATOMY))
@@ -160,10 +164,10 @@ NUMBER_OF_FRAMES = Attribute("NumberOfFrames", 0x00280008, "IS")
 
 _PATIENT = (
     Attribute("PatientName", 0x00100010, "PN"),
-    Attribute("PatientID", 0x00100020, "LO"),
-    Attribute("IssuerOfPatientID", 0x00100021, "LO"),
+    Attribute("PatientID", 0x00100020, "LO", elements=("subject",)),
+    Attribute("IssuerOfPatientID", 0x00100021, "LO", elements=("subject",)),
     Attribute("TypeOfPatientID", 0x00100022, "CS"),
-    _sequence("IssuerOfPatientIDQualifiersSequence", 0x00100024, _QUALIFIERS),
+    _sequence("IssuerOfPatientIDQualifiersSequence", 0x00100024, _QUALIFIERS, elements=("subject",)),
     Attribute("PatientBirthDate", 0x00100030, "DA"),
     Attribute("PatientBirthTime", 0x00100032, "TM"),
     Attribute("PatientSex", 0x00100040, "CS"),
@@ -171,70 +175,79 @@ _PATIENT = (
 )
 
 _STUDY = (
-    Attribute("StudyDate", 0x00080020, "DA"),
-    Attribute("StudyTime", 0x00080030, "TM"),
-    Attribute("AccessionNumber", 0x00080050, "SH"),
-    _sequence("IssuerOfAccessionNumberSequence", 0x00080051, _ISSUER),
-    Attribute("ReferringPhysicianName", 0x00080090, "PN"),
-    _sequence("ReferringPhysicianIdentificationSequence", 0x00080096, _PERSON),
-    Attribute("StudyDescription", 0x00081030, "LO"),
-    _sequence("ProcedureCodeSequence", 0x00081032, _CODE),
-    Attribute("NameOfPhysiciansReadingStudy", 0x00081060, "PN", many=True),
-    _sequence("PhysiciansReadingStudyIdentificationSequence", 0x00081062, _PERSON),
-    Attribute("StudyID", 0x00200010, "SH"),
+    Attribute("StudyDate", 0x00080020, "DA", elements=("started",)),
+    Attribute("StudyTime", 0x00080030, "TM", elements=("started",)),
+    Attribute("AccessionNumber", 0x00080050, "SH", elements=("identifier [ACSN]",)),
+    _sequence("IssuerOfAccessionNumberSequence", 0x00080051, _ISSUER, elements=("identifier [ACSN]",)),
+    Attribute("ReferringPhysicianName", 0x00080090, "PN", elements=("referrer",)),
+    _sequence("ReferringPhysicianIdentificationSequence", 0x00080096, _PERSON, elements=("referrer",)),
+    Attribute("StudyDescription", 0x00081030, "LO", elements=("description",)),
+    _sequence(
+        "ProcedureCodeSequence", 0x00081032, _CODE, elements=("partOf", "procedureReference", "procedure")
+    ),
+    Attribute("NameOfPhysiciansReadingStudy", 0x00081060, "PN", many=True, elements=("interpreter",)),
+    _sequence("PhysiciansReadingStudyIdentificationSequence", 0x00081062, _PERSON, elements=("interpreter",)),
+    Attribute("StudyID", 0x00200010, "SH", elements=("identifier",)),
     Attribute("ReasonForStudy", 0x00321030, "LO"),
-    Attribute("RequestedProcedureDescription", 0x00321060, "LO"),
-    _sequence("RequestedProcedureCodeSequence", 0x00321064, _CODE),
-    Attribute("AdmissionID", 0x00380010, "LO"),
-    _sequence("IssuerOfAdmissionIDSequence", 0x00380014, _ISSUER),
-    Attribute("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
-    _sequence("ReasonForRequestedProcedureCodeSequence", 0x0040100A, _CODE),
+    Attribute("RequestedProcedureDescription", 0x00321060, "LO", elements=("description",)),
+    _sequence("RequestedProcedureCodeSequence", 0x00321064, _CODE, elements=("procedure",)),
+    Attribute("AdmissionID", 0x00380010, "LO", elements=("encounter",)),
+    _sequence("IssuerOfAdmissionIDSequence", 0x00380014, _ISSUER, elements=("encounter",)),
+    Attribute("ReasonForTheRequestedProcedure", 0x00401002, "LO", elements=("reason",)),
+    _sequence("ReasonForRequestedProcedureCodeSequence", 0x0040100A, _CODE, elements=("reason",)),
 )
 
 _SERIES = (
-    Attribute("SeriesDate", 0x00080021, "DA"),
-    Attribute("SeriesTime", 0x00080031, "TM"),
-    Attribute("Modality", 0x00080060, "CS"),
+    Attribute("SeriesDate", 0x00080021, "DA", elements=("series.started",)),
+    Attribute("SeriesTime", 0x00080031, "TM", elements=("series.started",)),
+    Attribute("Modality", 0x00080060, "CS", elements=("modality", "series.modality")),
     Attribute("Manufacturer", 0x00080070, "LO"),
     Attribute("InstitutionName", 0x00080080, "LO"),
     Attribute("StationName", 0x00081010, "SH"),
-    Attribute("SeriesDescription", 0x0008103E, "LO"),
-    Attribute("InstitutionalDepartmentName", 0x00081040, "LO"),
-    Attribute("PerformingPhysicianName", 0x00081050, "PN", many=True),
-    _sequence("PerformingPhysicianIdentificationSequence", 0x00081052, _PERSON),
-    Attribute("OperatorsName", 0x00081070, "PN", many=True),
-    _sequence("OperatorIdentificationSequence", 0x00081072, _PERSON),
+    Attribute("SeriesDescription", 0x0008103E, "LO", elements=("series.description",)),
+    Attribute("InstitutionalDepartmentName", 0x00081040, "LO", elements=("location",)),
+    Attribute("PerformingPhysicianName", 0x00081050, "PN", many=True, elements=("series.performer.actor",)),
+    _sequence(
+        "PerformingPhysicianIdentificationSequence", 0x00081052, _PERSON, elements=("series.performer.actor",)
+    ),
+    Attribute("OperatorsName", 0x00081070, "PN", many=True, elements=("series.performer.actor",)),
+    _sequence("OperatorIdentificationSequence", 0x00081072, _PERSON, elements=("series.performer.actor",)),
     Attribute("ManufacturerModelName", 0x00081090, "LO"),
     _sequence("ReferencedPerformedProcedureStepSequence", 0x00081111, _REFERENCE),
     ANATOMIC_REGION,
-    Attribute("BodyPartExamined", 0x00180015, "CS"),
+    Attribute("BodyPartExamined", 0x00180015, "CS", elements=("series.bodySite",)),
     Attribute("ProtocolName", 0x00181030, "LO"),
-    Attribute("SeriesNumber", 0x00200011, "IS"),
-    Attribute("Laterality", 0x00200060, "CS"),
-    Attribute("ImageLaterality", 0x00200062, "CS"),
+    Attribute("SeriesNumber", 0x00200011, "IS", elements=("series.number",)),
+    Attribute("Laterality", 0x00200060, "CS", elements=("series.laterality",)),
+    Attribute("ImageLaterality", 0x00200062, "CS", elements=("series.laterality",)),
     Attribute("PerformedLocation", 0x00400243, "SH"),
     Attribute("PerformedProcedureStepStartDate", 0x00400244, "DA"),
     Attribute("PerformedProcedureStepStartTime", 0x00400245, "TM"),
     Attribute("PerformedProcedureStepID", 0x00400253, "SH"),
-    _sequence("RequestAttributesSequence", 0x00400275, _REQUEST),
+    _sequence(
+        "RequestAttributesSequence",
+        0x00400275,
+        _REQUEST,
+        elements=("identifier [ACSN]", "procedure", "reason", "description"),
+    ),
     Attribute("ContainerIdentifier", 0x00400512, "LO"),
-    _sequence("SpecimenDescriptionSequence", 0x00400560, _SPECIMEN),
+    _sequence("SpecimenDescriptionSequence", 0x00400560, _SPECIMEN, elements=("series.specimen",)),
     Attribute("RetrieveLocationUID", 0x0040E011, "UI"),
 )
 
 _INSTANCE = (
-    Attribute("ImageType", 0x00080008, "CS", many=True),
+    Attribute("ImageType", 0x00080008, "CS", many=True, elements=("series.instance.title",)),
     Attribute("ContentDate", 0x00080023, "DA"),
     Attribute("ContentTime", 0x00080033, "TM"),
-    Attribute("InstanceAvailability", 0x00080056, "CS"),
-    Attribute("InstanceNumber", 0x00200013, "IS"),
+    Attribute("InstanceAvailability", 0x00080056, "CS", elements=("availability", "series.availability")),
+    Attribute("InstanceNumber", 0x00200013, "IS", elements=("series.instance.number",)),
     NUMBER_OF_FRAMES,
     Attribute("Rows", 0x00280010, "US"),
     Attribute("Columns", 0x00280011, "US"),
     Attribute("BitsAllocated", 0x00280100, "US"),
-    Attribute("DocumentTitle", 0x00420010, "ST"),
-    _sequence("ConceptNameCodeSequence", 0x0040A043, _CODE),
-    Attribute("ContentLabel", 0x00700080, "CS"),
+    Attribute("DocumentTitle", 0x00420010, "ST", elements=("series.instance.title",)),
+    _sequence("ConceptNameCodeSequence", 0x0040A043, _CODE, elements=("series.instance.title",)),
+    Attribute("ContentLabel", 0x00700080, "CS", elements=("series.instance.title",)),
     Attribute("ContentDescription", 0x00700081, "LO"),
 )
 
@@ -270,9 +283,20 @@ WANTED: Table = {
         SERIES_INSTANCE_UID,
         SHARED_GROUPS,
         # The zone holds for the times of the study and of the series alike.
-        Attribute("TimezoneOffsetFromUTC", 0x00080201, "SH", levels=("study", "series")),
+        Attribute(
+            "TimezoneOffsetFromUTC",
+            0x00080201,
+            "SH",
+            levels=("study", "series"),
+            elements=("started", "series.started"),
+        ),
     ),
 }
+
+
+def attributes_of(element: str) -> list[Attribute]:
+    """Return the attributes that fill an element of ImagingStudy, in the order of WANTED."""
+    return [one for one in (*WANTED.values(), FRAME_LATERALITY) if element in one.elements]
 
 
 def table_digest() -> str:

@@ -1,16 +1,16 @@
-"""Studies to FHIR resources: pure functions of index.records.Study, a version and the rules.
+"""A study to FHIR resources: pure functions of index.records.Study, a version and the rules.
 
 No clock, no database, no randomness: the same study gives the same resources, key for key.
 """
 
-from index.imagingstudy.context import Build
+from index.imagingstudy.context import BuildContext
 from index.imagingstudy.elements.people import patient
 from index.imagingstudy.rules import Built, Resource, Rules
 from index.imagingstudy.versions import dstu2, r4, r5
 from index.imagingstudy.versions.mado import conform
 from index.records import Study
 
-__all__ = ["VERSIONS", "Built", "Resource", "Rules", "build", "doubts", "resources"]
+__all__ = ["VERSIONS", "Built", "Resource", "Rules", "build"]
 
 VERSIONS = ("dstu2", "r4", "r5")
 """FHIR DSTU2 (1.0.2), R4 (4.0.1) and R5 (5.0.0)."""
@@ -19,27 +19,17 @@ _IMAGING_STUDY = {"dstu2": dstu2.imaging_study, "r4": r4.imaging_study, "r5": r5
 
 
 def build(study: Study, version: str, rules: Rules) -> Built:
-    """Return the ImagingStudy of a study, the Patient, everything else that it refers to, and the doubts.
+    """Return the ImagingStudy of a study, its Patient, the other resources that it refers to, and the issues.
 
     Raises NotExpressible with the reason where this version cannot hold the study, and ValueError for a
-    version that is none of VERSIONS.
+    version that is not in VERSIONS.
     """
     if version not in VERSIONS:
         raise ValueError(f"version {version!r} is none of {', '.join(VERSIONS)}")
-    work = Build(study, version, rules)
-    main = _IMAGING_STUDY[version](work)
-    person = patient(work, study.patient)
-    made = [main, person, *work.others]
+    context = BuildContext(study, version, rules)
+    imaging_study = _IMAGING_STUDY[version](context)
+    of_patient = patient(context, study.patient)
+    resources = [imaging_study, of_patient, *context.others]
     if rules.profile == "mado" and version == "r4":
-        made = conform(work, made)
-    return Built(made, work.doubts.sentences())
-
-
-def resources(study: Study, version: str, rules: Rules) -> list[Resource]:
-    """Return the resources of `build` alone: the ImagingStudy first, then the Patient, then the others."""
-    return build(study, version, rules).resources
-
-
-def doubts(study: Study, version: str, rules: Rules) -> list[str]:
-    """Return the doubts of `build` alone. Raises as `build` does."""
-    return build(study, version, rules).doubts
+        resources = conform(context, resources)
+    return Built(resources, context.issues.sentences())

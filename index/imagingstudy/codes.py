@@ -21,7 +21,7 @@ SCHEMES: dict[str, str] = {
     "NDC": "http://hl7.org/fhir/sid/ndc",
     "RXNORM": "http://www.nlm.nih.gov/research/umls/rxnorm",
 }
-"""FHIR system by CodingSchemeDesignator (PS3.16 Section 8); DCM differs by version and stands in Dialect.
+"""FHIR system by CodingSchemeDesignator (PS3.16 Section 8); DCM differs by version: see Dialect.
 
 SNOMED's depend on the code: http://snomed.info/sct does not allow SNOMED-RT style ones.
 """
@@ -30,7 +30,7 @@ _VALUE_KEYWORDS = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
 
 def system_of(scheme: str, rules: Rules, dialect: Dialect) -> str:
-    """Return the FHIR system of a coding scheme; the configuration first. Empty: not known, or SNOMED."""
+    """Return the FHIR system of a coding scheme, as configured or built in. Empty: not known, or SNOMED."""
     if scheme in rules.coding_systems:
         return rules.coding_systems[scheme]
     return dialect.dicom if scheme == "DCM" else SCHEMES.get(scheme, "")
@@ -38,7 +38,7 @@ def system_of(scheme: str, rules: Rules, dialect: Dialect) -> str:
 
 def coding(item: Attributes, rules: Rules, dialect: Dialect) -> dict[str, str]:
     """Return a Coding of a code sequence item, without a system where its scheme has none. Empty: none."""
-    made: dict[str, str] = {}
+    result: dict[str, str] = {}
     value = next((found for found in (code(first(item, word)) for word in _VALUE_KEYWORDS) if found), "")
     scheme, version = first(item, "CodingSchemeDesignator"), first(item, "CodingSchemeVersion")
     system = system_of(scheme, rules, dialect)
@@ -47,43 +47,43 @@ def coding(item: Attributes, rules: Rules, dialect: Dialect) -> dict[str, str]:
             version = ""  # of SNOMED-RT
         system, value = SNOMED, concept
     if value and system:
-        made["system"] = system
+        result["system"] = system
         if version:
-            made["version"] = version
+            result["version"] = version
     if value:
-        made["code"] = value
+        result["code"] = value
     display = first(item, "CodeMeaning")
     if display:
-        made["display"] = display
-    return made
+        result["display"] = display
+    return result
 
 
 def concept(item: Attributes, rules: Rules, dialect: Dialect) -> dict[str, Any]:
     """Return a CodeableConcept of a code sequence item: the Coding, its meaning as text. Empty: none."""
-    made = coding(item, rules, dialect)
-    if "code" not in made:
-        return text_concept(made.get("display", ""))
-    return {"coding": [made], "text": made["display"]} if "display" in made else {"coding": [made]}
+    code = coding(item, rules, dialect)
+    if "code" not in code:
+        return text_concept(code.get("display", ""))
+    return {"coding": [code], "text": code["display"]} if "display" in code else {"coding": [code]}
 
 
 def text_concept(text: str) -> dict[str, Any]:
-    """Return a CodeableConcept that is text alone. Empty: no text."""
+    """Return a CodeableConcept with a text alone. Empty: no text."""
     text = clean(text)
     return {"text": text} if text else {}
 
 
 def distinct(concepts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the concepts that say something, each code (or text alone) once, in the order given."""
-    seen: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for made in concepts:
-        if made:
-            seen.setdefault(key(made), made)
-    return list(seen.values())
+    """Return the concepts that are not empty, each code (or text alone) once, in the order given."""
+    by_key: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for each in concepts:
+        if each:
+            by_key.setdefault(concept_key(each), each)
+    return list(by_key.values())
 
 
-def key(made: dict[str, Any]) -> tuple[str, str, str]:
-    """Return what makes a concept the same as another: system and code, or else the text."""
-    if "coding" not in made:
-        return ("", "", made["text"])
-    found = made["coding"][0]
-    return (found.get("system", ""), found["code"], "" if "system" in found else found.get("display", ""))
+def concept_key(concept: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what equal concepts have in common: system and code, or else the text."""
+    if "coding" not in concept:
+        return ("", "", concept["text"])
+    code = concept["coding"][0]
+    return (code.get("system", ""), code["code"], "" if "system" in code else code.get("display", ""))

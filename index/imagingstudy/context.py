@@ -1,4 +1,4 @@
-"""One build: a study, a version, the rules, and what is collected on the way."""
+"""What the builders of one ImagingStudy share."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,26 +13,26 @@ from index.imagingstudy.values import clean, fhir_id, first
 from index.records import Attributes, Study
 
 
-class Build:
-    """What the builders of one ImagingStudy share: input, doubts, and the resources that it refers to."""
+class BuildContext:
+    """The study, the version, the rules, and what is collected: issues, and the resources referred to."""
 
     def __init__(self, study: Study, version: str, rules: Rules) -> None:
         self.study = study
         self.version = version
         self.rules = rules
         self.dialect: Dialect = DIALECTS[version]
-        self.doubts = Issues()
+        self.issues = Issues()
         self.subject = f"study {study.uid}"
         self._others: dict[str, Resource] = {}
         self._moments: dict[tuple[int, str], str] = {}
 
     @property
     def others(self) -> list[Resource]:
-        """The resources referred to, in the order first referred to."""
+        """The resources referred to, in the order of their first reference."""
         return list(self._others.values())
 
     def refer(self, resource: Resource, display: str = "") -> dict[str, str]:
-        """Return a Reference to a resource, which will stand beside the study once."""
+        """Return a Reference to a resource, and add the resource to `others`."""
         target = f"{resource['resourceType']}/{resource['id']}"
         self._others.setdefault(target, resource)
         return {"reference": target, "display": display} if display else {"reference": target}
@@ -44,41 +44,41 @@ class Build:
 
     @cached_property
     def started(self) -> str:
-        """StudyDate and StudyTime as a dateTime, or the start of a series that is before (R6 wants none)."""
+        """StudyDate and StudyTime as a dateTime, or the start of an earlier series, as R6 wants."""
         own = earliest = self.moment(self.study.attributes, "StudyDate", "StudyTime", self.subject)
         for series in self.study.series if own else ():
             subject = f"series {series.uid}"
             moment = self.moment(series.attributes, "SeriesDate", "SeriesTime", subject)
             if moment and is_before(moment, own):
-                self.doubts.add(subject, "starts before its study, which starts with the earliest series")
+                self.issues.add(subject, "starts before its study, which starts with the earliest series")
                 earliest = moment if is_before(moment, earliest) else earliest
         return earliest
 
     def concepts(self, items: Sequence[Attributes]) -> list[dict[str, Any]]:
-        """Return a CodeableConcept for each item; a code whose scheme has no known system is a doubt."""
-        made = [concept(item, self.rules, self.dialect) for item in items]
-        for found in made:
-            if found.get("coding") and "system" not in found["coding"][0]:
-                self.doubts.add(self.subject, "a code's scheme has no known system, written without one")
-        return made
+        """Return a CodeableConcept for each item. A code of a scheme without a known system is an issue."""
+        concepts = [concept(item, self.rules, self.dialect) for item in items]
+        for each in concepts:
+            if each.get("coding") and "system" not in each["coding"][0]:
+                self.issues.add(self.subject, "a code's scheme has no known system, written without one")
+        return concepts
 
     def text(self, attributes: Attributes, keyword: str, subject: str) -> str:
-        """Return the text of an attribute; what is there and cannot be written is a doubt."""
-        found = first(attributes, keyword)
-        if not found and attributes.get(keyword):
-            self.doubts.add(subject, f"{keyword} is no text that FHIR holds, left out")
-        return found
+        """Return the text of an attribute. A value that FHIR cannot hold is an issue."""
+        text = first(attributes, keyword)
+        if not text and attributes.get(keyword):
+            self.issues.add(subject, f"{keyword} is no text that FHIR holds, left out")
+        return text
 
     def date(self, attributes: Attributes, keyword: str, subject: str) -> str:
-        """Return the FHIR date of a DA attribute; a malformed one is a doubt."""
+        """Return the FHIR date of a DA attribute. A malformed one is an issue."""
         value = first(attributes, keyword)
-        made = date(value)
-        if value and not made:
-            self.doubts.add(subject, f"{keyword} is no date, left out")
-        return made
+        fhir_date = date(value)
+        if value and not fhir_date:
+            self.issues.add(subject, f"{keyword} is no date, left out")
+        return fhir_date
 
     def moment(self, attributes: Attributes, day: str, time: str, subject: str) -> str:
-        """Return the FHIR dateTime of a date and a time attribute; a malformed one is a doubt, once."""
+        """Return the FHIR dateTime of a date and a time attribute. A malformed one is an issue, once."""
         key = id(attributes), day
         if key not in self._moments:
             self._moments[key] = self._moment(attributes, day, time, subject)
@@ -89,27 +89,26 @@ class Build:
             return ""
         clock = first(attributes, time)
         if clock and not is_time(clock):
-            self.doubts.add(subject, f"{time} is no time with hours and minutes, left out")
-        offset = first(attributes, "TimezoneOffsetFromUTC") or first(
-            self.study.attributes, "TimezoneOffsetFromUTC"
-        )
+            self.issues.add(subject, f"{time} is no time with hours and minutes, left out")
+        zone = "TimezoneOffsetFromUTC"
+        offset = first(attributes, zone) or first(self.study.attributes, zone)
         if offset and not is_offset(offset):
-            self.doubts.add(subject, "TimezoneOffsetFromUTC is no offset from -14:00 to +14:00, not used")
+            self.issues.add(subject, f"{zone} is no offset from -14:00 to +14:00, not used")
         return date_time(first(attributes, day), clock, offset, self.rules.timezone)
 
 
 def resource(kind: str, identity: str, **elements: Any) -> Resource:
-    """Return a resource of those elements that say something."""
-    return {"resourceType": kind, "id": identity} | said(elements)
+    """Return a resource of the elements that are not empty."""
+    return {"resourceType": kind, "id": identity} | non_empty(elements)
 
 
-def said(elements: dict[str, Any]) -> dict[str, Any]:
-    """Return the elements that say something: FHIR has no null, no empty text, no empty list."""
+def non_empty(elements: dict[str, Any]) -> dict[str, Any]:
+    """Return the elements that are not empty: FHIR has no null, no empty text, no empty list."""
     return {name: value for name, value in elements.items() if value not in (None, "", [], {})}
 
 
 def attribute_text(value: Any) -> str:
-    """Return a value as a FHIR string, several joined as DICOM prints them (PS3.5 Section 6.4)."""
+    """Return a value as a FHIR string; several are joined as in DICOM (PS3.5 Section 6.4)."""
     if isinstance(value, (list, tuple)):
         joined = "\\".join(map(clean, value))
         return clean(joined) if joined.strip("\\") else ""

@@ -1,30 +1,30 @@
-"""What was left out of a resource and why, bounded."""
+"""What was left out of a resource, and why."""
 
-NAMED = 20
-"""Subjects named for one reason; a series of 100,000 bad instances must not make 100,000 sentences."""
+MAX_SUBJECTS = 20
+"""Subjects named for one reason: a series of 100,000 bad instances must not make 100,000 sentences."""
 
 
 class Issues:
-    """Collects doubts by reason. Reasons are constant sentences and subjects are UIDs: no patient data."""
+    """Collects issues by reason. Reasons are constant sentences and subjects are UIDs: no patient data."""
 
     def __init__(self) -> None:
         self._subjects: dict[str, list[str]] = {}
         self._more: dict[str, int] = {}
 
     def add(self, subject: str, reason: str) -> None:
-        """Note `reason` for `subject`, which is a text such as "series 1.2.3"."""
+        """Add an issue; the subject is a text such as "series 1.2.3"."""
         subjects = self._subjects.setdefault(reason, [])
-        if len(subjects) < NAMED:
+        if len(subjects) < MAX_SUBJECTS:
             if subject not in subjects:
                 subjects.append(subject)
         else:
             self._more[reason] = self._more.get(reason, 0) + 1
 
     def sentences(self) -> list[str]:
-        """Every doubt in the order noted, the reasons together."""
-        said = []
+        """Return all issues, those of one reason together, reasons in the order added."""
+        sentences = []
         for reason, subjects in self._subjects.items():
-            said += [f"{subject}: {reason}" for subject in subjects]
+            sentences += [f"{subject}: {reason}" for subject in subjects]
             if reason in self._more:
-                said.append(f"{self._more[reason]} more: {reason}")
-        return said
+                sentences.append(f"{self._more[reason]} more: {reason}")
+        return sentences

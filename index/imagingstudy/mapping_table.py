@@ -1,195 +1,168 @@
-"""Every element of ImagingStudy that is filled, in each version, and where it comes from.
+"""Every element of ImagingStudy that is filled: its path in each version, its builder, and its source.
 
-`python -m index.imagingstudy.elements` prints the table as Markdown; the tests hold it against the builders.
+The attributes of an element follow from index/dicom/attributes.py, whose rows name their elements. A new
+attribute has its row there, and is used by the builder of its element; a new element has its row here.
+
+`python -m index.imagingstudy.mapping_table` prints the table of the README.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from index.dicom.attributes import Attribute, attributes_of
+from index.imagingstudy.context import BuildContext
+from index.imagingstudy.elements import (
+    accessions,
+    anatomy,
+    modality,
+    orders,
+    people,
+    procedures,
+    related,
+    series,
+    study,
+)
+from index.imagingstudy.versions import dstu2, r4
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A row: the element's path in each version (empty: that version has none) and its source.
+    """A row: the path in each version (empty: that version has none), the builder, and a note on the source.
 
-    What stands in brackets after a path tells entries of one repeating element apart.
+    A word in brackets after a path tells entries of one repeating element apart.
     """
 
     dstu2: str
     r4: str
     r5: str
-    source: str
+    builder: Callable[..., Any]
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path by which index/dicom/attributes.py names the element: that of the newest version."""
+        return self.r5 or self.r4 or self.dstu2
+
+    @property
+    def source(self) -> str:
+        """The attributes with their tags, and the note."""
+        return "; ".join(filter(None, (", ".join(map(_with_tag, attributes_of(self.name))), self.note)))
+
+
+def _with_tag(attribute: Attribute) -> str:
+    tag = f"{attribute.tag:08X}"
+    return f"{attribute.keyword} ({tag[:4]},{tag[4:]})"
+
+
+def _same(path: str, builder: Callable[..., Any], note: str = "") -> Element:
+    """Return the row of an element that has one path in all versions."""
+    return Element(path, path, path, builder, note)
 
 
 ELEMENTS = (
-    Element("id", "id", "id", "StudyInstanceUID (0020,000D)"),
-    Element(
-        "uid", "identifier [uid]", "identifier [uid]", "StudyInstanceUID (0020,000D), `urn:oid:` in front"
-    ),
+    _same("id", r4.imaging_study),
+    Element("uid", "identifier [uid]", "identifier [uid]", r4.identifiers, "`urn:oid:` in front"),
     Element(
         "accession",
         "identifier [ACSN]",
         "identifier [ACSN]",
-        "AccessionNumber (0008,0050), IssuerOfAccessionNumberSequence (0008,0051), also of the requests "
-        "(0040,0275) and the orders: all of them, in DSTU2 the others as identifier",
+        accessions.accessions,
+        "also of the orders: all of them, in DSTU2 the others as identifier",
     ),
-    Element("identifier", "identifier", "identifier", "StudyID (0020,0010)"),
-    Element("", "status", "status", "withdrawal, instances, procedure steps, orders"),
+    _same("identifier", study.study_id),
+    Element("", "status", "status", orders.status, "withdrawal, instances, procedure steps, orders"),
     Element(
         "modalityList",
         "modality",
         "modality",
-        "the distinct Modality (0008,0060) of the series: acquisition (CID 29), in R5 all",
+        modality.modalities,
+        "the distinct ones of the series: acquisition (CID 29), in R5 all",
     ),
-    Element("patient", "subject", "subject", "PatientID (0010,0020), IssuerOfPatientID (0010,0021)"),
-    Element(
+    Element("patient", "subject", "subject", people.patient),
+    _same(
         "started",
-        "started",
-        "started",
-        "StudyDate (0008,0020), StudyTime (0008,0030), or the earliest series; "
-        "zone of (0008,0201) or configured, or date alone",
+        BuildContext.moment,
+        "or the earliest series; the zone of the instances or the configured one, or date alone",
     ),
-    Element(
-        "",
-        "encounter",
-        "encounter",
-        "AdmissionID (0038,0010), its issuer (0038,0014); else the order's: a logical reference",
-    ),
+    Element("", "encounter", "encounter", related.encounter, "else the order's: a logical reference"),
     Element(
         "order",
         "basedOn",
         "basedOn",
+        accessions.based_on,
         "the orders that the study was matched to, in R4 and R5 with their Accession Number; every other "
         "Accession Number as a logical reference",
     ),
-    Element("", "", "partOf", "procedure steps (MPPS); else ProcedureCodeSequence (0008,1032)"),
-    Element(
-        "referrer",
-        "referrer",
-        "referrer",
-        "ReferringPhysicianName (0008,0090), its identification (0008,0096); else the order's",
-    ),
-    Element(
-        "interpreter",
-        "interpreter",
-        "",
-        "NameOfPhysiciansReadingStudy (0008,1060), their identification (0008,1062); DSTU2 holds the first",
-    ),
-    Element("availability", "", "", "the worst InstanceAvailability (0008,0056); ONLINE where none is said"),
+    Element("", "", "partOf", procedures.procedures, "of procedure steps (MPPS) before all"),
+    _same("referrer", study.referrer, "else the order's"),
+    Element("interpreter", "interpreter", "", study.interpreters, "DSTU2 holds the first"),
+    Element("availability", "", "", series.availability, "the worst of the instances, ONLINE without any"),
     Element(
         "url",
         "endpoint",
         "endpoint",
+        related.endpoints,
         "the configured DICOMweb base: address of the study, or WADO-RS Endpoint",
     ),
-    Element("numberOfSeries", "numberOfSeries", "numberOfSeries", "counted"),
-    Element("numberOfInstances", "numberOfInstances", "numberOfInstances", "counted"),
+    _same("numberOfSeries", r4.counts, "counted"),
+    _same("numberOfInstances", r4.counts, "counted"),
     Element(
-        "procedure",
-        "procedureReference",
-        "",
-        "procedure steps (MPPS); else ProcedureCodeSequence (0008,1032)",
+        "procedure", "procedureReference", "", procedures.procedures, "of procedure steps (MPPS) before all"
     ),
-    Element(
-        "",
-        "procedureCode",
-        "procedure",
-        "ProcedureCodeSequence (0008,1032), RequestedProcedureCodeSequence (0032,1064); else the order's",
-    ),
-    Element(
-        "",
-        "location",
-        "location",
-        "InstitutionalDepartmentName (0008,1040); else PerformedLocation (0040,0243)",
-    ),
-    Element(
-        "",
-        "reasonCode",
-        "reason",
-        "ReasonForTheRequestedProcedure (0040,1002), its codes (0040,100A); else the request's, the order's",
-    ),
-    Element(
-        "description",
-        "description",
-        "description",
-        "StudyDescription (0008,1030); else RequestedProcedureDescription (0032,1060), the order's too",
-    ),
-    Element("series.uid", "series.uid", "series.uid", "SeriesInstanceUID (0020,000E)"),
-    Element("series.number", "series.number", "series.number", "SeriesNumber (0020,0011)"),
-    Element(
-        "series.modality",
-        "series.modality",
-        "series.modality",
-        "Modality (0008,0060); OT where it is missing",
-    ),
-    Element(
-        "series.description", "series.description", "series.description", "SeriesDescription (0008,103E)"
-    ),
-    Element("series.numberOfInstances", "series.numberOfInstances", "series.numberOfInstances", "counted"),
-    Element("series.availability", "", "", "as for the study"),
-    Element("series.url", "series.endpoint", "series.endpoint", "as for the study"),
-    Element(
+    Element("", "procedureCode", "procedure", study.procedure_codes, "else the order's"),
+    Element("", "location", "location", related.location, "else the one of a procedure step (MPPS)"),
+    Element("", "reasonCode", "reason", study.reasons, "else the order's"),
+    _same("description", study.description, "the first that is there; else the order's"),
+    _same("series.uid", r4.all_series),
+    _same("series.number", series.number),
+    _same("series.modality", modality.modality, "OT where it is missing"),
+    _same("series.description", series.description),
+    _same("series.numberOfInstances", r4.all_series, "counted"),
+    Element("series.availability", "", "", series.availability, "as for the study"),
+    Element("series.url", "series.endpoint", "series.endpoint", related.endpoints, "as for the study"),
+    _same(
         "series.bodySite",
-        "series.bodySite",
-        "series.bodySite",
-        "AnatomicRegionSequence (0008,2218), of frames too; else BodyPartExamined (0018,0015) by PS3.16 "
-        "Annex L; nothing where instances differ",
+        anatomy.body_site,
+        "the region, of frames too, else the body part by PS3.16 Annex L; nothing where instances differ",
     ),
-    Element(
+    _same(
         "series.laterality",
-        "series.laterality",
-        "series.laterality",
-        "ImageLaterality (0020,0062), FrameLaterality (0020,9072); else Laterality (0020,0060): bilateral "
-        "where both sides occur, nothing where instances differ otherwise",
+        anatomy.laterality,
+        "of the images and frames, else of the series; bilateral where both sides occur, nothing where "
+        "instances differ otherwise",
     ),
     Element(
         "",
         "series.specimen",
         "series.specimen",
-        "SpecimenIdentifier (0040,0551), its issuer (0040,0562), type (0040,059A)",
+        related.specimens,
+        "identifier, its issuer, specimen type",
     ),
-    Element(
-        "series.started", "series.started", "series.started", "SeriesDate (0008,0021), SeriesTime (0008,0031)"
-    ),
+    _same("series.started", series.started),
     Element(
         "",
         "series.performer.function",
         "series.performer.function",
+        r4.performers,
         "PRF for the performing physician, SPRF for the operator",
     ),
-    Element(
-        "",
-        "series.performer.actor",
-        "series.performer.actor",
-        "PerformingPhysicianName (0008,1050), OperatorsName (0008,1070), their identification (0008,1052), "
-        "(0008,1072)",
-    ),
-    Element(
-        "series.instance.uid", "series.instance.uid", "series.instance.uid", "SOPInstanceUID (0008,0018)"
-    ),
-    Element(
-        "series.instance.number",
-        "series.instance.number",
-        "series.instance.number",
-        "InstanceNumber (0020,0013)",
-    ),
-    Element(
-        "series.instance.sopClass",
-        "series.instance.sopClass",
-        "series.instance.sopClass",
-        "SOPClassUID (0008,0016); its name is the display of R4 and R5",
-    ),
-    Element("series.instance.type", "", "", "the name of the SOP Class (PS3.6 Annex A)"),
-    Element(
+    Element("", "series.performer.actor", "series.performer.actor", r4.performers),
+    _same("series.instance.uid", r4.all_series),
+    _same("series.instance.number", series.instances),
+    _same("series.instance.sopClass", series.instances, "its name is the display of R4 and R5"),
+    Element("series.instance.type", "", "", series.class_name, "its name (PS3.6 Annex A)"),
+    _same(
         "series.instance.title",
-        "series.instance.title",
-        "series.instance.title",
-        "ContentLabel (0070,0080); else the concept name's meaning (0040,A043), DocumentTitle (0042,0010), "
-        "ImageType (0008,0008)",
+        series.titles,
+        "label, else concept name, document title, image type",
     ),
     Element(
         "series.instance.content",
         "",
         "",
+        dstu2.imaging_study,
         "below the configured DICOMweb base: address, size and SHA-1 of the Part 10 file, title",
     ),
 )

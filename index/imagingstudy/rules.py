@@ -1,4 +1,4 @@
-"""What the configuration says about resources, and what a build gives back."""
+"""The configuration of the resources, and the result of a build."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
 
 
 def check_address(address: str) -> None:
-    """Raise ValueError where this cannot be the base of a DICOMweb service's addresses, for all to read."""
+    """Raise ValueError where this cannot be the base of a DICOMweb service's addresses."""
     try:
         parts = urlsplit(address)
         is_sound = bool(_ADDRESS.fullmatch(address) and parts.hostname and parts.port != 0)
@@ -27,15 +27,15 @@ def check_address(address: str) -> None:
     if parts.query or parts.fragment:
         raise ValueError("is no base of addresses: something stands behind its path")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("has a user name, which would stand in every resource")
+        raise ValueError("has a user name, which every resource would show")
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The part of the configuration that the builders need.
 
-    A system is the URI of Identifier.system; where it is None and the object names no issuer, the identifier
-    has a value and no system. Raises ValueError, naming the field, for a value that FHIR could not hold.
+    A system is the URI of Identifier.system; where it is None and the object has no issuer, the identifier
+    has no system. Raises ValueError, naming the field, for a value that FHIR could not hold.
 
     dicomweb_base: address of the DICOMweb service; None or empty leaves `url`, `content` and `endpoint` out.
     timezone: of times without TimezoneOffsetFromUTC, as "+01:00" or "Europe/Berlin"; None: dates alone.
@@ -43,10 +43,10 @@ class Rules:
         AccessionNumber, StudyID, a person's identification code and AdmissionID.
     placer_system, filler_system, requested_procedure_system: of an order's numbers.
     issuer_systems: the system for each local issuer name (IssuerOfPatientID, LocalNamespaceEntityID).
-    coding_systems: the system for each local CodingSchemeDesignator, such as 99RIS; before the built-in ones.
-    withdrawn: what becomes of a withdrawn study in R4 and R5: status entered-in-error, or no resource at all.
+    coding_systems: the system for each local CodingSchemeDesignator, as 99RIS; preferred to built-in ones.
+    withdrawn: the resource of a withdrawn study in R4 and R5: with status entered-in-error, or none.
     profile: mado: R4 resources are those of IHE RAD MADO. None: FHIR's own.
-    retrieve_location_uid: Retrieve Location UID (0040,E011) of what answers at dicomweb_base, for MADO.
+    retrieve_location_uid: Retrieve Location UID (0040,E011) of the service at dicomweb_base, for MADO.
     """
 
     dicomweb_base: str | None = None
@@ -100,10 +100,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The resources of a study, the ImagingStudy first, and what could not be said in them.
+    """The resources of a study, the ImagingStudy first, and the issues.
 
-    A doubt is a sentence without patient data, naming the study, series or instance that it is about.
+    An issue is a sentence without patient data about a study, series or instance: what was left out, and why.
     """
 
     resources: list[Resource]
-    doubts: list[str]
+    issues: list[str]

@@ -13,7 +13,7 @@ FhirVersion = Literal["dstu2", "r4", "r5"]
 
 
 class FhirSettings(Section):
-    """`[fhir]`: which resources are written, and what stands in them."""
+    """`[fhir]`: which resources are written, and with which systems."""
 
     versions: Annotated[tuple[FhirVersion, ...], Unique] = Field(
         ("dstu2", "r4", "r5"), min_length=1, description="The FHIR versions that are published."

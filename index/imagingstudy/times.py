@@ -1,6 +1,6 @@
 """DICOM dates and times to FHIR date and dateTime.
 
-FHIR wants seconds and a zone with every time; where the zone is not known, the date stands alone.
+FHIR wants seconds and a zone with every time; where the zone is not known, only the date is written.
 """
 
 import datetime as dt
@@ -17,7 +17,7 @@ _WIDEST = dt.timedelta(hours=14)
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> dt.tzinfo | None:
-    """Return the zone of an offset like +01:00 or +0100, or of an IANA name. None: neither."""
+    """Return the zone of an offset like +01:00 or +0100, or of an IANA name. None: it is neither."""
     fixed = _OFFSET.fullmatch(name)
     if fixed:
         sign, hours, minutes = fixed.groups()
@@ -42,19 +42,19 @@ def date(value: str) -> str:
 
 
 def is_offset(value: str) -> bool:
-    """Return whether a TimezoneOffsetFromUTC (0008,0201) can stand in a dateTime."""
+    """Return whether a TimezoneOffsetFromUTC (0008,0201) can be in a dateTime."""
     return _OFFSET.fullmatch(value) is not None and zone(value) is not None
 
 
 def is_time(value: str) -> bool:
-    """Whether a TM value can stand in a dateTime: hours and minutes at least, no leap second."""
+    """Return whether a TM value can be in a dateTime: hours and minutes at least, no leap second."""
     return _TIME.fullmatch(value) is not None
 
 
 def date_time(day: str, time: str, offset: str, configured: str | None) -> str:
     """Return a FHIR dateTime of a DA and a TM value, TimezoneOffsetFromUTC and the configured zone.
 
-    HHMM gets zero seconds, as FHIR allows; hours alone, a malformed time or no zone leave the date alone.
+    HHMM gets zero seconds, as FHIR allows; with hours alone, a malformed time or no zone it is a date.
     """
     written = date(day)
     parts = _TIME.fullmatch(time)
@@ -69,14 +69,14 @@ def date_time(day: str, time: str, offset: str, configured: str | None) -> str:
 
 
 def is_before(one: str, other: str) -> bool:
-    """Whether a FHIR dateTime is before another one, as far as both tell."""
+    """Return whether a FHIR dateTime is before another; where one is a date, the dates are compared."""
     if "T" in one and "T" in other:
         return dt.datetime.fromisoformat(one) < dt.datetime.fromisoformat(other)
     return one.partition("T")[0] < other.partition("T")[0]
 
 
 def _suffix(local: str, offset: str, configured: str | None) -> str:
-    """Return the zone of a local time as +HH:MM. Empty: not known, or of odd seconds as old zones are."""
+    """Return the zone of a local time as +HH:MM. Empty: not known, or with seconds as old zones have."""
     known = zone(offset) if is_offset(offset) else None
     known = known or (zone(configured) if configured else None)
     if known is None:

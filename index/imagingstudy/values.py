@@ -1,4 +1,4 @@
-"""DICOM values to FHIR primitives. What FHIR cannot hold becomes empty, never something invalid."""
+"""DICOM values to FHIR primitives. A value that FHIR cannot hold becomes empty."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"[^\s]+( [^\s]+)*")
 
 
 def clean(value: Any) -> str:
-    """Return a FHIR string: control characters and odd spaces become spaces, the ends are trimmed."""
+    """Return a FHIR string: control characters and other white space become spaces, the ends are trimmed."""
     if not isinstance(value, str):
         return ""
     text: str = value
@@ -38,7 +38,7 @@ def clean(value: Any) -> str:
 
 
 def code(value: Any) -> str:
-    """Return a FHIR code: words separated by single spaces. Empty where the value is none."""
+    """Return a FHIR code: words separated by single spaces. Empty: the value is not one."""
     text = clean(value)
     return text if _TOKEN.fullmatch(text) else ""
 
@@ -60,7 +60,7 @@ def is_oid(uid: str) -> bool:
 
 
 def is_uri(text: str) -> bool:
-    """Return whether the text is an absolute URI without the characters that RFC 3986 keeps out."""
+    """Return whether the text is an absolute URI without the characters that RFC 3986 excludes."""
     return _URI.fullmatch(text) is not None
 
 
@@ -70,18 +70,18 @@ def is_id(text: str) -> bool:
 
 
 def hashed_id(*parts: Any) -> str:
-    """Return a FHIR id that is a function of the parts (anything that JSON holds)."""
+    """Return a FHIR id that is a function of the parts (JSON values)."""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 def fhir_id(text: str) -> str:
-    """Return the text itself where it is a FHIR id, else an id made of it."""
+    """Return the text where it is a FHIR id, else a hash of it."""
     return text if is_id(text) else hashed_id(text)
 
 
 def first(attributes: Attributes, keyword: str) -> str:
-    """Return the cleaned value of an attribute, its first one where it has several. Empty: none."""
+    """Return the cleaned value of an attribute, the first of several. Empty: none."""
     value = attributes.get(keyword)
     if value is None or isinstance(value, str):  # nearly always
         return clean(value)

@@ -1,1 +1,1 @@
-"""TODO: index/maintenance."""
+"""Deletion, retention, backup, reindex and verify."""

@@ -1,9 +1,9 @@
-"""A backup that is taken while everything runs: the index by SQLite's backup API, then its rows' objects.
+"""A backup beside a running daemon: the index by SQLite's backup API, then the objects of its rows.
 
-Index first: an object is there before its row, so that every row of the snapshot finds its object, unless it
-has been deleted since; then its row leaves the backup too. Objects never change: later runs add what is new.
-To restore, copy the folder to where the data directory was; the daemon then publishes all resources again.
-PostgreSQL has pg_dump.
+The index comes first. An object is written before its row, so every row of the snapshot has its object,
+unless that has been deleted since; then the row is deleted from the backup too. Objects never change: later
+runs add the new ones. To restore, copy the folder to the place of the data directory; the daemon then
+publishes all resources again. PostgreSQL has pg_dump.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from index.maintenance.verify.objects import KnownPaths
 from index.storage.durable import make_folder, open_file, open_new, sync_folder
 from index.storage.lock import DirectoryLock
 
-# Rows that are read at one time.
+# Rows that are read at a time.
 PAGE = 1000
 
 Progress = Callable[[int], None]
@@ -31,7 +31,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class BackedUp:
-    """What a backup came to: objects `copied`, and their `bytes`; those `missing` have a row and no file."""
+    """The result of a backup: objects `copied`, and their `bytes`; those `missing` have a row but no file."""
 
     objects: int = 0
     copied: int = 0
@@ -41,7 +41,7 @@ class BackedUp:
 
 
 class Backup:
-    """A backup of `data` and its SQLite index into `target`; with `link`, by hard links where they can be."""
+    """A backup of `data` and its SQLite index into `target`; with `link`, by hard links where possible."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Backup:
     ) -> None:
         here, there = data.resolve(), target.resolve()
         if there.is_relative_to(here) or here.is_relative_to(there):
-            raise DatabaseFault(f"{target}: a backup of {data} cannot lie in it or around it")
+            raise DatabaseFault(f"{target}: a backup of {data} cannot be in it, nor contain it")
         self._data = data
         self._database = database
         self._target = target
@@ -63,7 +63,7 @@ class Backup:
         self._done = BackedUp()
 
     def run(self) -> BackedUp:
-        """Take or renew the backup; until it is whole, the one before stands.
+        """Take or renew the backup. The earlier one is replaced when the new one is complete.
 
         Raises Locked, OSError, NotKept, DatabaseFault.
         """
@@ -75,7 +75,7 @@ class Backup:
             path = Path(str(snapshot.peewee.database))
             with snapshot.writing():
                 snapshot.execute(RemovedObject.delete())
-                # Resources are no part of a backup: what serves from it writes all of them.
+                # A backup has no resources: a daemon that serves from it writes all of them.
                 snapshot.execute(Resource.update(sha256=""))
                 snapshot.execute(Study.update(revision=Study.revision + 1))
             close_and_merge(snapshot)
@@ -94,7 +94,7 @@ class Backup:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
         open_new(path).close()
         with self._database.connection(), contextlib.closing(sqlite3.connect(path)) as copy:
-            # All pages at once are one read transaction: no writer waits for it, none makes it begin again.
+            # All pages in one step are one read transaction: no writer waits, and no write makes it restart.
             self._database.peewee.connection().backup(copy)
         return open_sqlite(path, sync=True)
 
@@ -119,7 +119,7 @@ class Backup:
         for folder in folders:
             sync_folder(self._target / folder)
         if self._link:
-            os.sync()  # what is linked may have been written a moment ago
+            os.sync()  # linked files may not be on the disk yet
         return kept
 
     def _rows(self, snapshot: Database) -> Iterator[tuple[type[Instance | Conflict], int, str, int | None]]:
@@ -133,14 +133,14 @@ class Backup:
             yield Conflict, row, path, None
 
     def _is_deleted(self, path: str) -> bool:
-        """Whether an object that is not there has no row either: it was deleted since the snapshot."""
+        """Return whether an object without a file has no row either: it was deleted since the snapshot."""
         return not any(
             self._database.rows(table.select(table.id).where(table.path == path))
             for table in (Instance, Conflict)
         )
 
     def _copy(self, path: str) -> bool:
-        """Bring an object over, unless it is there; return whether it is there now."""
+        """Copy an object, unless the backup has it; return whether the backup has it now."""
         source, target = self._data / path, self._target / path
         if not source.is_file():
             return False
@@ -157,7 +157,7 @@ class Backup:
         temporary = target.with_name(f".{target.name}.tmp")
         temporary.unlink(missing_ok=True)
         try:
-            self._bring(source, temporary)
+            self._copy_file(source, temporary)
         except FileNotFoundError:
             self._done.objects -= 1
             return False
@@ -166,7 +166,7 @@ class Backup:
         self._done.bytes += wanted.st_size
         return True
 
-    def _bring(self, source: Path, temporary: Path) -> None:
+    def _copy_file(self, source: Path, temporary: Path) -> None:
         if self._link:
             with contextlib.suppress(OSError):
                 temporary.hardlink_to(source)
@@ -179,7 +179,7 @@ class Backup:
             os.fsync(copy.fileno())
 
     def _prune(self, kept: KnownPaths) -> None:
-        """Remove the objects of an earlier run that the index does not know any more."""
+        """Remove the objects of an earlier run that the index no longer has."""
         for folder in ("objects", "conflicts"):
             for path in (self._target / folder).rglob("*"):
                 name = str(path.relative_to(self._target))

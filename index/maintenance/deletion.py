@@ -1,7 +1,7 @@
-"""Deletion: rows first, in one transaction; then the files; the publisher takes the resources away.
+"""Deletion: the rows in one transaction, then the files; the publisher removes the resources.
 
-What is to be unlinked is written down in that transaction: a crash in between must not bring back, as an
-object without a row, what an operator has deleted.
+That transaction also notes which files to unlink: after a crash in between, a deleted object must not come
+back as an object without a row.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
 
-# Files that are unlinked between two looks at the table, and paths in one statement: below SQLite's limit.
+# Files that are unlinked at a time, and paths in one statement: below SQLite's limit.
 BATCH = 500
-# Instances that are deleted at one time where there is no room: their rows' pages fit into the reserve.
+# Instances that are deleted at a time on a full disk: their rows' pages fit into the reserve.
 PART = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a deletion came to. `level` is study, series or instance; `bytes` are of the objects."""
+    """The result of a deletion. `level` is study, series or instance; `bytes` are those of the objects."""
 
     uid: str
     level: str
@@ -49,8 +49,8 @@ class Deleted:
 class Deletion:
     """Deletes studies, series and instances from rows and objects.
 
-    With `keep_tombstone` a study that is gone keeps what was said of it, so that its resource can say
-    entered-in-error; without, nothing of it stays but its UID and the change feed.
+    With `keep_tombstone` a deleted study keeps its variants, so that its resource can become
+    entered-in-error; without, only its UID and the change feed stay.
     """
 
     def __init__(self, database: Database, objects: ObjectStore, *, keep_tombstone: bool) -> None:
@@ -62,8 +62,8 @@ class Deletion:
     def delete(self, uid: str) -> Deleted:
         """Delete the study, else the series, else the instance of this UID. Raises NotFound, NotKept.
 
-        On a full disk this uses up the reserve, and deletes in parts where that is not enough: what is gone
-        then makes room for what is still there.
+        On a full disk this uses the reserve, and where that is not enough, deletes in parts: each part makes
+        room for the next.
         """
         try:
             deleted = self._delete(uid)
@@ -71,10 +71,11 @@ class Deletion:
             if not self._objects.room.reserve.is_needed():
                 raise
             with self._objects.room.reserve.used():
-                return self._deleted(self._delete_without_room(uid))
-        return self._deleted(deleted)
+                return self._unlinked(self._delete_without_room(uid))
+        return self._unlinked(deleted)
 
-    def _deleted(self, deleted: Deleted) -> Deleted:
+    def _unlinked(self, deleted: Deleted) -> Deleted:
+        """Unlink the files of deleted rows, as far as that is possible now."""
         log.info(
             "deleted",
             uid=deleted.uid,
@@ -84,7 +85,7 @@ class Deletion:
         )
         try:
             self.finish()
-        except NotKept as error:  # the rows are gone; the next start unlinks what is left
+        except NotKept as error:  # the rows are deleted; the next start unlinks the rest
             log.warning("deletion_unfinished", uid=deleted.uid, reason=str(error))
         return deleted
 
@@ -102,12 +103,12 @@ class Deletion:
                 last = self._delete(uid)
                 break
             except NotKept:
-                gone = self._delete_part(uid)
-                if not gone:
+                part = self._delete_part(uid)
+                if not part:
                     raise
-            instances += len(gone)
-            size += sum(one.bytes for one in gone)
-            conflicts += sum(one.conflicts for one in gone)
+            instances += len(part)
+            size += sum(deleted.bytes for deleted in part)
+            conflicts += sum(deleted.conflicts for deleted in part)
             self.finish()
             self._database.checkpoint()
         return dataclasses.replace(
@@ -118,27 +119,27 @@ class Deletion:
         )
 
     def _delete_part(self, uid: str) -> list[Deleted]:
-        """Delete some instances of a study or series, but the last one. Raises NotKept."""
+        """Delete some instances of a study or series, but not its last one. Raises NotKept."""
         query = Instance.select(Instance.uid).join(Series).join(Study)
         query = query.where((Study.uid == uid) | (Series.uid == uid)).limit(PART + 1)
         found = [instance for (instance,) in self._database.rows(query)]
         with self._database.writing():
-            return [gone for instance in found[1:] if (gone := self._instance(instance))]
+            return [deleted for instance in found[1:] if (deleted := self._instance(instance))]
 
     def finish(self) -> int:
         """Unlink the objects of deleted rows; return how many. A start does it for an earlier process.
 
-        What cannot be unlinked is named, stays noted, and stops no other.
+        A file that cannot be unlinked is logged, stays noted, and does not stop the others.
         """
         done = last = 0
         query = RemovedObject.select(RemovedObject.id, RemovedObject.path).order_by(RemovedObject.id)
         while rows := self._database.rows(query.where(RemovedObject.id > last).limit(BATCH)):
             last = rows[-1][0]
-            gone = {row: path for row, path in rows if self._unlink(path)}
-            self._objects.sync_folders(gone.values())
+            unlinked = {row: path for row, path in rows if self._unlink(path)}
+            self._objects.sync_folders(unlinked.values())
             with self._database.writing():
-                self._database.execute(RemovedObject.delete().where(RemovedObject.id.in_(list(gone))))
-            done += len(gone)
+                self._database.execute(RemovedObject.delete().where(RemovedObject.id.in_(list(unlinked))))
+            done += len(unlinked)
         return done
 
     def _unlink(self, path: str) -> bool:
@@ -182,8 +183,8 @@ class Deletion:
         found = self._database.rows(query.join(Series).join(Study).where(Instance.uid == uid))
         if not found:
             return None
-        ((instance, path, size, series, others, study, study_uid),) = found
-        if others == 1:
+        ((instance, path, size, series, count, study, study_uid),) = found
+        if count == 1:
             self._remove_series(study, [series])
         else:
             self._rows.remove(instance)
@@ -198,7 +199,7 @@ class Deletion:
             ((count, total),) = self._database.rows(
                 Instance.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Instance.size), 0)).where(mine)
             )
-            votes = self._database.rows(
+            variants = self._database.rows(
                 Instance.select(Instance.study_variant, fn.COUNT(SQL("*")))
                 .where(mine)
                 .group_by(Instance.study_variant)
@@ -209,7 +210,7 @@ class Deletion:
             execute(Instance.delete().where(mine))
             execute(SeriesVariant.delete().where(SeriesVariant.series == row))
             execute(Series.delete().where(Series.id == row))
-            self._count_out(votes)
+            self._count_out(variants)
             instances += count
             size += int(total)
         execute(
@@ -222,8 +223,8 @@ class Deletion:
         self._withdraw_if_empty(study)
         return instances, size
 
-    def _count_out(self, votes: Iterable[tuple[int, int]]) -> None:
-        for variant, count in votes:
+    def _count_out(self, variants: Iterable[tuple[int, int]]) -> None:
+        for variant, count in variants:
             self._database.execute(
                 StudyVariant.update(instance_count=StudyVariant.instance_count - count).where(
                     StudyVariant.id == variant
@@ -231,11 +232,11 @@ class Deletion:
             )
 
     def _withdraw_if_empty(self, study: int) -> None:
-        """Mark a study that has lost its last instance; keep what its tombstone says, or nothing."""
+        """Mark a study without instances as withdrawn; delete its variants, unless they are kept."""
         execute = self._database.execute
         empty = Study.update(withdrawn=1).where((Study.id == study) & (Study.instance_count == 0))
-        gone = execute(empty)
-        if not (gone and self._keep_tombstone):
+        is_empty = execute(empty)
+        if not (is_empty and self._keep_tombstone):
             execute(
                 StudyVariant.delete().where(
                     (StudyVariant.study == study) & (StudyVariant.instance_count == 0)
@@ -243,7 +244,7 @@ class Deletion:
             )
 
     def _drop_conflicts(self, which: Any) -> int:
-        """Remove what was kept aside under the same UID."""
+        """Remove the conflicts of the same UID; return how many."""
         self._database.execute(
             RemovedObject.insert_from(Conflict.select(Conflict.path).where(which), [RemovedObject.path])
         )

@@ -1,8 +1,8 @@
-"""The index made anew from the objects, beside the old one, which stays until the new one is whole.
+"""A new index made from the objects beside the old one, which stays until the new one is complete.
 
-What only the old index knew is carried over: every table that is not made from objects, and of each instance
-its order of arrival, its time, its sender and the hash that it was received with (so that `verify` still
-finds what has changed since). An interrupted run goes on where it was, unless objects or index have changed.
+What the objects do not have is copied from the old index: every table that is not made from objects, and of
+each instance its order of arrival, time, sender and the hash that it was received with (so that `verify`
+finds later changes). An interrupted run continues, unless objects, index or attribute table have changed.
 """
 
 import contextlib
@@ -43,11 +43,11 @@ from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
 
-# One transaction's instances: large enough that the commit costs nothing, small enough to lose little.
+# Instances of one transaction: so many that the commit costs little, so few that a crash loses little.
 BATCH = 500
-# Readers wait for the disk; what they parse takes turns.
+# Threads that read objects; they wait for the disk most of the time.
 WORKERS = 4
-# Of the new database, in kB: its indexes are written all over while it grows.
+# The page cache of the new database, in kB: all parts of its indexes are written while it grows.
 CACHE = 64 * 1024
 
 Progress = Callable[[int], None]
@@ -55,7 +55,7 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a rebuild came to. `not_indexed`: path and reason. `lost`: why the old index could not be used."""
+    """The result of a rebuild. `not_indexed`: path and reason. `lost`: why the old index was not used."""
 
     instances: int = 0
     resumed_at: int = 0
@@ -65,7 +65,7 @@ class Rebuilt:
 
 
 class Rebuild:
-    """One rebuild of the SQLite index at `path`. Nobody else may have that index open."""
+    """One rebuild of the SQLite index at `path`, which no other process may have open."""
 
     def __init__(self, path: Path, objects: ObjectStore, progress: Progress = lambda _: None) -> None:
         self._path = path
@@ -75,7 +75,7 @@ class Rebuild:
         self._rebuilt = Rebuilt()
 
     def run(self) -> Rebuilt:
-        """Rebuild and exchange.
+        """Make the new index and put it in the place of the old one.
 
         Raises NewerSchema, ForeignIndex, OSError, NotKept; then the old index is as it was.
         """
@@ -99,7 +99,7 @@ class Rebuild:
         done = self._rebuilt.resumed_at
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="reindex") as readers:
             work = islice(self._all(old), done, None)
-            # Reading and writing take turns: side by side, they would wait for each other's lock of Python.
+            # Not reading and writing at the same time: the threads would wait for Python's lock.
             while batch := list(islice(work, BATCH)):
                 read = list(readers.map(self._read, batch))
                 done += len(batch)
@@ -107,7 +107,7 @@ class Rebuild:
                 self._progress(len(batch))
 
     def _open_old(self) -> Database | None:
-        """Open the index that is there; without one, or where it is damaged, the objects alone must do."""
+        """Open the old index. None: it is missing or damaged, and only the objects are used."""
         if not self._path.exists():
             self._rebuilt.lost = f"{self._path} is not there"
             return None
@@ -115,9 +115,9 @@ class Rebuild:
         try:
             old.migrate()
             with old.connection():
-                said = old.peewee.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
-            if said != "ok":
-                raise DatabaseFault(said)
+                result = old.peewee.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
+            if result != "ok":
+                raise DatabaseFault(result)
             if is_elsewhere(self._path, self._objects.data):
                 check_owner(old, self._objects.data)
             Spool(old, self._objects).recover(lambda *_: None)
@@ -135,7 +135,7 @@ class Rebuild:
         return old
 
     def _begin(self, old: Database | None) -> Database:
-        """Open the new index where an interrupted run left it, or begin it."""
+        """Open the new index of an interrupted run, or begin one."""
         state = self._state(old)
         if self._new_path.exists():
             with contextlib.suppress(IndexFault, peewee.PeeweeException):
@@ -165,24 +165,24 @@ class Rebuild:
             Path(f"{self._new_path}{suffix}").unlink(missing_ok=True)
 
     def _state(self, old: Database | None) -> str:
-        """Return what tells whether an interrupted run began with the same objects and index."""
+        """Return a hash of the attribute table, objects and index, to see whether they have changed."""
         state = hashlib.sha256(f"{table_digest()} {fingerprint(old) if old else ''}".encode())
         for path in self._objects.filed_since(None):
             state.update(path.encode())
         return state.hexdigest()
 
     def _all(self, old: Database | None) -> Iterator[Remembered]:
-        """Yield every object: in its order of arrival where that is known, else by folder and name."""
+        """Yield every object: in its order of arrival where that is known, else by path."""
         known = KnownPaths()
-        for one in remembered(old) if old else ():
-            known.add(one.path)
-            yield one
+        for instance in remembered(old) if old else ():
+            known.add(instance.path)
+            yield instance
         for path in self._objects.filed_since(None):
             if path not in known:
                 yield Remembered(path)
 
     def _read(self, one: Remembered) -> StoredObject | tuple[str, str]:
-        """Return what the index is to hold of an object, or its path and why that cannot be told."""
+        """Return the object to index, or its path and why it cannot be indexed."""
         path = self._objects.data / one.path
         try:
             with open_file(path) as file:
@@ -195,7 +195,7 @@ class Rebuild:
                 sha1 = hashlib.file_digest(file, "sha1").hexdigest()
         except (NotPart10, IndexFault, OSError) as error:
             return one.path, str(error)
-        # The file was written when it came: the best that is known of that time.
+        # The time of arrival is not known; the file was written then.
         received = statistics.st_mtime_ns // 1_000_000
         origin = Origin(association="reindex")
         return StoredObject(
@@ -232,7 +232,7 @@ class Rebuild:
             close_and_merge(old)
 
     def _exchange(self, *, damaged: bool) -> None:
-        """Give the new index its name: at any moment one of the two, whole, has it."""
+        """Give the new index its name, so that at any moment a complete index has it."""
         with self._new_path.open("rb") as file:
             os.fsync(file.fileno())
         if damaged and self._path.exists():
@@ -241,9 +241,9 @@ class Rebuild:
         sync_folder(self._path.parent)
 
     def _keep_damaged(self) -> None:
-        """Keep a damaged index beside the new one; its log must not be taken for the new one's."""
-        aside = self._path.with_name(f"{self._path.name}.damaged")
-        aside.unlink(missing_ok=True)
-        aside.hardlink_to(self._path)
+        """Keep a damaged index beside the new one; its log must not be used with the new one."""
+        damaged = self._path.with_name(f"{self._path.name}.damaged")
+        damaged.unlink(missing_ok=True)
+        damaged.hardlink_to(self._path)
         for suffix in ("-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Retention: which studies have been kept for long enough, or are too many, and that they go."""
+"""Retention: deletes studies that are older, or more, than `[retention]` allows."""
 
 import time
 from collections import defaultdict
@@ -17,14 +17,14 @@ from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
-# How often a daemon looks for what has expired, in seconds.
+# How often a daemon looks for expired studies, in seconds.
 INTERVAL_SECONDS = 3600.0
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A study that goes; `received`, in ms since 1970, is of its last instance, `bytes` of its objects."""
+    """An expired study; `received`, in ms since 1970, is of its last instance, `bytes` of its objects."""
 
     uid: str
     received: int
@@ -47,9 +47,9 @@ class Retention:
         return self._settings.is_active
 
     def expired(self, now: float | None = None) -> Iterator[Expired]:
-        """Yield the studies that the rules let go, oldest first, without deleting any.
+        """Yield the studies that have expired, oldest first, without deleting any.
 
-        A study that came from several senders stays as long as the most patient of their rules says.
+        A study of several senders is kept as long as the longest of their rules.
         """
         settings = self._settings
         if not settings.is_active:
@@ -70,20 +70,24 @@ class Retention:
                 yield Expired(uid, received, size, instances, reason)
 
     def apply(self) -> list[Expired]:
-        """Delete what has expired; return it. A study that grows meanwhile stays until the next time."""
-        gone = []
-        for one in list(self.expired()):
-            if self._received(one.uid) != one.received:
+        """Delete the expired studies; return them. A study that grows meanwhile stays until the next time."""
+        deleted = []
+        for study in list(self.expired()):
+            if self._received(study.uid) != study.received:
                 continue
             try:
-                self._deletion.delete(one.uid)
+                self._deletion.delete(study.uid)
             except NotFound:
                 continue
             log.info(
-                "expired", study_uid=one.uid, instances=one.instances, bytes=one.bytes, reason=one.reason
+                "expired",
+                study_uid=study.uid,
+                instances=study.instances,
+                bytes=study.bytes,
+                reason=study.reason,
             )
-            gone.append(one)
-        return gone
+            deleted.append(study)
+        return deleted
 
     def _studies(self) -> list[tuple[int, str, int, int, int]]:
         size = fn.SUM(Instance.size)
@@ -104,7 +108,7 @@ class Retention:
         return int(rows[0][0]) if rows else None
 
     def _senders(self) -> Mapping[int, list[tuple[str, str]]]:
-        """Return calling and called AE titles of each study, where a rule asks for them."""
+        """Return calling and called AE titles of each study, if a rule needs them."""
         senders: dict[int, list[tuple[str, str]]] = defaultdict(list)
         if self._settings.calling_aets or self._settings.called_aets:
             query = (
@@ -133,11 +137,11 @@ class Housekeeper:
 
     def __init__(self, retention: Retention, workers: Supervisor | None = None) -> None:
         self._retention = retention
-        # Deleting terabytes takes its time, and begins anew with another start.
+        # Deleting terabytes takes long; the next start continues.
         self._worker = (workers or Supervisor()).add("retention", self._run, depends=True)
 
     def start(self) -> None:
-        """Begin, where there is a rule."""
+        """Begin, if there is a rule."""
         if self._retention.is_active:
             self._worker.start()
 
@@ -149,7 +153,7 @@ class Housekeeper:
         while True:
             try:
                 self._retention.apply()
-            except Exception as error:  # whatever was wrong may be right in an hour
+            except Exception as error:  # the fault may be gone in an hour
                 log.exception("retention_failed")
                 self._worker.failed(error)
             else:

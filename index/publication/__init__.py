@@ -1,1 +1,1 @@
-"""What changed -> files below `fhir/` and the change feed."""
+"""Changed studies written as files below `fhir/`, and the change feed."""

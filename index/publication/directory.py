@@ -16,25 +16,25 @@ class Directory:
         self._sync = sync
 
     def path(self, version: str, kind: str, name: str) -> Path:
-        """Return where a resource stands."""
+        """Return the path of a resource's file."""
         return self.root / version / kind / f"{name}.json"
 
     def write(self, version: str, kind: str, name: str, content: bytes) -> None:
-        """Write a resource, durably and whole."""
+        """Write a resource, durably and atomically."""
         path = self.path(version, kind, name)
         make_folder(path.parent, sync=self._sync)
         replace(path, content, sync=self._sync)
 
     def remove(self, version: str, kind: str, name: str) -> None:
-        """Remove a resource, where it is there."""
+        """Remove a resource's file, if there is one."""
         path = self.path(version, kind, name)
-        there = [one for one in (path, temporary_of(path)) if one.exists()]
-        for one in there:
-            one.unlink(missing_ok=True)
-        if there and self._sync:
+        existing = [file for file in (path, temporary_of(path)) if file.exists()]
+        for file in existing:
+            file.unlink(missing_ok=True)
+        if existing and self._sync:
             sync_folder(path.parent)
 
 
 def encode(resource: dict[str, Any]) -> bytes:
-    """Return the bytes of a resource: what stands in its file, and what `show` prints."""
+    """Return the bytes of a resource, as its file has them and `show` prints them."""
     return orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,7 +1,7 @@
-"""The change feed: which resource changed, which version that made, when, in order, none missing.
+"""The change feed: each change of a resource, in order, with its version and time.
 
-A version counts changes of content, not rebuilds. The entry is committed after the file stands, together
-with the mark that the study is published: after a crash in between both are done again, and the entry comes.
+A version counts changes of content, not rebuilds. An entry is committed after the file is written, together
+with the mark that the study is published: after a crash in between, both are done again.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from index.database.connection import Database
 from index.database.tables import Change, Resource, Study, StudyResource
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
-# Entries that are read at one time: a reader of a long feed holds this many in memory.
+# Entries that are read at a time, and so held in memory.
 PAGE = 1000
 
 Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A resource as it is to stand in its file."""
+class PublishedResource:
+    """A resource and the content of its file."""
 
     fhir: str
     type: str
@@ -36,7 +36,7 @@ class Published:
 
     @property
     def sha256(self) -> str:
-        """What tells one content from another."""
+        """The SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
 
 
@@ -54,86 +54,90 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one publication of a study changes."""
+class FeedChanges:
+    """What one publication of a study changes in the feed; rows by key.
 
-    changed: list[Published]
+    `kept`: rows of resources that the study still has. `dropped`: those that it no longer has; `orphaned` are
+    the ones among them that no other study has.
+    """
+
+    changed: list[PublishedResource]
     kept: set[int]
     dropped: dict[Key, int]
     orphaned: dict[Key, int]
 
 
-def plan(database: Database, study: int, resources: Iterable[Published]) -> Plan:
-    """Compare what a study is to have with what the feed knows of it."""
+def compare_with_feed(database: Database, study: int, resources: Iterable[PublishedResource]) -> FeedChanges:
+    """Compare the resources that a study is to have with those in the feed."""
     known = {
         key: (row, sha256, deleted)
-        for row, *key_, sha256, deleted in _of(database, resources)
-        for key in [tuple(key_)]
+        for row, *parts, sha256, deleted in _rows(database, resources)
+        for key in [tuple(parts)]
     }
     changed, kept = [], set()
-    for one in resources:
-        row, sha256, deleted = known.get(one.key, (None, "", 1))
-        if row is None or deleted or sha256 != one.sha256:
-            changed.append(one)
+    for resource in resources:
+        row, sha256, deleted = known.get(resource.key, (None, "", 1))
+        if row is None or deleted or sha256 != resource.sha256:
+            changed.append(resource)
         if row is not None:
             kept.add(row)
-    dropped = {key: row for row, key in _referred(database, study) if row not in kept}
-    orphaned = {key: row for key, row in dropped.items() if not _others(database, study, row)}
-    return Plan(changed, kept, dropped, orphaned)
+    dropped = {key: row for row, key in _resources_of(database, study) if row not in kept}
+    orphaned = {key: row for key, row in dropped.items() if not _other_study(database, study, row)}
+    return FeedChanges(changed, kept, dropped, orphaned)
 
 
-def _of(database: Database, resources: Iterable[Published]) -> list[tuple[Any, ...]]:
+def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tuple[Any, ...]]:
     """Return the rows of these resources, for each FHIR version by one query."""
-    by_version: dict[str, list[Published]] = {}
-    for one in resources:
-        by_version.setdefault(one.fhir, []).append(one)
+    by_version: dict[str, list[PublishedResource]] = {}
+    for resource in resources:
+        by_version.setdefault(resource.fhir, []).append(resource)
     rows: list[tuple[Any, ...]] = []
-    for fhir, some in by_version.items():
+    for fhir, of_version in by_version.items():
         query = Resource.select(
             Resource.id, Resource.fhir, Resource.type, Resource.name, Resource.sha256, Resource.deleted
-        ).where((Resource.fhir == fhir) & Resource.name.in_([one.name for one in some]))
+        ).where((Resource.fhir == fhir) & Resource.name.in_([resource.name for resource in of_version]))
         rows += database.rows(query)
     return rows
 
 
-def _referred(database: Database, study: int) -> Iterator[tuple[int, Key]]:
+def _resources_of(database: Database, study: int) -> Iterator[tuple[int, Key]]:
     query = Resource.select(Resource.id, Resource.fhir, Resource.type, Resource.name).join(StudyResource)
-    for row, *key in database.rows(query.where(StudyResource.study == study)):
-        yield row, (key[0], key[1], key[2])
+    for row, fhir, kind, name in database.rows(query.where(StudyResource.study == study)):
+        yield row, (fhir, kind, name)
 
 
-def _others(database: Database, study: int, resource: int) -> list[int]:
-    """Return another study that a resource is written for, if there is one."""
+def _other_study(database: Database, study: int, resource: int) -> list[int]:
+    """Return another study that has this resource, in a list; an empty one where there is none."""
     query = StudyResource.select(StudyResource.study).where(
         (StudyResource.resource == resource) & (StudyResource.study != study)
     )
     return [row for (row,) in database.rows(query.order_by(StudyResource.study).limit(1))]
 
 
-def record(database: Database, study: int, planned: Plan) -> None:
-    """Write the entries of a publication whose files stand; inside the transaction that marks it."""
+def record_changes(database: Database, study: int, changes: FeedChanges) -> None:
+    """Write the entries of a publication whose files are written; inside the transaction that marks it."""
     now = time.time_ns() // 1_000_000
-    rows = set(planned.kept)
-    for one in planned.changed:
-        rows.add(_upsert(database, one, now))
+    rows = set(changes.kept)
+    for resource in changes.changed:
+        rows.add(_upsert(database, resource, now))
     execute = database.execute
-    for key, row in planned.dropped.items():
+    for key, row in changes.dropped.items():
         execute(
             StudyResource.delete().where((StudyResource.study == study) & (StudyResource.resource == row))
         )
-        if key in planned.orphaned:
+        if key in changes.orphaned:
             _delete(database, row, now)
         else:
-            # What several studies say of it was told from this one too: another must say it anew.
-            others = _others(database, study, row)
-            execute(Study.update(revision=Study.revision + 1).where(Study.id.in_(others)))
-    known = {row for row, _ in _referred(database, study)}
+            # Its content may be of this study: another study of the resource has to write it again.
+            other = _other_study(database, study, row)
+            execute(Study.update(revision=Study.revision + 1).where(Study.id.in_(other)))
+    known = {row for row, _ in _resources_of(database, study)}
     for row in rows - known:
         execute(StudyResource.insert(study=study, resource=row))
 
 
-def _upsert(database: Database, one: Published, now: int) -> int:
-    fhir, kind, name = one.key
+def _upsert(database: Database, resource: PublishedResource, now: int) -> int:
+    fhir, kind, name = resource.key
     found = database.rows(
         Resource.select(Resource.id, Resource.version, Resource.deleted).where(
             (Resource.fhir == fhir) & (Resource.type == kind) & (Resource.name == name)
@@ -143,12 +147,12 @@ def _upsert(database: Database, one: Published, now: int) -> int:
         ((row, version, deleted),) = found
         version += 1
         database.execute(
-            Resource.update(version=version, sha256=one.sha256, deleted=0).where(Resource.id == row)
+            Resource.update(version=version, sha256=resource.sha256, deleted=0).where(Resource.id == row)
         )
     else:
         version, deleted = 1, 1
         row = database.execute(
-            Resource.insert(fhir=fhir, type=kind, name=name, version=1, sha256=one.sha256, deleted=0)
+            Resource.insert(fhir=fhir, type=kind, name=name, version=1, sha256=resource.sha256, deleted=0)
         )
     change = CREATED if deleted else UPDATED
     database.execute(Change.insert(resource=row, version=version, kind=change, changed=now))
@@ -164,7 +168,7 @@ def _delete(database: Database, row: int, now: int) -> None:
 
 
 def changes(database: Database, since: int = 0) -> Iterator[Entry]:
-    """Yield every change behind number `since`, oldest first."""
+    """Yield every change after number `since`, oldest first."""
     while True:
         query = (
             Change.select(

@@ -1,8 +1,8 @@
-"""The publisher: one thread that publishes studies that changed.
+"""The publisher: one thread that publishes studies that have changed.
 
-A study that grows is written again after `interval` seconds, or `backoff` times what its last rewrite took
-if that is longer: the cost for each instance stays flat however large the study is. Where many grow at once,
-all that wait are counted together, up to a limit. `flush` makes a study due now.
+A study that grows is written again after `interval` seconds, or `backoff` times the duration of its last
+rewrite if that is longer: the cost of an instance does not grow with its study. Where many studies grow at
+the same time, the durations of all that wait are added, up to a limit.
 """
 
 import math
@@ -21,20 +21,20 @@ from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
-# Studies of which is kept what their last rewrite took.
+# Studies whose last rewrite's duration is remembered.
 GROWING = 1000
 # How soon a change by another process (import, delete) is seen, in seconds; one query of a partial index.
 LOOK_INTERVAL = 0.5
 # After a failed publication (full disk), in seconds.
 RETRY_INTERVAL = 5.0
-# The longest pause for the sake of other studies, in seconds: a patient that is merged may change hundreds.
+# The longest pause because of other studies, in seconds: the merge of a patient may change hundreds.
 SHARED_PAUSE = 5.0
-# How long a stopping daemon goes on publishing: thousands of new orders take minutes, systemd waits 90 s.
+# How long a stopping daemon publishes, in seconds: thousands of new orders take minutes, systemd waits 90 s.
 STOP_SECONDS = 20.0
 
 
 class Publisher:
-    """Publishes what changed: `publish_all` now, in this thread; `start` and `stop` for a daemon."""
+    """Publishes changed studies: all now by `publish_all`, or from `start` to `stop` in a thread."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class Publisher:
         self._pace = pace
         self._observer = observer or Observer()
         self._due: dict[int, float] = {}
-        # When what is being published became due.
-        self._at_work: float | None = None
+        # When the studies that are being published became due.
+        self._publishing_since: float | None = None
         self._failing: set[int] = set()
-        self._took: dict[int, float] = {}
+        self._durations: dict[int, float] = {}
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -61,60 +61,61 @@ class Publisher:
         )
 
     def start(self) -> None:
-        """Begin to publish: first what an earlier process left unpublished."""
+        """Begin to publish: first the studies that an earlier process left unpublished."""
         self._worker.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Publish what has changed, as far as that time goes, and end; the rest is the next start's."""
+        """Publish for at most so many seconds, and end; the next start publishes the rest."""
         until = time.monotonic() + seconds
         with self._changed:
             self._stopping.set()
             self._changed.notify()
         self._worker.stop()
         self.publish_all(until)
-        if left := len(self._find()):
-            log.warning("left_unpublished", studies=left, why="the next start publishes them")
+        if unpublished := len(self._find()):
+            log.warning("left_unpublished", studies=unpublished, why="the next start publishes them")
 
     def lag(self) -> float:
         """Return how long the study that waits longest has been overdue, in seconds."""
         with self._changed:
-            waiting = [*self._due.values(), *(at for at in (self._at_work,) if at is not None)]
-        return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
+            publishing = [] if self._publishing_since is None else [self._publishing_since]
+            waiting = [*self._due.values(), *publishing]
+        return max(0.0, time.monotonic() - min(waiting, default=math.inf))
 
     def failing(self) -> int:
-        """Return how many studies could not be published at the last try."""
+        """Return how many studies could not be published at the last attempt."""
         return len(self._failing)
 
     def waiting(self) -> int:
         """Return how many studies wait for their publication."""
         return len(self._due)
 
-    def touch(self, studies: Iterable[int]) -> None:
-        """These studies have changed and may change more."""
+    def schedule(self, studies: Iterable[int]) -> None:
+        """Publish these studies soon: they have changed, and may change more."""
         now = time.monotonic()
         with self._changed:
             new = [study for study in studies if study not in self._due]
             if not new:
                 return
-            all_took = sum(self._took.get(study, 0.0) for study in (*self._due, *new))
-            shared = min(SHARED_PAUSE, self._pace.backoff * all_took)
+            total = sum(self._durations.get(study, 0.0) for study in (*self._due, *new))
+            shared = min(SHARED_PAUSE, self._pace.backoff * total)
             for study in new:
-                own = self._pace.backoff * self._took.get(study, 0.0)
+                own = self._pace.backoff * self._durations.get(study, 0.0)
                 self._due[study] = now + max(self._pace.interval, own, shared)
             self._changed.notify()
 
-    def flush(self, studies: Iterable[int]) -> None:
-        """Publish these studies at once, where they have changed."""
+    def schedule_now(self, studies: Iterable[int]) -> None:
+        """Publish these studies next, if they have changed."""
         now = time.monotonic()
         with self._changed:
             self._due |= dict.fromkeys(studies, now)
             self._changed.notify()
 
     def publish_all(self, until: float = math.inf) -> int:
-        """Publish until no study is left that has changed; return how many publications that took.
+        """Publish until no changed study is left; return the number of publications.
 
-        A study that cannot be published is logged, stays unpublished, and does not stop the others. None is
-        begun after `until`, on the monotonic clock.
+        A study that cannot be published is logged, stays unpublished, and does not stop the others. No
+        publication begins after `until`, on the monotonic clock.
         """
         failed: set[int] = set()
         count = 0
@@ -132,13 +133,13 @@ class Publisher:
             return {study for (study,) in self._unpublished.run().fetchall()}
 
     def _run(self) -> None:
-        looked = 0.0
-        self._at_work = None
+        last_look = 0.0
+        self._publishing_since = None
         while True:
             now = time.monotonic()
-            if now - looked >= LOOK_INTERVAL:
-                self._look()
-                looked = now
+            if now - last_look >= LOOK_INTERVAL:
+                self._find_changes()
+                last_look = now
             with self._changed:
                 if self._stopping.is_set():
                     return
@@ -148,7 +149,7 @@ class Publisher:
                     with self._worker.waiting():
                         self._changed.wait(min(soonest - now, LOOK_INTERVAL))
                     continue
-                self._at_work = min(self._due[study] for study in due)
+                self._publishing_since = min(self._due[study] for study in due)
                 for study in due:
                     del self._due[study]
             for study in due:
@@ -158,12 +159,12 @@ class Publisher:
                 if not self._publish(study):
                     with self._changed:
                         self._due[study] = time.monotonic() + RETRY_INTERVAL
-            self._at_work = None
+            self._publishing_since = None
 
-    def _look(self) -> None:
-        """Find what other processes have changed, and what a crash left unpublished."""
+    def _find_changes(self) -> None:
+        """Schedule what other processes have changed, and what a crash left unpublished."""
         try:
-            self.touch(self._find())
+            self.schedule(self._find())
         except Exception:  # the next look comes soon
             log.exception("publisher_cannot_read")
 
@@ -178,22 +179,22 @@ class Publisher:
             return False
         self._failing.discard(study)
         if result is not None:
-            took = time.monotonic() - began
-            self._observer.published(took)
-            self._remember(study, took)
+            duration = time.monotonic() - began
+            self._observer.published(duration)
+            self._remember(study, duration)
             log.info(
                 "published",
                 study_uid=result.uid,
                 instances=result.instances,
                 written=result.written,
                 removed=result.removed,
-                seconds=round(took, 4),
+                seconds=round(duration, 4),
             )
         return True
 
-    def _remember(self, study: int, took: float) -> None:
-        """Keep what the last rewrites took, of as many studies as may well grow at once."""
-        self._took.pop(study, None)
-        self._took[study] = took
-        if len(self._took) > GROWING:
-            del self._took[next(iter(self._took))]
+    def _remember(self, study: int, duration: float) -> None:
+        """Keep the durations of the last rewrites, of as many studies as may grow at the same time."""
+        self._durations.pop(study, None)
+        self._durations[study] = duration
+        if len(self._durations) > GROWING:
+            del self._durations[next(iter(self._durations))]

@@ -1,4 +1,4 @@
-"""One publication of one study: what it is to have, written as files, then recorded in the feed."""
+"""One publication of one study: its resources written as files, then recorded in the feed."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,20 +11,20 @@ from index.database.tables import Study
 from index.errors import NotExpressible, NotFound
 from index.imagingstudy import Rules, build
 from index.publication.directory import Directory, encode
-from index.publication.feed import Published, plan, record
-from index.publication.study_rows import load
+from index.publication.feed import PublishedResource, compare_with_feed, record_changes
+from index.publication.study_rows import load_study
 from index.records import Study as StudyRecord
 
 log = structlog.get_logger(__name__)
 
-# Resources of which is remembered which doubts were logged: of as many studies as may well grow at once, in
-# three versions. Those of a study that is published again later are logged once more.
+# Resources whose logged issues are remembered: of as many studies as may grow at the same time, in three
+# versions. Issues of a study that is published again later are logged once more.
 REMEMBERED = 3000
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a publication came to: the study's instances, and the files that it wrote and removed."""
+class PublicationResult:
+    """The result of a publication: the study's instances, and the files written and removed."""
 
     uid: str
     instances: int
@@ -49,12 +49,12 @@ class StudyPublication:
         self._rules = rules
         self._match = match
         # Hashes: a study may have thousands of sentences.
-        self._said: dict[str, bytes] = {}
+        self._logged: dict[str, bytes] = {}
 
-    def publish(self, study: int) -> Result | None:
-        """Publish a study where it has changed.
+    def publish(self, study: int) -> PublicationResult | None:
+        """Publish a study, if it has changed; return None if it has not.
 
-        Raises NotKept, DatabaseFault or OSError; then nothing is marked.
+        Raises NotKept, DatabaseFault or OSError; then the study is still to be published.
         """
         query = Study.select(Study.uid, Study.revision, Study.instance_count)
         rows = self._database.rows(query.where((Study.id == study) & (Study.revision != Study.published)))
@@ -62,44 +62,47 @@ class StudyPublication:
             return None
         ((uid, revision, instances),) = rows
         self._match(study, uid)
-        planned = plan(self._database, study, self._resources(uid))
-        # What an ImagingStudy refers to stands before it.
-        for one in reversed(planned.changed):
-            self._directory.write(one.fhir, one.type, one.name, one.content)
-        for key in planned.orphaned:
+        changes = compare_with_feed(self._database, study, self._resources(uid))
+        # The ImagingStudy comes last, after the resources that it refers to.
+        for resource in reversed(changes.changed):
+            self._directory.write(*resource.key, resource.content)
+        for key in changes.orphaned:
             self._directory.remove(*key)
         with self._database.writing():
-            record(self._database, study, planned)
+            record_changes(self._database, study, changes)
             self._database.execute(Study.update(published=revision).where(Study.id == study))
-        return Result(uid, instances, len(planned.changed), len(planned.orphaned))
+        return PublicationResult(uid, instances, len(changes.changed), len(changes.orphaned))
 
-    def resources(self, study: StudyRecord, version: str) -> list[Published]:
-        """Return what a study has in one FHIR version, the ImagingStudy first. Raises NotExpressible."""
+    def resources(self, study: StudyRecord, version: str) -> list[PublishedResource]:
+        """Return a study's resources in one FHIR version, the ImagingStudy first. Raises NotExpressible."""
         built = build(study, version, self._rules)
-        self._say(study.uid, version, tuple(built.doubts))
-        return [Published(version, one["resourceType"], one["id"], encode(one)) for one in built.resources]
+        self._log_issues(study.uid, version, tuple(built.issues))
+        return [
+            PublishedResource(version, resource["resourceType"], resource["id"], encode(resource))
+            for resource in built.resources
+        ]
 
-    def _resources(self, uid: str) -> list[Published]:
+    def _resources(self, uid: str) -> list[PublishedResource]:
         try:
-            study = load(self._database, uid)
+            study = load_study(self._database, uid)
         except NotFound:
             return []
-        found: list[Published] = []
+        found: list[PublishedResource] = []
         for version in self._versions:
             try:
                 found += self.resources(study, version)
             except NotExpressible as error:
-                # That DSTU2 has no word for a study that is only ordered is no news.
-                self._say(uid, version, (str(error),) if study.series else ())
+                # DSTU2 cannot hold any study that is only ordered: not worth a line in the log.
+                self._log_issues(uid, version, (str(error),) if study.series else ())
         return found
 
-    def _say(self, uid: str, version: str, doubts: tuple[str, ...]) -> None:
-        """Log the doubts of a study when they are other ones than the last time."""
+    def _log_issues(self, uid: str, version: str, issues: tuple[str, ...]) -> None:
+        """Log the issues of a study if they have changed since they were logged."""
         key = f"{version} {uid}"
-        said = hashlib.sha256("\n".join(doubts).encode()).digest() if doubts else b""
-        if said != self._said.pop(key, b""):
-            log.warning("doubts", study_uid=uid, fhir=version, doubts=doubts)
-        if said:
-            self._said[key] = said
-        if len(self._said) > REMEMBERED:
-            del self._said[next(iter(self._said))]
+        digest = hashlib.sha256("\n".join(issues).encode()).digest() if issues else b""
+        if digest != self._logged.pop(key, b""):
+            log.warning("doubts", study_uid=uid, fhir=version, doubts=issues)
+        if digest:
+            self._logged[key] = digest
+        if len(self._logged) > REMEMBERED:
+            del self._logged[next(iter(self._logged))]

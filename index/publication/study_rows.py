@@ -1,4 +1,4 @@
-"""Queries over the rows: a whole study for its resource, and the list of all studies."""
+"""Queries over the rows: a study as its resource needs it, and the list of all studies."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ from index.orders.matching.match_store import orders_of
 from index.procedures.completeness import announced, steps_of
 from index.records import Attributes, Disagreed, Instance, Series, Study
 
-# No number: after every number that IS can hold (PS3.5 Table 6.2-1).
+# Of a missing number: after every number that IS can hold (PS3.5 Table 6.2-1).
 _LAST = 1 << 40
 _ACCESSION = ("AccessionNumber", "IssuerOfAccessionNumberSequence")
 
@@ -40,16 +40,16 @@ class Summary:
     started: str | None
 
 
-def number(text: Any) -> int:
-    """Return the value of an IS, for ordering; missing and malformed ones come last."""
+def sort_number(text: Any) -> int:
+    """Return the value of an IS for sorting; missing and malformed ones come last."""
     try:
         return int(text)
     except (TypeError, ValueError):
         return _LAST
 
 
-def load(database: Database, uid: str) -> Study:
-    """Return a study as it stands now, elected and ordered. Raises NotFound."""
+def load_study(database: Database, uid: str) -> Study:
+    """Return a study as it is now, with elected attributes, in order. Raises NotFound."""
     with database.reading():
         query = StudyRow.select(StudyRow.id, StudyRow.instance_count).where(StudyRow.uid == uid)
         rows = database.rows(query)
@@ -57,17 +57,17 @@ def load(database: Database, uid: str) -> Study:
         withdrawn = bool(rows and not rows[0][1] and _is_tombstone(database, uid))
         if not rows or not (rows[0][1] or orders or withdrawn):
             raise NotFound(f"study {uid} is not in the index")
-        study = _load(database, rows[0][0], uid)
+        study = _load_study(database, rows[0][0], uid)
         return replace(study, orders=orders, steps=steps_of(database, uid), withdrawn=withdrawn)
 
 
 def _is_tombstone(database: Database, uid: str) -> bool:
-    """Whether this is a withdrawn study of which variants are kept, so that its resource can say so."""
+    """Return whether this is a withdrawn study whose variants are kept for its resource."""
     query = StudyVariant.select(StudyVariant.id).join(StudyRow)
     return bool(database.rows(query.where((StudyRow.uid == uid) & (StudyRow.withdrawn == 1)).limit(1)))
 
 
-def _load(database: Database, study: int, uid: str) -> Study:
+def _load_study(database: Database, study: int, uid: str) -> Study:
     variants = database.rows(
         StudyVariant.select(StudyVariant.attributes, StudyVariant.instance_count).where(
             StudyVariant.study == study
@@ -79,11 +79,11 @@ def _load(database: Database, study: int, uid: str) -> Study:
     if found is None:
         raise NotFound(f"study {uid} has no patient in the index")
     series = []
-    for one, of_series, series_opinions in _series(database, study):
-        series.append(one)
+    for each, of_series, series_opinions in _series(database, study):
+        series.append(each)
         disagreements += of_series
         opinions += series_opinions
-    series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
+    series.sort(key=lambda each: (sort_number(each.attributes.get("SeriesNumber")), each.uid))
     disagreements += starts(uid, attributes, series)
     return Study(
         uid,
@@ -96,13 +96,14 @@ def _load(database: Database, study: int, uid: str) -> Study:
 
 
 def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
-    """Return all that is said of Accession Numbers, by a study's instances and in their requests."""
+    """Return the Accession Numbers of a study's instances and of their requests, with their issuers."""
     counts: Counter[str] = Counter()
-    # What no instance carries is of a withdrawn study: it counts only where nothing else is there.
-    for opinion in [one for one in opinions if one.instances] or opinions:
-        for said in (opinion.attributes, *opinion.attributes.get("RequestAttributesSequence", ())):
-            if said.get("AccessionNumber"):
-                counts[canonical({key: said[key] for key in _ACCESSION if key in said})] += opinion.instances
+    # A variant without instances is of a withdrawn study: it counts only where there is no other.
+    for opinion in [opinion for opinion in opinions if opinion.instances] or opinions:
+        for source in (opinion.attributes, *opinion.attributes.get("RequestAttributesSequence", ())):
+            if source.get("AccessionNumber"):
+                accession = canonical({key: source[key] for key in _ACCESSION if key in source})
+                counts[accession] += opinion.instances
     return [orjson.loads(text) for text in sorted(counts, key=lambda text: (-counts[text], text))]
 
 
@@ -121,14 +122,14 @@ def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disag
 
 
 def _instances(database: Database, series: int) -> list[Instance]:
-    """Return a series' instances in their order; a study may have 100,000, so no ORM is between."""
+    """Return a series' instances in order. A study may have 100,000, so this does not use the ORM."""
     rows = database.prepared(_select_instances).run(series=series).fetchall()
     decode = orjson.loads
     instances = [
         Instance(uid, sop_class, size, sha1, decode(attributes))
         for uid, sop_class, size, sha1, attributes in rows
     ]
-    instances.sort(key=lambda one: (number(one.attributes.get("InstanceNumber")), one.uid))
+    instances.sort(key=lambda each: (sort_number(each.attributes.get("InstanceNumber")), each.uid))
     return instances
 
 
@@ -169,19 +170,19 @@ def summaries(database: Database) -> list[Summary]:
 
 
 def announced_summaries(database: Database) -> list[Summary]:
-    """Return one line for each study that only performed steps tell of: no instance has arrived, by UID."""
+    """Return one line for each study of performed steps of which no instance has arrived, by UID."""
     return [_announced(uid, steps) for uid, steps in sorted(announced(database).items())]
 
 
 def _announced(uid: str, steps: list[Attributes]) -> Summary:
-    requests = [item for step in steps for item in step.get("ScheduledStepAttributesSequence") or ()]
-    accessions = (one.get("AccessionNumber") for one in requests if one.get("StudyInstanceUID") == uid)
+    items = [item for step in steps for item in step.get("ScheduledStepAttributesSequence") or ()]
+    accessions = (item.get("AccessionNumber") for item in items if item.get("StudyInstanceUID") == uid)
     starts = [str(step.get("PerformedProcedureStepStartDate") or "") for step in steps]
     return Summary(
         uid,
         next((str(step["PatientID"]) for step in steps if step.get("PatientID")), None),
         next((str(accession) for accession in accessions if accession), None),
-        tuple(sorted({one for step in steps for one in texts(step.get("Modality"))})),
+        tuple(sorted({text for step in steps for text in texts(step.get("Modality"))})),
         0,
         0,
         study_date({"StudyDate": min(starts, default="")}),
@@ -199,7 +200,9 @@ def _summary(
     study: tuple[Any, ...], opinions: list[tuple[Any, ...]], of_series: list[tuple[Any, ...]]
 ) -> Summary:
     _, uid, series, instances = study
-    patient, _ = elect([Opinion({**p, **said}, n) for p, said, _, n in opinions], "patient", "")
+    patient, _ = elect(
+        [Opinion({**own, **of_patient}, n) for own, of_patient, _, n in opinions], "patient", ""
+    )
     attributes, _ = elect([Opinion(s, n) for _, _, s, n in opinions], "study", uid)
     modalities = set()
     for rows in _grouped(of_series).values():

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from index.imagingstudy import VERSIONS, Rules, resources
+from index.imagingstudy import VERSIONS, Resource, Rules, build
 from index.records import Attributes, Instance, Order, Patient, ProcedureStep, Series, Study
 
 GOLDEN = Path(__file__).parents[1] / "index" / "imagingstudy" / "golden"
@@ -25,6 +25,11 @@ RULES = Rules(
     issuer_systems={"CITY": "urn:oid:2.999.1"},
     coding_systems={"99RIS": "https://example.org/procedures"},
 )
+
+
+def resources(study: Study, version: str, rules: Rules) -> list[Resource]:
+    """Return the resources of a build: the ImagingStudy first, then the Patient, then the others."""
+    return build(study, version, rules).resources
 
 
 def code(value: str, scheme: str, meaning: str) -> Attributes:

@@ -1,1 +1,1 @@
-"""TODO: index/imagingstudy/elements."""
+"""The elements of ImagingStudy, and the resources that it refers to."""

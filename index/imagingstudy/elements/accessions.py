@@ -1,29 +1,28 @@
-"""Accession Numbers (0008,0050), all of a study, and the requests that they stand for."""
+"""The Accession Numbers (0008,0050) of a study, and the requests that they stand for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from index.imagingstudy.context import Build
+from index.imagingstudy.context import BuildContext
 from index.imagingstudy.elements.identifiers import issued, sequence_issuer
 from index.imagingstudy.elements.orders import identifiers, orders
 from index.imagingstudy.elements.study import sources
 from index.imagingstudy.values import first
 from index.records import Attributes
 
-MOST = 100
+MAX_ACCESSIONS = 100
 """Accession Numbers of one study: some grouped procedures (IHE RAD TF-1 3.3.3), not one for each instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accession:
-    """An Accession Number and who issued it: an item of an HL7v2 Hierarchic Designator macro, or nothing."""
+    """An Accession Number and its issuer: an item of an HL7v2 Hierarchic Designator macro, or empty."""
 
     value: str
     issuer: Attributes
 
     def fits(self, other: "Accession") -> bool:
-        """Whether both may be one: the same number, of the same issuer where both name theirs."""
+        """Return whether both may be the same: equal numbers, and equal issuers where both have one."""
         return self.value == other.value and (
             self.issuer == other.issuer or not (self.issuer and other.issuer)
         )
@@ -35,52 +34,51 @@ def accession_of(source: Attributes) -> Accession | None:
     return Accession(value, sequence_issuer(source, "IssuerOfAccessionNumberSequence")) if value else None
 
 
-def accessions(build: Build) -> list[Accession]:
-    """Return each Accession Number once, with its issuer where any source names that.
+def accessions(context: BuildContext) -> list[Accession]:
+    """Return each Accession Number once, with its issuer where any source has that.
 
-    The elected one of the study comes first, then what instances and their requests say, then the orders'.
+    The elected one of the study comes first, then those of instances and their requests, then the orders'.
     """
+    study = context.study
     found: list[Accession] = []
-    for one in _said(build):
-        place = next((place for place, known in enumerate(found) if known.fits(one)), None)
-        if place is not None:
-            found[place] = found[place] if found[place].issuer else one
-        elif len(found) < MOST:
-            found.append(one)
+    for source in (study.attributes, *study.accessions, *sources(context)[1:]):
+        accession = accession_of(source)
+        if accession is None:
+            continue
+        number = next((number for number, known in enumerate(found) if known.fits(accession)), None)
+        if number is not None:
+            found[number] = found[number] if found[number].issuer else accession
+        elif len(found) < MAX_ACCESSIONS:
+            found.append(accession)
         else:
-            build.doubts.add(build.subject, f"more than {MOST} Accession Numbers, the others are left out")
+            reason = f"more than {MAX_ACCESSIONS} Accession Numbers, the others are left out"
+            context.issues.add(context.subject, reason)
             break
     return found
 
 
-def _said(build: Build) -> Iterator[Accession]:
-    study = build.study
-    for source in (study.attributes, *study.accessions, *sources(build)[1:]):
-        if one := accession_of(source):
-            yield one
-
-
-def accession_identifier(build: Build, one: Accession) -> dict[str, Any]:
+def accession_identifier(context: BuildContext, accession: Accession) -> dict[str, Any]:
     """Return an Accession Number as an Identifier of type ACSN (HL7 Table 0203)."""
-    kind = {"coding": [{"system": build.dialect.identifier_type, "code": "ACSN"}]}
-    return issued(one.value, one.issuer, build.rules.accession_system, build.rules, kind=kind)
+    kind = {"coding": [{"system": context.dialect.identifier_type, "code": "ACSN"}]}
+    rules = context.rules
+    return issued(accession.value, accession.issuer, rules.accession_system, rules, kind=kind)
 
 
-def based_on(build: Build) -> list[dict[str, Any]]:
+def based_on(context: BuildContext) -> list[dict[str, Any]]:
     """Return ImagingStudy.basedOn of R4 and R5.
 
-    Each matched order is a reference with its Accession Number beside it, else another number of it. An
-    Accession Number of no matched order is a logical reference: the request that it names is elsewhere.
+    Each matched order is a reference with its Accession Number as identifier, else another number of it. An
+    Accession Number of no matched order is a logical reference: its request is in another system.
     """
-    others = accessions(build)
-    made = []
-    for order, reference in zip(build.study.orders, orders(build), strict=True):
+    others = accessions(context)
+    references = []
+    for order, reference in zip(context.study.orders, orders(context), strict=True):
         own = accession_of(order.attributes)
-        same = next((one for one in others if own and one.fits(own)), None)
+        same = next((other for other in others if own and other.fits(own)), None)
         if same:
             others.remove(same)
-        beside = [accession_identifier(build, same)] if same else identifiers(build, order)
-        made.append(reference | ({"identifier": beside[0]} if beside else {}))
-    return made + [
-        {"type": "ServiceRequest", "identifier": accession_identifier(build, one)} for one in others
+        numbers = [accession_identifier(context, same)] if same else identifiers(context, order)
+        references.append(reference | ({"identifier": numbers[0]} if numbers else {}))
+    return references + [
+        {"type": "ServiceRequest", "identifier": accession_identifier(context, other)} for other in others
     ]

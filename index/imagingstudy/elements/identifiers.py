@@ -1,8 +1,9 @@
-"""Identifiers and who issued them (PS3.3 C.7.1.1 and Table 10-17, HL7v2 Hierarchic Designator)."""
+"""Identifiers and their issuers (PS3.3 C.7.1.1 and Table 10-17, HL7v2 Hierarchic Designator)."""
 
 import re
 from typing import Any
 
+from index.imagingstudy.context import non_empty
 from index.imagingstudy.rules import Rules
 from index.imagingstudy.values import first, is_oid, is_uri, items
 from index.records import Attributes
@@ -12,13 +13,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 def identifier(value: str, system: str | None, *, kind: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return an Identifier; `kind` is its type as a CodeableConcept."""
-    made: dict[str, Any] = {}
-    if kind:
-        made["type"] = kind
-    if system:
-        made["system"] = system
-    made["value"] = value
-    return made
+    return non_empty({"type": kind, "system": system}) | {"value": value}
 
 
 def issued(
@@ -29,10 +24,10 @@ def issued(
     *,
     kind: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return an Identifier whose system is that of the issuer, where one is named, else the configured one.
+    """Return an Identifier with the system of its issuer, or without an issuer the configured system.
 
-    `issuer` is an item of an HL7v2 Hierarchic Designator macro. A local issuer with no configured system
-    stands as the assigner's name: a number of his is none of ours.
+    `issuer` is an item of an HL7v2 Hierarchic Designator macro. A local issuer without a configured system
+    is the assigner's name: its numbers are not those of the configured system.
     """
     local = first(issuer, "LocalNamespaceEntityID")
     system = universal(issuer) or rules.issuer_systems.get(local, "")
@@ -42,7 +37,7 @@ def issued(
 
 
 def universal(issuer: Attributes) -> str:
-    """Return the URI of UniversalEntityID (0040,0032) by its type (0040,0033). Empty: none that is a URI."""
+    """Return UniversalEntityID (0040,0032) as a URI by its type (0040,0033). Empty: it is not a URI."""
     entity, kind = first(issuer, "UniversalEntityID"), first(issuer, "UniversalEntityIDType")
     if kind == "ISO" and is_oid(entity):
         return f"urn:oid:{entity}"
@@ -54,7 +49,7 @@ def universal(issuer: Attributes) -> str:
 
 
 def patient_issuer(attributes: Attributes) -> Attributes:
-    """Return who issued PatientID: IssuerOfPatientIDQualifiersSequence, local name IssuerOfPatientID."""
+    """Return the issuer of PatientID: IssuerOfPatientIDQualifiersSequence, local name IssuerOfPatientID."""
     qualifiers = next(iter(items(attributes, "IssuerOfPatientIDQualifiersSequence")), {})
     local = first(attributes, "IssuerOfPatientID")
     issuer = {
@@ -68,5 +63,5 @@ def patient_issuer(attributes: Attributes) -> Attributes:
 
 
 def sequence_issuer(attributes: Attributes, keyword: str) -> Attributes:
-    """Return the first item of an issuer sequence, or nothing."""
+    """Return the first item of an issuer sequence, or an empty one."""
     return next(iter(items(attributes, keyword)), {})

@@ -6,25 +6,25 @@ from index.imagingstudy.terminology.systems import Dialect
 from index.imagingstudy.values import clean
 
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
-"""The extension that tells alphabetic, ideographic and syllabic names apart; the same in every version."""
+"""The extension for alphabetic, ideographic and syllabic names; the same in every version."""
 
 _GROUPS = ("ABC", "IDE", "SYL")
 _COMPONENTS = 5
 
 
 def human_names(value: str, dialect: Dialect) -> list[dict[str, Any]]:
-    """Return a HumanName for each component group that says something, alphabetic, ideographic, phonetic.
+    """Return a HumanName for each component group that is not empty: alphabetic, ideographic, phonetic.
 
-    The representation is told as soon as the name is more than alphabetic.
+    A name that is only alphabetic has no representation.
     """
     groups = [(kind, _components(group)) for kind, group in zip(_GROUPS, value.split("="), strict=False)]
-    said = [(kind, components) for kind, components in groups if any(components)]
-    plain = [kind for kind, _ in said] == ["ABC"]
-    return [_human_name("" if plain else kind, components, dialect) for kind, components in said]
+    groups = [(kind, components) for kind, components in groups if any(components)]
+    plain = [kind for kind, _ in groups] == ["ABC"]
+    return [_human_name("" if plain else kind, components, dialect) for kind, components in groups]
 
 
 def plain_text(value: str) -> str:
-    """Return the name as a line of text, of the first component group that says something. Empty: no name."""
+    """Return the first component group that is not empty as a line of text. Empty: no name."""
     for kind, group in zip(_GROUPS, value.split("="), strict=False):
         components = _components(group)
         if any(components):
@@ -33,7 +33,7 @@ def plain_text(value: str) -> str:
 
 
 def _components(group: str) -> list[str]:
-    """Family, given, middle, prefix, suffix; what stands beyond belongs to the suffix."""
+    """Return family, given, middle, prefix, suffix; further components belong to the suffix."""
     parts = [clean(part) for part in group.split("^", _COMPONENTS - 1)]
     parts += [""] * (_COMPONENTS - len(parts))
     parts[-1] = clean(parts[-1].replace("^", " "))
@@ -60,7 +60,7 @@ def _human_name(kind: str, components: list[str], dialect: Dialect) -> dict[str,
 
 
 def _line(kind: str, components: list[str]) -> str:
-    """As people write it: the family name first in ideographic and phonetic names."""
+    """Return the name as it is written: ideographic and phonetic names begin with the family name."""
     family, given, middle, prefix, suffix = components
     if kind in ("IDE", "SYL"):
         order = (prefix, family, given, middle, suffix)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from index.imagingstudy.codes import distinct, text_concept
-from index.imagingstudy.context import Build, resource
+from index.imagingstudy.context import BuildContext, resource
 from index.imagingstudy.elements.identifiers import identifier, issued, sequence_issuer
 from index.imagingstudy.elements.people import patient, practitioners
 from index.imagingstudy.elements.study import reasons_of
@@ -30,15 +30,15 @@ _IMAGING = {"coding": [{"system": SNOMED, "code": "363679005", "display": "Imagi
 _ENDED = ("CANCELLED", "DISCONTINUED")
 
 
-def orders(build: Build) -> list[dict[str, str]]:
+def orders(context: BuildContext) -> list[dict[str, str]]:
     """Return references to the orders that the study was matched to."""
-    make = _diagnostic_order if build.version == "dstu2" else _service_request
-    return [build.refer(make(build, order)) for order in build.study.orders]
+    builder = _diagnostic_order if context.version == "dstu2" else _service_request
+    return [context.refer(builder(context, order)) for order in context.study.orders]
 
 
-def status(build: Build) -> str:
-    """ImagingStudy.status of R4 and R5, from withdrawal, instances, steps and orders, in this order."""
-    study = build.study
+def status(context: BuildContext) -> str:
+    """Return the status of R4 and R5, by withdrawal, instances, steps and orders, in this order."""
+    study = context.study
     if study.withdrawn:
         return "entered-in-error"
     if any(series.instances for series in study.series):
@@ -50,86 +50,86 @@ def status(build: Build) -> str:
     return "unknown"
 
 
-def _diagnostic_order(build: Build, order: Order) -> Resource:
+def _diagnostic_order(context: BuildContext, order: Order) -> Resource:
     state = REQUEST_STATUS.get(order.status)
     return resource(
         "DiagnosticOrder",
         fhir_id(order.id),
-        subject=_subject(build, order),
-        orderer=_requester(build, order),
-        identifier=identifiers(build, order),
-        reason=reasons_of(build, order.attributes),
+        subject=_subject(context, order),
+        orderer=_requester(context, order),
+        identifier=identifiers(context, order),
+        reason=reasons_of(context, order.attributes),
         status=state[0] if state else None,
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
-        item=[{"code": found} for found in _codes(build, order)],
+        item=[{"code": found} for found in _codes(context, order)],
     )
 
 
-def _service_request(build: Build, order: Order) -> Resource:
-    modern = build.version == "r5"
+def _service_request(context: BuildContext, order: Order) -> Resource:
+    modern = context.version == "r5"
     state = REQUEST_STATUS.get(order.status)
-    codes = _codes(build, order)
-    reasons = reasons_of(build, order.attributes)
+    codes = _codes(context, order)
+    reasons = reasons_of(context, order.attributes)
     return resource(
         "ServiceRequest",
         fhir_id(order.id),
-        identifier=identifiers(build, order),
+        identifier=identifiers(context, order),
         status=state[1] if state else "unknown",
         intent="order",
         category=[_IMAGING],
         priority=PRIORITIES.get(first(order.attributes, "RequestedProcedurePriority")),
         code=({"concept": codes[0]} if modern else codes[0]) if codes else None,
-        subject=_subject(build, order),
-        occurrenceDateTime=_scheduled(build, order),
-        authoredOn=build.moment(
+        subject=_subject(context, order),
+        occurrenceDateTime=_scheduled(context, order),
+        authoredOn=context.moment(
             order.attributes,
             "IssueDateOfImagingServiceRequest",
             "IssueTimeOfImagingServiceRequest",
-            f"order of {build.subject}",
+            f"order of {context.subject}",
         ),
-        requester=_requester(build, order),
+        requester=_requester(context, order),
         **({"reason": [{"concept": found} for found in reasons]} if modern else {"reasonCode": reasons}),
     )
 
 
-def _subject(build: Build, order: Order) -> dict[str, str]:
-    """Return the patient whom the order is for, who may be another one than the study's.
+def _subject(context: BuildContext, order: Order) -> dict[str, str]:
+    """Return the patient of the order, which may be another one than the study's.
 
-    An order is one resource for all its studies: what it says must not depend on which was published last.
+    An order is one resource for all its studies: it must not depend on which was published last.
     """
-    if order.patient is None or order.patient.id == build.study.patient.id:
-        return build.patient
-    return build.refer(patient(build, order.patient))
+    if order.patient is None or order.patient.id == context.study.patient.id:
+        return context.patient
+    return context.refer(patient(context, order.patient))
 
 
-def _scheduled(build: Build, order: Order) -> str:
-    """Return when the first of the order's steps is to start. Empty: none says so."""
+def _scheduled(context: BuildContext, order: Order) -> str:
+    """Return when the first of the order's steps is to start. Empty: not known."""
     steps = items(order.attributes, "ScheduledProcedureStepSequence")
-    subject = f"order of {build.subject}"
+    subject = f"order of {context.subject}"
     word = "ScheduledProcedureStepStart"
-    moments = [build.moment(step, f"{word}Date", f"{word}Time", subject) for step in steps]
-    return min(filter(None, moments), key=lambda one: (one[:10], one), default="")
+    moments = [context.moment(step, f"{word}Date", f"{word}Time", subject) for step in steps]
+    return min(filter(None, moments), key=lambda moment: (moment[:10], moment), default="")
 
 
-def _codes(build: Build, order: Order) -> list[dict[str, Any]]:
-    coded = distinct(build.concepts(items(order.attributes, "RequestedProcedureCodeSequence")))
+def _codes(context: BuildContext, order: Order) -> list[dict[str, Any]]:
+    coded = distinct(context.concepts(items(order.attributes, "RequestedProcedureCodeSequence")))
     return coded or distinct([text_concept(first(order.attributes, "RequestedProcedureDescription"))])
 
 
-def _requester(build: Build, order: Order) -> dict[str, str] | None:
+def _requester(context: BuildContext, order: Order) -> dict[str, str] | None:
     for names, numbers in (
         ("RequestingPhysician", "RequestingPhysicianIdentificationSequence"),
         ("ReferringPhysicianName", "ReferringPhysicianIdentificationSequence"),
     ):
-        found = practitioners(build, order.attributes, names, numbers, most=1)
+        found = practitioners(context, order.attributes, names, numbers, limit=1)
         if found:
             return found[0]
     return None
 
 
-def identifiers(build: Build, order: Order) -> list[dict[str, Any]]:
+def identifiers(context: BuildContext, order: Order) -> list[dict[str, Any]]:
     """Return placer and filler number, accession number, requested procedure id."""
-    rules, attributes, dialect = build.rules, order.attributes, build.dialect
+    rules, attributes, dialect = context.rules, order.attributes, context.dialect
     table = (
         (
             "PlacerOrderNumberImagingServiceRequest",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from index.imagingstudy.codes import system_of
-from index.imagingstudy.context import Build, resource
+from index.imagingstudy.context import BuildContext, resource
 from index.imagingstudy.elements.identifiers import identifier, issued, patient_issuer
 from index.imagingstudy.elements.names import human_names, plain_text
 from index.imagingstudy.rules import Resource
@@ -17,60 +17,55 @@ GENDERS = {"M": "male", "F": "female", "O": "other"}
 
 
 DEVICES = {"RFID": "RFID", "BARCODE": "Barcode"}
-"""Identifier.type as text by TypeOfPatientID (0010,0022): what a device reads is no medical record number."""
+"""Identifier.type as text by TypeOfPatientID (0010,0022): not a medical record number."""
 
 
-def patient(build: Build, of: Patient) -> Resource:
+def patient(context: BuildContext, of: Patient) -> Resource:
     """Return a Patient: identifiers with their issuers, names, gender and date of birth."""
     attributes = of.attributes
-    subject = f"patient of {build.subject}"
+    subject = f"patient of {context.subject}"
     sex = first(attributes, "PatientSex")
     if sex and sex not in GENDERS:
-        build.doubts.add(subject, "PatientSex is none of M, F, O, left out")
-    names = human_names(_name(attributes.get("PatientName")), build.dialect)
+        context.issues.add(subject, "PatientSex is not M, F or O, left out")
+    names = human_names(_name(attributes.get("PatientName")), context.dialect)
     return resource(
         "Patient",
         fhir_id(of.id),
-        identifier=_patient_identifiers(build, attributes),
+        identifier=_patient_identifiers(context, attributes),
         name=names,
         gender=GENDERS.get(sex),
-        birthDate=build.date(attributes, "PatientBirthDate", subject),
+        birthDate=context.date(attributes, "PatientBirthDate", subject),
     )
 
 
-def _patient_identifiers(build: Build, attributes: Attributes) -> list[dict[str, Any]]:
-    """PatientID, then OtherPatientIDsSequence (PS3.3 C.7.1.1), each by its issuer and of its own type."""
-    rules = build.rules
-    made: list[dict[str, Any]] = []
+def _patient_identifiers(context: BuildContext, attributes: Attributes) -> list[dict[str, Any]]:
+    """Return PatientID, then OtherPatientIDsSequence (PS3.3 C.7.1.1), each with its issuer and type."""
+    rules = context.rules
+    identifiers: list[dict[str, Any]] = []
     for source in (attributes, *items(attributes, "OtherPatientIDsSequence")):
         number = first(source, "PatientID")
         own = source is attributes
         device = first(source, "TypeOfPatientID").upper() in DEVICES
-        # Who issued another number, or what a tag holds, is not known where it is not said.
+        # The configured system is that of PatientID, not of other numbers or of a tag's.
         configured = rules.patient_system if own and not device else None
-        kind = _identifier_type(build, source, "MR" if own else "")
+        kind = _identifier_type(context, source, "MR" if own else "")
         found = issued(number, patient_issuer(source), configured, rules, kind=kind)
-        if number and not any(_is_told(found, one) for one in made):
-            made.append(found)
-    return made
+        if number and not any(found.items() <= known.items() for known in identifiers):
+            identifiers.append(found)
+    return identifiers
 
 
-def _identifier_type(build: Build, source: Attributes, otherwise: str) -> dict[str, Any]:
+def _identifier_type(context: BuildContext, source: Attributes, default: str) -> dict[str, Any]:
     """Return the type of a patient's identifier by (0040,0035) and (0010,0022). Empty: it is not known."""
     qualifiers = next(iter(items(source, "IssuerOfPatientIDQualifiersSequence")), {})
-    said = first(qualifiers, "IdentifierTypeCode")
+    code = first(qualifiers, "IdentifierTypeCode")
     device = DEVICES.get(first(source, "TypeOfPatientID").upper())
-    if said and not is_identifier_type(said.upper()):
-        return {"text": said}
-    code = said.upper() or ("" if device else otherwise)
+    if code and not is_identifier_type(code.upper()):
+        return {"text": code}
+    code = code.upper() or ("" if device else default)
     if code:
-        return {"coding": [{"system": build.dialect.identifier_type, "code": code}]}
+        return {"coding": [{"system": context.dialect.identifier_type, "code": code}]}
     return {"text": device} if device else {}
-
-
-def _is_told(found: dict[str, Any], by: dict[str, Any]) -> bool:
-    """Whether one identifier says nothing that another does not say."""
-    return all(by.get(element) == value for element, value in found.items())
 
 
 def _name(value: Any) -> str:
@@ -81,50 +76,50 @@ def _name(value: Any) -> str:
 
 
 def practitioners(
-    build: Build, attributes: Attributes, names: str, identification: str, most: int | None = None
+    context: BuildContext, attributes: Attributes, names: str, identification: str, limit: int | None = None
 ) -> list[dict[str, str]]:
-    """Return references to the people that a name attribute and its identification sequence tell of.
+    """Return references to the people of a name attribute and its identification sequence.
 
-    The nth item identifies the nth name (PS3.3 C.7.2.1); where their numbers differ, the names stand alone.
-    Those beyond `most` are left out, with a doubt.
+    The nth item identifies the nth name (PS3.3 C.7.2.1); where there are not as many items as names, the
+    items are left out. People beyond `limit` are left out. Both are issues.
     """
     people = texts(attributes, names)
     numbers: Sequence[Attributes] = items(attributes, identification)
     if people and numbers and len(people) != len(numbers):
-        build.doubts.add(build.subject, f"{identification} has not one item for each name, left out")
+        context.issues.add(context.subject, f"{identification} has not one item for each name, left out")
         numbers = []
     count = max(len(people), len(numbers))
     pairs = zip(
         [*people, *[""] * (count - len(people))], [*numbers, *[{}] * (count - len(numbers))], strict=True
     )
-    if most is not None and count > most:
-        build.doubts.add(build.subject, f"more of {names} than this version holds, left out")
-    made = [practitioner(build, name, number) for name, number in [*pairs][:most]]
-    return [found for i, found in enumerate(made) if found and found not in made[:i]]
+    if limit is not None and count > limit:
+        context.issues.add(context.subject, f"more of {names} than this version holds, left out")
+    references = [practitioner(context, name, number) for name, number in [*pairs][:limit]]
+    return [found for i, found in enumerate(references) if found and found not in references[:i]]
 
 
-def practitioner(build: Build, name: str, identification: Attributes) -> dict[str, str]:
+def practitioner(context: BuildContext, name: str, identification: Attributes) -> dict[str, str]:
     """Return a Reference to the Practitioner of this name and Person Identification item. Empty: none.
 
-    The id is a function of name and codes, so that the resource is the same whichever study writes it.
+    The id is a function of name and codes, so that every study writes the same resource.
     """
     found = items(identification, "PersonIdentificationCodeSequence")
     codes = [(first(item, "CodingSchemeDesignator"), first(item, "CodeValue")) for item in found]
     codes = [(scheme, value) for scheme, value in codes if value]
     name = name or next((first(item, "CodeMeaning") for item in found if first(item, "CodeMeaning")), "")
-    names = human_names(name, build.dialect)
+    names = human_names(name, context.dialect)
     if not names and not codes:
         return {}
-    made = resource(
+    person = resource(
         "Practitioner",
         hashed_id("Practitioner", name, codes),
-        identifier=[_person_identifier(build, scheme, value) for scheme, value in codes],
-        name=names if build.dialect.practitioner_names or not names else names[0],
+        identifier=[_person_identifier(context, scheme, value) for scheme, value in codes],
+        name=names if context.dialect.practitioner_names or not names else names[0],
     )
-    return build.refer(made, clean(plain_text(name)))
+    return context.refer(person, clean(plain_text(name)))
 
 
-def _person_identifier(build: Build, scheme: str, value: str) -> dict[str, Any]:
-    system = system_of(scheme, build.rules, build.dialect)
-    made = identifier(value, system or build.rules.practitioner_system)
-    return made if system or not scheme else made | {"assigner": {"display": scheme}}
+def _person_identifier(context: BuildContext, scheme: str, value: str) -> dict[str, Any]:
+    system = system_of(scheme, context.rules, context.dialect)
+    number = identifier(value, system or context.rules.practitioner_system)
+    return number if system or not scheme else number | {"assigner": {"display": scheme}}

@@ -1,1 +1,1 @@
-"""TODO: index/imagingstudy/terminology."""
+"""Codes, and what they mean in FHIR."""

@@ -17,5 +17,5 @@ NATIONAL = re.compile(r"NN[A-Z]{3}")
 
 
 def is_identifier_type(code: str) -> bool:
-    """Whether the text is a code of HL7 v2 Table 0203."""
+    """Return whether the text is a code of HL7 v2 Table 0203."""
     return code in IDENTIFIER_TYPES or NATIONAL.fullmatch(code) is not None

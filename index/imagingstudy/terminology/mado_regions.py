@@ -1,7 +1,7 @@
 """Which anatomical regions of IHE RAD MADO a body site lies in.
 
 The regions are those of MADO's value set Anatomical Region, the body sites those of PS3.16 Annex L. Only
-what is certain stands here: any other body site is said as it is, which the value set (preferred) allows.
+certain pairs are here: any other body site is written as it is, which the value set (preferred) allows.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from index.imagingstudy.terminology.body_parts import BODY_PARTS
 from index.imagingstudy.terminology.systems import SNOMED
 
-# A region's code and display in SNOMED CT; below it the BodyPartExamined that lie in it.
+# A region's code and display in SNOMED CT; below it the BodyPartExamined that are in it.
 _REGIONS = """
 774007|Structure of head and/or neck
   BRAIN CEREBELLUM CEREBHEMISPHERE CHEEK CHOROIDPLEXUS CORNEA EAC EAR ENDONASAL ENDONASOPHARYNYX EYE

@@ -121,4 +121,4 @@ RETIRED_ACQUISITION = frozenset(("OPR",))
 """In the CID 29 of DSTU2 (ValueSet/dicom-cid29, version 20121129) and no longer in the standard's."""
 
 OTHER = "OT"
-"""For a series without a modality: DSTU2 to R5 want one."""
+"""The modality of a series without one: DSTU2 to R5 require it."""

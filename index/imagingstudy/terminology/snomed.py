@@ -1,4 +1,4 @@
-"""SNOMED-RT style codes to SNOMED CT (PS3.16 Annex J): SRT and the earlier SNM3 and 99SDM hold them.
+"""SNOMED-RT style codes to SNOMED CT (PS3.16 Annex J): the schemes SRT, SNM3 and 99SDM.
 
 The table, `snomed_rt.txt`, has 7,990 rows: those that pydicom ships in `pydicom.sr`.
 """
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 SCHEMES = frozenset(("SCT", "SRT", "SNM3", "99SDM"))
-"""CodingSchemeDesignators of SNOMED, in either style: senders mix them up."""
+"""CodingSchemeDesignators of SNOMED; senders use each with codes of both styles."""
 
 _CONCEPT_ID = re.compile(r"[1-9][0-9]{5,17}")
 """A SNOMED CT identifier: 6 to 18 digits."""

@@ -1,4 +1,4 @@
-"""What differs between the FHIR versions, as data."""
+"""The differences between the FHIR versions, as data."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ SNOMED = "http://snomed.info/sct"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The names that one FHIR version has for the same things.
+    """The systems, codes and types of one FHIR version.
 
     dicom: the system of the DICOM Controlled Terminology.
     identifier_type: the system of HL7 v2 table 0203.
-    order_type: the system of PLAC and FILL, which DSTU2 keeps elsewhere.
+    order_type: the system of PLAC and FILL, another one in DSTU2.
     family_list: whether HumanName.family repeats. practitioner_names: whether Practitioner.name repeats.
-    modalities: which codes the study level holds. lateralities: code and display by Laterality (0020,0060).
+    modalities: the codes allowed for a study. lateralities: code and display by Laterality (0020,0060).
     order: the resource type of an order.
     """
 
@@ -37,7 +37,7 @@ _EXAMPLE_SIDES = {
 """The example value set bodysite-laterality of DSTU2 and R4."""
 
 _CID_244 = {"L": ("7771000", "Left"), "R": ("24028007", "Right"), "B": ("51440002", "Bilateral")}
-"""PS3.16 CID 244, which R5 names. Its Unilateral is no word for U, which is unpaired (PS3.3 C.7.6.16.2.8)."""
+"""PS3.16 CID 244, which R5 names. Its Unilateral is not U, which is unpaired (PS3.3 C.7.6.16.2.8)."""
 
 _V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"

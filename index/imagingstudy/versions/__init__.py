@@ -1,1 +1,1 @@
-"""TODO: index/imagingstudy/versions."""
+"""The ImagingStudy of each FHIR version, and the profile MADO."""

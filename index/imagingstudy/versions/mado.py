@@ -1,16 +1,16 @@
 """The profile MADO of IHE RAD (Manifest-based Access to DICOM Objects 0.1.0) on the resources of R4.
 
-What it adds or changes stands here alone: it is laid over resources that are built already. Its sources are
-the profiles MadoImagingStudy, MadoWadoEndpoint, MadoStudyInstanceUidIdentifier, MadoAccessionNumberIdentifier
-and the extensions that these name, all at https://profiles.ihe.net/RAD/MADO.
+It changes resources that are built already; no other module knows it. Its sources are the profiles
+MadoImagingStudy, MadoWadoEndpoint, MadoStudyInstanceUidIdentifier and MadoAccessionNumberIdentifier, with
+their extensions, all at https://profiles.ihe.net/RAD/MADO.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from index.imagingstudy.codes import coding
-from index.imagingstudy.context import Build
-from index.imagingstudy.elements import study as facts
+from index.imagingstudy.context import BuildContext
+from index.imagingstudy.elements import study as study_elements
 from index.imagingstudy.elements.related import CONNECTION, PAYLOAD
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.terminology.mado_regions import REGIONS
@@ -33,7 +33,7 @@ _ACCESSION = {"system": _DCM, "code": "121022", "display": "Accession Number"}
 _NO_PAYLOAD = {"system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type", "code": "none"}
 _UNKNOWN_ADDRESS = "http://notspecified"
 _UNKNOWN = {"extension": [{"url": DATA_ABSENT_REASON, "valueCode": "unknown"}]}
-"""Beside an element that has to be there and is not known (FHIR R4, data-absent-reason)."""
+"""Beside a required element whose value is not known (FHIR R4, data-absent-reason)."""
 
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 _TITLES = """
@@ -48,16 +48,16 @@ TITLES = frozenset(_TITLES.split())
 """Codes of DCM in PS3.16 CID 7010, Key Object Selection Document Title, which the extension requires."""
 
 
-def conform(build: Build, resources: list[Resource]) -> list[Resource]:
+def conform(context: BuildContext, resources: list[Resource]) -> list[Resource]:
     """Return the resources of an R4 build, the ImagingStudy first, as the profile wants them."""
     study, *others = resources
-    for found in resources:
-        _type_accessions(found)
-    located = _Endpoints(build, others)
+    for resource in resources:
+        _type_accessions(resource)
+    located = _Endpoints(context, others)
     study["identifier"][0] = {"type": {"coding": [_STUDY_UID]}, **study["identifier"][0]}
-    _request(build, study)
-    _procedure(build, study)
-    _series(build, study, located)
+    _request(context, study)
+    _procedure(context, study)
+    _series(context, study, located)
     regions = _regions(study)
     head = {"resourceType": study["resourceType"], "id": study["id"], "meta": {"profile": [STUDY_PROFILE]}}
     study = head | ({"extension": regions} if regions else {}) | study
@@ -65,12 +65,12 @@ def conform(build: Build, resources: list[Resource]) -> list[Resource]:
 
 
 def _referred(resources: list[Resource]) -> list[Resource]:
-    """Return the first resource and all that it refers to, by way of others too."""
-    named = {f"{one['resourceType']}/{one['id']}": one for one in resources}
-    names = [next(iter(named))]
-    for name in names:  # it grows
-        names += [one for one in dict.fromkeys(_references(named[name])) if one not in names]
-    return [named[name] for name in named if name in names]
+    """Return the first resource and all that it refers to, directly or through others."""
+    by_name = {f"{resource['resourceType']}/{resource['id']}": resource for resource in resources}
+    names = [next(iter(by_name))]
+    for name in names:  # the list grows
+        names += [other for other in dict.fromkeys(_references(by_name[name])) if other not in names]
+    return [by_name[name] for name in by_name if name in names]
 
 
 def _references(node: Any) -> Iterator[str]:
@@ -85,49 +85,51 @@ def _references(node: Any) -> Iterator[str]:
             yield from _references(value)
 
 
-def _type_accessions(found: Resource) -> None:
+def _type_accessions(resource: Resource) -> None:
     """Give every Accession Number both types and a system (MadoAccessionNumberIdentifier)."""
-    asked = (one.get("identifier", {}) for one in found.get("basedOn", ()))
-    for one in [*found.get("identifier", ()), *asked]:
-        if _is_accession(one):
-            one["type"]["coding"].append(_ACCESSION)
-            if "system" not in one:
-                one["_system"] = _UNKNOWN
+    of_requests = (request.get("identifier", {}) for request in resource.get("basedOn", ()))
+    for identifier in [*resource.get("identifier", ()), *of_requests]:
+        if _is_accession(identifier):
+            identifier["type"]["coding"].append(_ACCESSION)
+            if "system" not in identifier:
+                identifier["_system"] = _UNKNOWN
 
 
 def _is_accession(identifier: dict[str, Any]) -> bool:
-    return any(one.get("code") == "ACSN" for one in identifier.get("type", {}).get("coding", ()))
+    return any(coding.get("code") == "ACSN" for coding in identifier.get("type", {}).get("coding", ()))
 
 
-def _request(build: Build, study: Resource) -> None:
-    """Let the study be based on one request that has an Accession Number (basedOn, slice order 0..1)."""
-    asked = study.get("basedOn", [])
-    held = [one for one in asked if _is_accession(one.get("identifier", {}))][:1]
-    if len(held) < len(asked):
-        build.doubts.add(build.subject, "MADO holds one request, with Accession Number, others are left out")
+def _request(context: BuildContext, study: Resource) -> None:
+    """Leave the study one request with an Accession Number (basedOn, slice order 0..1)."""
+    requests = study.get("basedOn", [])
+    held = [request for request in requests if _is_accession(request.get("identifier", {}))][:1]
+    if len(held) < len(requests):
+        context.issues.add(
+            context.subject, "MADO holds one request, with Accession Number, others are left out"
+        )
     _set(study, "basedOn", held)
 
 
 def _set(study: Resource, name: str, value: list[Any]) -> None:
-    """Set an element in its place, or take it out where it is empty."""
+    """Set an element where it is in the order of elements, or remove it where it is empty."""
     if value:
         study[name] = value
     else:
         study.pop(name, None)
 
 
-def _procedure(build: Build, study: Resource) -> None:
-    """Let the procedure be such that it can be shown: a text or a display (invariant mado-reqproc-1)."""
+def _procedure(context: BuildContext, study: Resource) -> None:
+    """Give the procedure a text or a display (invariant mado-reqproc-1)."""
     concepts = study.get("procedureCode", [])
-    if any("text" in one or "display" in one["coding"][0] for one in concepts):
+    if any("text" in concept or "display" in concept["coding"][0] for concept in concepts):
         return
-    text = facts.description(build)
+    text = study_elements.description(context)
     study["procedureCode"] = [*concepts, {"text": text} if text else {"_text": _UNKNOWN}]
 
 
 def _regions(study: Resource) -> list[dict[str, Any]]:
-    """Return the anatomical regions that the series' body sites lie in, or else the body sites."""
-    made: list[dict[str, Any]] = []
+    """Return the anatomical regions of the series' body sites, or else the body sites."""
+    extensions: list[dict[str, Any]] = []
     for series in study.get("series", ()):
         site = series.get("bodySite")
         if site is None:
@@ -135,21 +137,21 @@ def _regions(study: Resource) -> list[dict[str, Any]]:
         known = REGIONS.get(site["code"]) if site.get("system") == SNOMED else None
         for concept in known or [{"coding": [site]} if "code" in site else {"text": site["display"]}]:
             extension = {"url": ANATOMICAL_REGION, "valueCodeableConcept": concept}
-            if extension not in made:
-                made.append(extension)
-    return made
+            if extension not in extensions:
+                extensions.append(extension)
+    return extensions
 
 
-def _series(build: Build, study: Resource, located: "_Endpoints") -> None:
+def _series(context: BuildContext, study: Resource, located: "_Endpoints") -> None:
     """Give each series its endpoint and its instances' extensions; one without instances is left out."""
     held = []
-    written = [one for one in build.study.series if is_id(one.uid)]
+    written = [series for series in context.study.series if is_id(series.uid)]
     for series, entry in zip(written, study.get("series", ()), strict=True):
         if not entry.get("instance"):
-            build.doubts.add(f"series {series.uid}", "has no instance, which MADO wants, left out")
+            context.issues.add(f"series {series.uid}", "has no instance, which MADO wants, left out")
             continue
-        instances = {one.uid: one for one in series.instances}
-        entry["instance"] = [_instance(build, instances[one["uid"]], one) for one in entry["instance"]]
+        instances = {instance.uid: instance for instance in series.instances}
+        entry["instance"] = [_instance(context, instances[each["uid"]], each) for each in entry["instance"]]
         location = first(series.attributes, "RetrieveLocationUID")
         entry["endpoint"] = located.refer(entry.get("endpoint", []), location)
         held.append(entry)
@@ -158,7 +160,7 @@ def _series(build: Build, study: Resource, located: "_Endpoints") -> None:
         study["endpoint"] = located.referred or located.refer(study["endpoint"], "")
 
 
-def _instance(build: Build, instance: Instance, entry: dict[str, Any]) -> dict[str, Any]:
+def _instance(context: BuildContext, instance: Instance, entry: dict[str, Any]) -> dict[str, Any]:
     """Return an instance with the number of its frames and, of a key object selection, its title's code."""
     extensions = []
     frames = unsigned(instance.attributes.get("NumberOfFrames"))
@@ -166,30 +168,31 @@ def _instance(build: Build, instance: Instance, entry: dict[str, Any]) -> dict[s
         extensions.append({"url": NUMBER_OF_FRAMES, "valueInteger": frames})
     if instance.sop_class_uid == KEY_OBJECT_SELECTION:
         for title in items(instance.attributes, "ConceptNameCodeSequence")[:1]:
-            coded = coding(title, build.rules, build.dialect)
+            coded = coding(title, context.rules, context.dialect)
             if coded.get("system") == _DCM and coded["code"] in TITLES:
                 extensions.append({"url": DOCUMENT_TITLE, "valueCodeableConcept": {"coding": [coded]}})
             else:
-                build.doubts.add(
+                context.issues.add(
                     f"instance {instance.uid}", "document title is not in PS3.16 CID 7010, left out"
                 )
     return {"extension": extensions, **entry} if extensions else entry
 
 
 class _Endpoints:
-    """The endpoints that are built already, with the place that they retrieve from.
+    """The endpoints of an R4 build, with their Retrieve Location UIDs.
 
-    MADO wants one of each series, with its Retrieve Location UID, even where nothing is known of its address.
+    MADO wants one for each series, even where its address is not known.
     """
 
-    def __init__(self, build: Build, others: list[Resource]) -> None:
-        self._own = build.rules.retrieve_location_uid or ""
-        self._plain = {f"Endpoint/{one['id']}": one for one in others if one["resourceType"] == "Endpoint"}
+    def __init__(self, context: BuildContext, others: list[Resource]) -> None:
+        self._own = context.rules.retrieve_location_uid or ""
+        endpoints = [resource for resource in others if resource["resourceType"] == "Endpoint"]
+        self._plain = {f"Endpoint/{endpoint['id']}": endpoint for endpoint in endpoints}
         self._made: dict[str, Resource] = {}
 
     @property
     def made(self) -> list[Resource]:
-        """The endpoints that were referred to."""
+        """The endpoints that are referred to."""
         return list(self._made.values())
 
     @property
@@ -198,14 +201,14 @@ class _Endpoints:
         return [{"reference": f"Endpoint/{name}"} for name in self._made]
 
     def refer(self, plain: list[dict[str, str]], location: str) -> list[dict[str, str]]:
-        """Return references to what these were with a place of retrieval, or to one without an address."""
-        found = [self._plain[one["reference"]] for one in plain] or [_NOWHERE]
-        made = [_endpoint(one, location or self._own) for one in found]
-        self._made |= {one["id"]: one for one in made}
-        return [{"reference": f"Endpoint/{one['id']}"} for one in made]
+        """Return references to these endpoints with a Retrieve Location UID, or to one without an address."""
+        found = [self._plain[reference["reference"]] for reference in plain] or [_NO_ADDRESS]
+        endpoints = [_endpoint(endpoint, location or self._own) for endpoint in found]
+        self._made |= {endpoint["id"]: endpoint for endpoint in endpoints}
+        return [{"reference": f"Endpoint/{endpoint['id']}"} for endpoint in endpoints]
 
 
-_NOWHERE: Resource = {
+_NO_ADDRESS: Resource = {
     "status": "active",
     "connectionType": CONNECTION,
     "address": _UNKNOWN_ADDRESS,
@@ -214,11 +217,11 @@ _NOWHERE: Resource = {
 
 
 def _endpoint(plain: Resource, location: str) -> Resource:
-    place = {"valueString": location} if location else {"_valueString": _UNKNOWN}
+    value = {"valueString": location} if location else {"_valueString": _UNKNOWN}
     head = {
         "resourceType": "Endpoint",
         "id": hashed_id("MadoWadoEndpoint", plain.get("id"), location),
         "meta": {"profile": [ENDPOINT_PROFILE]},
-        "extension": [{"url": RETRIEVE_LOCATION, **place}],
+        "extension": [{"url": RETRIEVE_LOCATION, **value}],
     }
     return plain | head | {"payloadType": [{"coding": [_NO_PAYLOAD], **PAYLOAD}]}

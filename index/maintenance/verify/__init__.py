@@ -1,8 +1,7 @@
-"""Objects, index and resources made to agree: what `verify` does.
+"""`verify`: objects, index and resources are compared, and repaired.
 
-Every check reads through its own connections, a page at a time, and looks twice before it calls anything a
-fault: it works beside a running daemon. What it mends it mends in short transactions; resources are left to
-the publisher.
+A check works beside a running daemon: it reads a page at a time, and looks again before it reports a fault.
+Repairs are short transactions; the publisher repairs resources.
 """
 
 from index.maintenance.verify.conflicts import check_conflicts

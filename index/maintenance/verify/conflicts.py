@@ -1,4 +1,4 @@
-"""Data sets kept aside: that `conflicts/` and its rows agree, and that no study has nothing else."""
+"""Data sets in conflict: that `conflicts/` and its rows agree, and that no study has no others."""
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -11,8 +11,8 @@ from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
 from index.maintenance.verify.context import VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
-from index.maintenance.verify.objects import fault
-from index.publication.kept_aside import sentence, studies_kept_aside
+from index.maintenance.verify.objects import file_fault
+from index.publication.conflicts import describe_conflicts, studies_only_in_conflict
 from index.records import Origin
 from index.storage.durable import open_file
 
@@ -23,21 +23,21 @@ def check_conflicts(context: VerifyContext) -> Iterator[Finding]:
         Conflict.select(Conflict.id, Conflict.uid, Conflict.path, Conflict.size, Conflict.sha1)
     )
     for row, uid, path, size, sha1 in rows:
-        if wrong := fault(context, context.data / path, size, sha1):
-            there = (context.data / path).exists()
-            if context.repair and not there:
+        if wrong := file_fault(context, context.data / path, size, sha1):
+            exists = (context.data / path).exists()
+            if context.repair and not exists:
                 with context.database.writing():
                     context.database.execute(Conflict.delete().where(Conflict.id == row))
-            kind = Kind.CONFLICT_CORRUPT if there else Kind.CONFLICT_MISSING
-            yield Finding(kind, uid, path, wrong, context.repair and not there)
+            kind = Kind.CONFLICT_CORRUPT if exists else Kind.CONFLICT_MISSING
+            yield Finding(kind, uid, path, wrong, context.repair and not exists)
     yield from _unknown_conflicts(context, {path for _, _, path, _, _ in rows})
 
 
 def check_studies_in_conflict(context: VerifyContext) -> Iterator[Finding]:
-    """Find studies that have no data sets but those kept aside: whoever looks for them finds nothing."""
+    """Find studies whose data sets are all in conflict: no query finds them."""
     advice = "`imagingstudyd delete` the study that is wrong, and `import` the files of the other"
-    for found in studies_kept_aside(context.database):
-        detail = f"{sentence(found)}: {advice}"
+    for found in studies_only_in_conflict(context.database):
+        detail = f"{describe_conflicts(found)}: {advice}"
         yield Finding(Kind.STUDY_IN_CONFLICT, found[0].study_uid, found[0].path, detail)
 
 
@@ -46,14 +46,14 @@ def _unknown_conflicts(context: VerifyContext, known: AbstractSet[str]) -> Itera
         path = f"conflicts/{file.name}"
         if path in known or not context.is_settled(file):
             continue
-        reason = _take_up(context, path, file) if context.repair else None
+        reason = _index_or_add_row(context, path, file) if context.repair else None
         yield Finding(
             Kind.CONFLICT_WITHOUT_ROW, path, path, reason or "is in no row", context.repair and reason is None
         )
 
 
-def _take_up(context: VerifyContext, path: str, file: Path) -> str | None:
-    """Make a row for a file, or an instance where none has its UID; return why that cannot be done."""
+def _index_or_add_row(context: VerifyContext, path: str, file: Path) -> str | None:
+    """Add a row for a file, or index it if no instance has its UID; return why that cannot be done."""
     try:
         with open_file(file) as content:
             header, meta = read_object(content)

@@ -1,4 +1,4 @@
-"""What the checks work with: the index's parts, whether to mend, and how fast to read."""
+"""What the checks need: the parts of the index, whether to repair, and how fast to read."""
 
 import hashlib
 import os
@@ -13,15 +13,15 @@ from index.publication.study import StudyPublication
 from index.storage.durable import open_file
 from index.storage.object_store import ObjectStore
 
-# A file younger than this may be on its way through reception, import or publication: its row comes well
-# within this time after its last rename.
+# A younger file may belong to a reception, import or publication that is not finished: its row is written
+# well within this time after its last rename. In seconds.
 GRACE_SECONDS = 60.0
-# Rows that are read at one time: a check holds no long transaction.
+# Rows that are read at a time: a check has no long transaction.
 PAGE = 500
 
 
 class Pace:
-    """Keeps reading below so many bytes a second; None: as fast as it goes."""
+    """Limits reading to so many bytes a second; None: no limit."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -29,7 +29,7 @@ class Pace:
         self._read = 0
 
     def spend(self, size: int) -> None:
-        """Sleep as long as `size` more bytes take."""
+        """Sleep for as long as `size` more bytes take."""
         if self._rate:
             self._read += size
             pause = self._read / self._rate - (time.monotonic() - self._began)
@@ -39,9 +39,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class VerifyContext:
-    """The parts of an index, and how to go about it.
+    """The parts of an index, and the options of `verify`.
 
-    `adopt` indexes an object that has no row, and returns why it cannot; `served`: a daemon publishes.
+    `index_object` indexes an object that has no row, and returns why it cannot; `served`: a daemon publishes.
     """
 
     database: Database
@@ -61,7 +61,7 @@ class VerifyContext:
         return self.objects.data
 
     def is_settled(self, path: Path) -> bool:
-        """Whether a file has stood in its place for so long that nobody is about to write a row for it."""
+        """Return whether a file is so old that its row must have been written."""
         try:
             return time.time() - path.lstat().st_ctime >= self.grace
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Counting again what a study's rows say of how many they are."""
+"""The counts of a study's rows, counted again."""
 
 from peewee import SQL, fn
 
@@ -9,7 +9,7 @@ _COUNT = fn.COUNT(SQL("*"))
 
 
 def recount(database: Database, study: int) -> None:
-    """Count a study's rows again and mark it changed; inside a write transaction."""
+    """Count a study's rows again and mark the study changed; inside a write transaction."""
     run = database.execute
     of_study = Series.select(Series.id).where(Series.study == study)
     for table, column, mine in (

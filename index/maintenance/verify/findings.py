@@ -1,11 +1,11 @@
-"""What `verify` can find, and how it says it."""
+"""The findings of `verify`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The kinds of damage. An object that is missing or corrupt is mended from an equal copy only."""
+    """The kinds of damage. A missing or corrupt object can only be repaired from an equal copy."""
 
     DATABASE_DAMAGED = "database-damaged"
     ATTRIBUTES_OUTDATED = "attributes-outdated"
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: what it is about (UID or name), where that is below the data directory, what is wrong."""
+    """One fault: UID or name, path below the data directory, what is wrong, and whether it is repaired."""
 
     kind: Kind
     what: str

@@ -1,4 +1,4 @@
-"""Objects: that each row's file is there and whole, and that each file has a row."""
+"""Objects: that each row has its file, unchanged, and that each file has a row."""
 
 import time
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_valu
 from index.storage.durable import open_file
 from index.storage.object_store import FOLDER_SIZE
 
-# A small object has its row a moment before its file, or where the disk was full, the next sync before it.
+# Seconds. The file of a small object is written a moment after its row, on a full disk after the next sync.
 ON_ITS_WAY = 2.0
 
 
 class KnownPaths:
-    """Which objects have rows, in a bit for each: a million paths as texts would take 100 MB."""
+    """The paths of objects that have rows, one byte each: a million paths as texts would take 100 MB."""
 
     def __init__(self) -> None:
         self._folders: dict[str, bytearray] = {}
         self._others: set[str] = set()
 
     def add(self, path: str) -> None:
-        """Note a path."""
+        """Add a path."""
         folder, _, name = path.rpartition("/")
         number = _number(name)
         if number is None:
@@ -47,7 +47,7 @@ class KnownPaths:
 
 
 def _number(name: str) -> int | None:
-    """Return the number that a name of ours stands for, below FOLDER_SIZE, or None."""
+    """Return the number in the name of an object, below FOLDER_SIZE; None: it is another name."""
     try:
         number = int(name.removesuffix(".dcm"), 16)
     except ValueError:
@@ -56,7 +56,7 @@ def _number(name: str) -> int | None:
 
 
 def check_orphans(context: VerifyContext) -> Iterator[Finding]:
-    """Find objects without a row; index them, or put them where a row misses its object."""
+    """Find objects without a row; to repair that, index them, or give them to a row whose object is lost."""
     known = KnownPaths()
     last = 0
     while rows := context.database.rows(
@@ -73,11 +73,11 @@ def check_orphans(context: VerifyContext) -> Iterator[Finding]:
     for at in range(0, len(suspects), PAGE):
         yield from _orphans(context, suspects[at : at + PAGE])
     for path in no_files:
-        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is no file: passed over")
+        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is not a file, left alone")
 
 
 def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
-    """Look again with the files at hand: rows have come, and files gone, since the first look."""
+    """Look again: since the first look rows may have been added, and files removed."""
     settled = [path for path in suspects if context.is_settled(context.data / path)]
     for table in (Instance, RemovedObject):
         found = context.database.rows(table.select(table.path).where(table.path.in_(settled)))
@@ -86,7 +86,7 @@ def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
         if not context.repair:
             yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is in no row")
             continue
-        if target := _misses(context, path):
+        if target := _lost_object(context, path):
             context.objects.put_back(path, target)
             context.objects.remove(path)
             yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, f"is the lost object {target}", mended=True)
@@ -95,8 +95,8 @@ def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
         yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, reason or "is in no row", mended=reason is None)
 
 
-def _misses(context: VerifyContext, path: str) -> str | None:
-    """Return the path that a row has for an object equal to this file, where it is not there or not whole."""
+def _lost_object(context: VerifyContext, path: str) -> str | None:
+    """Return the path of an equal object that is missing or corrupt, if a row has one."""
     try:
         with open_file(context.data / path) as file:
             header, _ = read_object(file)
@@ -107,13 +107,13 @@ def _misses(context: VerifyContext, path: str) -> str | None:
         (Instance.uid == header.sop_instance_uid) & (Instance.sha1 == sha1)
     )
     for target, size in context.database.rows(query):
-        if fault(context, context.data / target, size, sha1):
+        if file_fault(context, context.data / target, size, sha1):
             return str(target)
     return None
 
 
 def check_objects(context: VerifyContext) -> Iterator[Finding]:
-    """Read every row's object: that it is there, is whole, and says what the row says."""
+    """Read every row's object: that it exists, is unchanged, and agrees with the row."""
     last = 0
     query = (
         Instance.select(
@@ -137,7 +137,7 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
 
 
 def _await(path: Path, received: int) -> None:
-    """Give the file of an instance that has come just now the time to be written."""
+    """Wait for the file of an instance that has just been received."""
     if not path.exists():
         time.sleep(max(0, min(ON_ITS_WAY, received / 1000 + ON_ITS_WAY - time.time())))
 
@@ -146,7 +146,7 @@ def _object(
     context: VerifyContext, row: ExistingInstance, uid: str, size: int, content: tuple[str, ...]
 ) -> Iterator[Finding]:
     path = context.data / row.path
-    wrong = fault(context, path, size, row.sha1)
+    wrong = file_fault(context, path, size, row.sha1)
     if wrong is None:
         yield from _content(context, row, uid, content)
         return
@@ -154,7 +154,7 @@ def _object(
         return
     kind = Kind.OBJECT_CORRUPT if path.exists() else Kind.OBJECT_MISSING
     spare = conflict_path(row.sha1)
-    if fault(context, context.data / spare, size, row.sha1) is None:
+    if file_fault(context, context.data / spare, size, row.sha1) is None:
         if context.repair:
             context.objects.put_back(spare, row.path)
         yield Finding(kind, uid, row.path, f"{wrong}; {spare} is equal", context.repair)
@@ -163,12 +163,12 @@ def _object(
     yield Finding(kind, uid, row.path, f"{wrong}: {advice}")
 
 
-def fault(context: VerifyContext, path: Path, size: int, sha1: str) -> str | None:
-    """Return what is wrong with a file that is to have this size in bytes and this SHA-1."""
+def file_fault(context: VerifyContext, path: Path, size: int, sha1: str) -> str | None:
+    """Return what is wrong with a file that should have this size in bytes and this SHA-1."""
     try:
-        there = path.stat().st_size
-        if there != size:
-            return f"has {there} bytes, expected {size} with SHA-1 {sha1}"
+        actual = path.stat().st_size
+        if actual != size:
+            return f"has {actual} bytes, expected {size} with SHA-1 {sha1}"
         found = context.sha1(path)
     except OSError as error:
         return f"{error.strerror}, expected {size} bytes with SHA-1 {sha1}"
@@ -176,7 +176,7 @@ def fault(context: VerifyContext, path: Path, size: int, sha1: str) -> str | Non
 
 
 def _is_current(context: VerifyContext, row: ExistingInstance) -> bool:
-    """Whether the row still says so: it may have been deleted or replaced while its file was read."""
+    """Return whether the row is unchanged: it may have been deleted or replaced while its file was read."""
     query = Instance.select(Instance.id).where(
         (Instance.id == row.id) & (Instance.path == row.path) & (Instance.sha1 == row.sha1)
     )
@@ -188,10 +188,10 @@ def _content(
 ) -> Iterator[Finding]:
     try:
         with open_file(context.data / row.path) as file:
-            wanted = header_values(read_object(file)[0])
+            expected = header_values(read_object(file)[0])
     except (NotPart10, IndexFault, OSError) as error:
         yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")
         return
-    if content != wanted[: len(content)] and _is_current(context, row):
+    if content != expected[: len(content)] and _is_current(context, row):
         mended = context.repair and reread(context, [row.id]) == 1
-        yield Finding(Kind.ROW_DIFFERS, uid, row.path, "the row says other than its object", mended)
+        yield Finding(Kind.ROW_DIFFERS, uid, row.path, "the row differs from its object", mended)

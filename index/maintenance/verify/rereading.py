@@ -70,7 +70,7 @@ def check_attribute_table(context: VerifyContext, publish: Callable[[], object])
 
 
 def _reread_outdated(context: VerifyContext) -> None:
-    """Make outdated rows again. One whose object cannot be read stays; `check_objects` reports the object."""
+    """Make outdated rows again. A row whose object cannot be read stays; `check_objects` reports it."""
     last, query = 0, Instance.select(Instance.id).where(rows_within(outdated(context.database)))
     while rows := context.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
         last = rows[-1][0]

@@ -1,4 +1,4 @@
-"""Resources: that the files below `fhir/` are what the builders give, and no others are there."""
+"""Resources: that the files below `fhir/` are those that the builders make, and no others."""
 
 import hashlib
 import time
@@ -11,18 +11,18 @@ from index.errors import NotExpressible, NotFound
 from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.publication.feed import Key
-from index.publication.study_rows import load
+from index.publication.study_rows import load_study
 from index.storage.durable import open_file
 from index.storage.object_store import is_alive
 
-# How long a study that is being published is waited for, in looks and in seconds between them; what is
-# still changing then is the publisher's.
+# How often a study that is being published is looked at, and how many seconds apart; after that it is left to
+# the publisher.
 LOOKS = 10
 LOOK_SECONDS = 0.5
 
 
 def check_resources(context: VerifyContext) -> Iterator[Finding]:
-    """Compare the files of every study that is published with what it is to have."""
+    """Compare the files of every published study with the resources that it should have."""
     last = 0
     handed_over: set[Path] = set()
     query = Study.select(Study.id, Study.uid)
@@ -40,7 +40,7 @@ def check_resources(context: VerifyContext) -> Iterator[Finding]:
 
 
 def _settled(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
-    """Return what is wrong with a study's resources while nothing that they are made of changes."""
+    """Return what is wrong with a study's resources; nothing while they are still changing."""
     for _ in range(LOOKS if context.served else 1):
         if not _is_changing(context, study):
             found = _compare(context, study, uid)
@@ -52,7 +52,7 @@ def _settled(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
 
 
 def _is_changing(context: VerifyContext, study: int) -> bool:
-    """Whether this study, or another one of its patient, is yet to be published."""
+    """Return whether this study, or another one of its patient, is still to be published."""
     patients = StudyVariant.select(StudyVariant.patient).where(StudyVariant.study == study)
     related = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
     query = Study.select(Study.id).where(
@@ -71,10 +71,10 @@ def _compare(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
     found = {}
     for key, sha256 in wanted.items():
         path = context.directory.path(*key)
-        there = _sha256(path)
-        if there is None:
+        actual = _sha256(path)
+        if actual is None:
             found[key] = Kind.RESOURCE_MISSING
-        elif there != sha256:
+        elif actual != sha256:
             found[key] = Kind.RESOURCE_ALTERED
         elif key not in mine:
             found[key] = Kind.RESOURCE_UNRECORDED
@@ -82,7 +82,7 @@ def _compare(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
 
 
 def _sha256(path: Path) -> str | None:
-    """Return a file's SHA-256, in hexadecimal; None where there is nothing, empty where that is no file."""
+    """Return a file's SHA-256, in hexadecimal; None: it is missing; empty: it cannot be read."""
     try:
         with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,20 +94,21 @@ def _sha256(path: Path) -> str | None:
 
 def _wanted(context: VerifyContext, uid: str) -> dict[Key, str]:
     try:
-        record = load(context.database, uid)
+        record = load_study(context.database, uid)
     except NotFound:
         return {}
     wanted: dict[Key, str] = {}
     for version in context.versions:
         try:
-            wanted |= {one.key: one.sha256 for one in context.publication.resources(record, version)}
+            resources = context.publication.resources(record, version)
+            wanted |= {resource.key: resource.sha256 for resource in resources}
         except NotExpressible:
             continue
     return wanted
 
 
 def _hand_over(context: VerifyContext, study: int, found: dict[Key, Kind]) -> None:
-    """Let the publisher write what is wrong: it alone writes files, so that none of its own is lost."""
+    """Have the publisher write these resources: only it writes files, so that no two writers conflict."""
     with context.database.writing():
         for fhir, kind, name in found:
             which = (Resource.fhir == fhir) & (Resource.type == kind) & (Resource.name == name)
@@ -116,7 +117,7 @@ def _hand_over(context: VerifyContext, study: int, found: dict[Key, Kind]) -> No
 
 
 def _strays(context: VerifyContext, handed_over: AbstractSet[Path]) -> Iterator[Finding]:
-    """Find files that nobody published, and temporary files of processes that have ended."""
+    """Find files that were not published, and temporary files of processes that have ended."""
     for folder in sorted(path for path in context.directory.root.glob("*/*") if path.is_dir()):
         query = Resource.select(Resource.name).where(
             (Resource.fhir == folder.parent.name) & (Resource.type == folder.name) & (Resource.deleted == 0)
@@ -128,23 +129,23 @@ def _strays(context: VerifyContext, handed_over: AbstractSet[Path]) -> Iterator[
             ):
                 continue
             # A temporary name is .<name>.<process>.tmp: see index/storage/durable.py.
-            temporary = path.suffix == ".tmp"
-            busy = temporary and is_alive(path.stem.rpartition(".")[2])
-            if busy or not context.is_settled(path):
+            is_temporary = path.suffix == ".tmp"
+            is_in_use = is_temporary and is_alive(path.stem.rpartition(".")[2])
+            if is_in_use or not context.is_settled(path):
                 continue
-            kind = Kind.LEFTOVER if temporary else Kind.RESOURCE_STRAY
-            yield _useless(context, kind, path, "belongs to nobody")
+            kind = Kind.LEFTOVER if is_temporary else Kind.RESOURCE_STRAY
+            yield _useless(context, kind, path, "belongs to no study")
 
 
 def check_incoming(context: VerifyContext) -> Iterator[Finding]:
-    """Find what processes that have ended left in `incoming/`."""
+    """Find files in `incoming/` of processes that have ended."""
     for path in sorted(context.objects.left_behind()):
         if context.is_settled(path):
-            yield _useless(context, Kind.LEFTOVER, path, "was never finished")
+            yield _useless(context, Kind.LEFTOVER, path, "was not completed")
 
 
 def _useless(context: VerifyContext, kind: Kind, path: Path, why: str) -> Finding:
-    """Find what nobody needs, and remove it where asked for; a folder of somebody else's stays."""
+    """Return the finding of a useless file, and remove it to repair that; a foreign folder stays."""
     name = str(path.relative_to(context.data))
     try:
         if context.repair:
@@ -155,11 +156,15 @@ def _useless(context: VerifyContext, kind: Kind, path: Path, why: str) -> Findin
 
 
 def check_unpublished(context: VerifyContext) -> Iterator[Finding]:
-    """Find studies that are yet to be published, where no daemon does it."""
+    """Find studies that are still to be published, where no daemon does it."""
     query = Study.select(Study.uid).where(Study.revision != Study.published).order_by(Study.id)
     for (uid,) in context.database.rows(query):
         yield Finding(
-            Kind.STUDY_UNPUBLISHED, uid, _path(context, uid), "is not published as it is", context.repair
+            Kind.STUDY_UNPUBLISHED,
+            uid,
+            _path(context, uid),
+            "has changed and is not published",
+            context.repair,
         )
 
 

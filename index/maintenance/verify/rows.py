@@ -1,4 +1,4 @@
-"""Rows: that each refers to rows that are there, and that all counts are right."""
+"""Rows: that each refers to existing rows, and that all counts are right."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,18 +15,18 @@ _COUNT = fn.COUNT(SQL("*"))
 
 
 def check_database(context: VerifyContext) -> Iterator[Finding]:
-    """Let SQLite check its own pages and indexes; PostgreSQL has tools of its own for that."""
+    """Have SQLite check its pages and indexes; PostgreSQL has its own tools for that."""
     if not context.database.is_sqlite:
         return
     with context.database.connection():
-        said = [row[0] for row in context.database.peewee.execute_sql("PRAGMA quick_check").fetchall()]
-    if said != ["ok"]:
-        detail = f"{'; '.join(said)}: stop the daemon and run `imagingstudyd reindex`"
+        result = [row[0] for row in context.database.peewee.execute_sql("PRAGMA quick_check").fetchall()]
+    if result != ["ok"]:
+        detail = f"{'; '.join(result)}: stop the daemon and run `imagingstudyd reindex`"
         yield Finding(Kind.DATABASE_DAMAGED, "index", str(context.database.peewee.database), detail)
 
 
 def check_references(context: VerifyContext) -> Iterator[Finding]:
-    """Find instances whose series, variants or source are not there; mend them from their objects."""
+    """Find instances whose series, variants or source are missing; repair them from their objects."""
     query = Instance.select(Instance.id, Instance.uid, Instance.path)
     absent: Any = SQL("1 = 0")
     for table, column in (
@@ -39,18 +39,18 @@ def check_references(context: VerifyContext) -> Iterator[Finding]:
         absent = absent | table.id.is_null()
     for row, uid, path in context.database.rows(query.where(absent)):
         mended = context.repair and reread(context, [row]) == 1
-        yield Finding(Kind.ROW_BROKEN, uid, path, "refers to rows that are not there", mended)
+        yield Finding(Kind.ROW_BROKEN, uid, path, "refers to missing rows", mended)
 
 
 def check_counts(context: VerifyContext) -> Iterator[Finding]:
-    """Compare every count with the rows that it counts, in one snapshot; count again where it is wrong."""
+    """Compare every count with the rows that it counts, in one snapshot; to repair that, count again."""
     wrong: set[int] = set()
     found = []
     with context.database.reading():
         for kind, query in _counts():
-            for study, uid, said, counted in context.database.rows(query):
+            for study, uid, noted, counted in context.database.rows(query):
                 wrong.add(study)
-                found.append(Finding(kind, uid, "", f"says {said}, counted {counted}", context.repair))
+                found.append(Finding(kind, uid, "", f"is {noted}, counted {counted}", context.repair))
     for study in wrong if context.repair else ():
         with context.database.writing():
             recount(context.database, study)
@@ -58,9 +58,9 @@ def check_counts(context: VerifyContext) -> Iterator[Finding]:
 
 
 def _counts() -> Iterator[tuple[Kind, Any]]:
-    """Yield queries for study row, UID, what is said, what is there; of those that differ."""
-    # A tombstone keeps its variants, with none to carry them.
-    least = (StudyVariant.instance_count != fn.COUNT(Instance.id)) | (
+    """Yield queries for study row, UID, the count and the number of rows, where these differ."""
+    # A withdrawn study may have variants without instances.
+    is_wrong = (StudyVariant.instance_count != fn.COUNT(Instance.id)) | (
         (fn.COUNT(Instance.id) == 0) & (fn.MAX(Study.withdrawn) == 0)
     )
     yield (
@@ -69,7 +69,7 @@ def _counts() -> Iterator[tuple[Kind, Any]]:
         .join(Study)
         .join_from(StudyVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.study_variant == StudyVariant.id))
         .group_by(StudyVariant.id, Study.id, Study.uid, StudyVariant.instance_count)
-        .having(least),
+        .having(is_wrong),
     )
     yield (
         Kind.VARIANT_COUNT,
@@ -93,15 +93,15 @@ def _counts() -> Iterator[tuple[Kind, Any]]:
         .group_by(Series.study)
         .alias("counted")
     )
-    for said, counted in (
+    for count, counted in (
         (Study.series_count, (series, series.c.study_id, series.c.series)),
         (Study.instance_count, (instances, instances.c.study_id, instances.c.instances)),
     ):
         table, study, number = counted
-        there = fn.COALESCE(number, 0)
+        actual = fn.COALESCE(number, 0)
         yield (
             Kind.STUDY_COUNT,
-            Study.select(Study.id, Study.uid, said, there)
+            Study.select(Study.id, Study.uid, count, actual)
             .join(table, JOIN.LEFT_OUTER, on=(study == Study.id))
-            .where(said != there),
+            .where(count != actual),
         )

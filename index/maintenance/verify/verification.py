@@ -1,4 +1,4 @@
-"""All checks, in an order in which none trips over what another one has yet to mend."""
+"""All checks, in such an order that no check needs the repair of a later one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,16 +19,16 @@ from index.reception.integrity import Integrity
 
 log = structlog.get_logger(__name__)
 
-# A deletion that is running beside us unlinks a page of files in less.
+# A deletion in another process unlinks a page of files in less. In seconds.
 DELETION_SECONDS = 2.0
 
 
 def verify(
     context: VerifyContext, deletion: Deletion, integrity: Integrity, publish: Callable[[], object]
 ) -> Iterator[Finding]:
-    """Yield every fault, mended where that is asked for and can be done.
+    """Yield every fault, repaired if `context.repair` is set and it can be.
 
-    `publish` publishes what has changed; it is called where no daemon does that.
+    `publish` publishes changed studies; it is called where no daemon does that.
     """
     yield from check_database(context)
     yield from _check_deletions(context, deletion)
@@ -50,7 +50,7 @@ def verify(
 
 
 def _check_objects(context: VerifyContext, integrity: Integrity) -> Iterator[Finding]:
-    """Read every object, and keep for storage commitment when that was and which ones are not whole."""
+    """Read every object; note for storage commitment when that was, and which are damaged."""
     began = integrity.clock()
     damaged = []
     for finding in check_objects(context):
@@ -59,19 +59,21 @@ def _check_objects(context: VerifyContext, integrity: Integrity) -> Iterator[Fin
         yield finding
     try:
         integrity.note_verified(began, damaged)
-    except IndexFault:  # a full disk: what was found is found all the same
+    except IndexFault:  # a full disk: the findings are right even so
         log.exception("verification_not_noted")
 
 
 def _check_deletions(context: VerifyContext, deletion: Deletion) -> Iterator[Finding]:
-    """Find files that an interrupted deletion has left."""
+    """Find files of an interrupted deletion."""
     noted = context.database.rows(RemovedObject.select(RemovedObject.id, RemovedObject.path))
     if not noted:
         return
     time.sleep(min(DELETION_SECONDS, context.grace))
-    still = set(context.database.rows(RemovedObject.select(RemovedObject.id)))
+    remaining = set(context.database.rows(RemovedObject.select(RemovedObject.id)))
     if context.repair:
         deletion.finish()
     for row, path in noted:
-        if (row,) in still:
-            yield Finding(Kind.DELETION_UNFINISHED, path, path, "is deleted but for its file", context.repair)
+        if (row,) in remaining:
+            yield Finding(
+                Kind.DELETION_UNFINISHED, path, path, "is deleted, but its file is not", context.repair
+            )

@@ -14,13 +14,13 @@ import pytest
 from pydicom.dataset import Dataset
 
 from index import Index
-from index.imagingstudy import Rules, build, resources
-from index.imagingstudy.elements.accessions import MOST
+from index.imagingstudy import Rules, build
+from index.imagingstudy.elements.accessions import MAX_ACCESSIONS
 from index.records import Attributes, Order, Patient, Study
 from support.dicom import instance
 from support.fhirjudges import judge
 from support.filling import STORAGE, keep
-from support.imagingstudies import RULES, ct_two_series, series
+from support.imagingstudies import RULES, ct_two_series, resources, series
 
 MODERN = pytest.mark.parametrize("version", ["r4", "r5"])
 CITY = [{"LocalNamespaceEntityID": "CITY"}]
@@ -120,10 +120,10 @@ def test_dstu2_holds_one_and_keeps_the_others() -> None:
 
 @MODERN
 def test_more_than_one_study_can_have_is_a_doubt(version: str) -> None:
-    made = build(study(*({"AccessionNumber": str(n)} for n in range(MOST + 5))), version, RULES)
+    made = build(study(*({"AccessionNumber": str(n)} for n in range(MAX_ACCESSIONS + 5))), version, RULES)
     judge(made.resources, version)
-    assert MOST == len(made.resources[0]["basedOn"])
-    assert any("Accession Numbers" in doubt for doubt in made.doubts)
+    assert MAX_ACCESSIONS == len(made.resources[0]["basedOn"])
+    assert any("Accession Numbers" in doubt for doubt in made.issues)
 
 
 def requesting(number: int, *accessions: str, **attributes: Any) -> Dataset:

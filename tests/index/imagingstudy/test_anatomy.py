@@ -61,7 +61,7 @@ def coded(element: str, *body: Attributes, version: str = "r4") -> str | None:
 )
 def test_side(body: list[Attributes], expected: str | None) -> None:
     assert expected == coded("laterality", *body)
-    assert (SIDE in of(*body).doubts) == (expected is None and body != [{}])
+    assert (SIDE in of(*body).issues) == (expected is None and body != [{}])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_side(body: list[Attributes], expected: str | None) -> None:
 )
 def test_body_part(body: list[Attributes], expected: str | None) -> None:
     assert expected == coded("bodySite", *body)
-    assert (PART in of(*body).doubts) == (expected is None)
+    assert (PART in of(*body).issues) == (expected is None)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index.errors import NotExpressible
-from index.imagingstudy import VERSIONS, Rules, resources
+from index.imagingstudy import VERSIONS, Rules
 from index.records import Instance, Order, Patient, ProcedureStep, Series, Study
 from support.fhirjudges import judge
-from support.imagingstudies import CT, KO, RULES
+from support.imagingstudies import CT, KO, RULES, resources
 
 ODD = [
     "",

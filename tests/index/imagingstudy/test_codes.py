@@ -105,4 +105,4 @@ def test_every_coded_element_has_them(version: str) -> None:
     found = codes(made.resources)
     assert len(found) >= {"dstu2": 4, "r4": 7, "r5": 7}[version]
     assert {(SNOMED, "69695003")} == {(one.get("system"), one["code"]) for one in found}
-    assert not any("scheme" in doubt for doubt in made.doubts)
+    assert not any("scheme" in doubt for doubt in made.issues)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from index.imagingstudy import VERSIONS, resources
+from index.imagingstudy import VERSIONS
 from index.imagingstudy.mapping_table import ELEMENTS, markdown
 from support.fhirjudges import judge, paths
-from support.imagingstudies import GOLDEN, RULES, STUDIES, ct_two_series
+from support.imagingstudies import GOLDEN, RULES, STUDIES, ct_two_series, resources
 
 
 @pytest.mark.parametrize("version", VERSIONS)

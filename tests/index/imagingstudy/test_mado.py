@@ -12,13 +12,13 @@ from test_builders_fuzz import STUDIES as ANY_STUDIES
 
 from index import FhirSettings, Index
 from index.errors import NotExpressible
-from index.imagingstudy import Rules, build, resources
+from index.imagingstudy import Rules, build
 from index.imagingstudy.versions.mado import TITLES
 from index.records import Order, Patient, Study
 from support.dicom import instance as stored_instance
 from support.fhirjudges import judge
 from support.filling import STORAGE, keep
-from support.imagingstudies import CT, KO, RULES, STUDIES, code, ct_two_series, instance, series
+from support.imagingstudies import CT, KO, RULES, STUDIES, code, ct_two_series, instance, resources, series
 from support.mado import ABSENT, BASE, DCM, conforms
 
 MADO = replace(RULES, profile="mado")
@@ -100,7 +100,7 @@ def test_one_request_and_no_order_that_nothing_refers_to() -> None:
     conforms(found.resources)
     assert ["ServiceRequest/b"] == [one["reference"] for one in found.resources[0]["basedOn"]]
     assert ["d", "b", "c"] == [one["value"] for one in found.resources[0]["identifier"][1:]]
-    assert any("MADO holds one request" in doubt for doubt in found.doubts)
+    assert any("MADO holds one request" in doubt for doubt in found.issues)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_title_of_a_key_object_selection(title: dict[str, str], is_held: boo
     extension = {"url": f"{BASE}MadoKeyObjectDocumentTitle", "valueCodeableConcept": {"coding": [coding]}}
     assert ([extension] if is_held else None) == one.get("extension")
     assert title["CodeMeaning"] == one["title"]
-    assert is_held is not any("CID 7010" in doubt for doubt in found.doubts)
+    assert is_held is not any("CID 7010" in doubt for doubt in found.issues)
 
 
 def test_titles_are_those_of_cid_7010() -> None:
@@ -271,7 +271,7 @@ def test_a_series_without_instances_is_left_out() -> None:
     judge(found.resources, "r4")
     conforms(found.resources)
     assert 1 == len(found.resources[0]["series"])
-    assert any("which MADO wants" in doubt for doubt in found.doubts)
+    assert any("which MADO wants" in doubt for doubt in found.issues)
 
 
 @pytest.mark.parametrize(

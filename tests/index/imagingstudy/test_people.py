@@ -161,9 +161,9 @@ def test_patient_says_what_it_cannot_say() -> None:
     made = build(study({"PatientSex": "X", "PatientBirthDate": "1970.01.01"}), "r4", RULES)
     assert {"resourceType": "Patient", "id": "p"} == made.resources[1]
     assert [
-        "patient of study 1.2.3: PatientSex is none of M, F, O, left out",
+        "patient of study 1.2.3: PatientSex is not M, F or O, left out",
         "patient of study 1.2.3: PatientBirthDate is no date, left out",
-    ] == [doubt for doubt in made.doubts if "patient" in doubt]
+    ] == [doubt for doubt in made.issues if "patient" in doubt]
 
 
 def readers(version: str, names: list[str], numbers: list[Attributes]) -> list[dict[str, Any]]:

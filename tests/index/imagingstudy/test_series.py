@@ -55,7 +55,7 @@ def test_modality_system_is_the_versions(version: str, expected: dict[str, str])
 def test_missing_modality_is_other_and_a_doubt() -> None:
     made = built("dstu2", series("1.2.3.4", [instance("1.2.3.4.5", CT)]))
     assert "OT" == made.resources[0]["series"][0]["modality"]["code"]
-    assert "series 1.2.3.4: Modality is missing or no code, written as OT" in made.doubts
+    assert "series 1.2.3.4: Modality is missing or no code, written as OT" in made.issues
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -67,7 +67,7 @@ def test_every_defined_term_is_a_code_of_dicom(version: str, term: str) -> None:
         found = made.resources[0]["series"][0]["modality"]
         found = found["coding"][0] if version == "r5" else found
         assert (DIALECTS[version].dicom, term) == (found["system"], found["code"])
-        assert [] == made.doubts
+        assert [] == made.issues
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -233,7 +233,7 @@ def test_dstu2_leaves_out_what_is_no_oid_and_still_counts_it() -> None:
         "instance 1.2.3.4.7: SOP Class UID is no valid urn:oid, left out",
         "series 1.2.3.05: UID is no valid urn:oid, left out",
     ):
-        assert doubt in made.doubts
+        assert doubt in made.issues
 
 
 @pytest.mark.parametrize("version", ["r4", "r5"])
@@ -245,15 +245,15 @@ def test_r4_and_r5_hold_any_uid(version: str) -> None:
 def test_number_that_is_none_is_a_doubt_once() -> None:
     of = [instance(f"1.2.3.4.{n}", CT, InstanceNumber="-1") for n in range(100)]
     made = built("r5", series("1.2.3.4", of, Modality="CT"))
-    assert ["series 1.2.3.4: InstanceNumber is no unsignedInt, left out"] == made.doubts
+    assert ["series 1.2.3.4: InstanceNumber is no unsignedInt, left out"] == made.issues
     assert not any("number" in found for found in made.resources[0]["series"][0]["instance"])
 
 
 def test_doubts_of_many_instances_are_bounded() -> None:
     of = [instance(f"1.2.3.4.0{n}", CT) for n in range(1000)]
     made = built("dstu2", series("1.2.3.4", of, Modality="CT"))
-    assert 21 == len(made.doubts)
-    assert "980 more: UID is no valid urn:oid, left out" == made.doubts[-1]
+    assert 21 == len(made.issues)
+    assert "980 more: UID is no valid urn:oid, left out" == made.issues[-1]
 
 
 def test_private_sop_class_has_no_name() -> None:
@@ -287,8 +287,8 @@ def test_doubts_hold_no_patient_data() -> None:
     )
     for version in ("dstu2", "r4", "r5"):
         made = build(replace(odd), version, RULES)
-        assert made.doubts
-        assert not any("SECRET" in doubt for doubt in made.doubts)
+        assert made.issues
+        assert not any("SECRET" in doubt for doubt in made.issues)
 
 
 @pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])
@@ -299,8 +299,8 @@ def test_oversized_text_is_left_out_and_a_doubt(version: str) -> None:
     patient = Patient("p", {"PatientName": long, "PatientID": long})
     made = build(Study("1.2.3", patient, attributes, of), version, RULES)
     judge(made.resources, version)
-    assert "study 1.2.3: StudyDescription is no text that FHIR holds, left out" in made.doubts
-    assert "series 1.2.3.4: SeriesDescription is no text that FHIR holds, left out" in made.doubts
+    assert "study 1.2.3: StudyDescription is no text that FHIR holds, left out" in made.issues
+    assert "series 1.2.3.4: SeriesDescription is no text that FHIR holds, left out" in made.issues
 
 
 @pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from index.errors import NotExpressible
-from index.imagingstudy import Rules, build, doubts, resources
+from index.imagingstudy import Rules, build
 from index.records import Attributes, Order, Patient, ProcedureStep, Series, Study
 from support.fhirjudges import judge
-from support.imagingstudies import CT, RULES, code, ct_two_series, instance, series
+from support.imagingstudies import CT, RULES, code, ct_two_series, instance, resources, series
 
 ORDERED = Study("1.2.3", Patient("p", {"PatientID": "1"}), {}, [], orders=[Order("o", "SCHEDULED", {})])
 
@@ -68,7 +68,7 @@ def test_uid_with_leading_zeros_is_written_as_it_stands(version: str) -> None:
     made = build(replace(ct_two_series(), uid="1.02.3"), version, RULES)
     judge(made.resources, version)
     assert "urn:oid:1.02.3" == made.resources[0]["identifier"][0]["value"]
-    assert "study 1.02.3: UID is no valid urn:oid, written as it stands" in made.doubts
+    assert "study 1.02.3: UID is no valid urn:oid, written as it stands" in made.issues
 
 
 def test_unknown_version_is_refused() -> None:
@@ -134,7 +134,7 @@ def started(version: str, study: Attributes, *of: Attributes) -> tuple[str, list
     made = build(Study("1.2.3", Patient("p", {}), study, found), version, RULES)
     judge(made.resources, version)
     main = made.resources[0]
-    return main["started"], [one["started"] for one in main["series"]], made.doubts
+    return main["started"], [one["started"] for one in main["series"]], made.issues
 
 
 def at(level: str, date: str, time: str = "", zone: str = "") -> Attributes:
@@ -193,11 +193,7 @@ def test_step_that_ends_before_it_starts_has_no_end() -> None:
     made = build(replace(ORDERED, steps=[ProcedureStep("1.9", "COMPLETED", attributes)]), "r5", RULES)
     procedure = next(found for found in made.resources if found["resourceType"] == "Procedure")
     assert {"start": "2024-07-02"} == procedure["occurrencePeriod"]
-    assert ["step 1.9: ends before it starts, the end is left out"] == made.doubts
-
-
-def test_doubts_are_those_of_the_build() -> None:
-    assert build(ct_two_series(), "dstu2", RULES).doubts == doubts(ct_two_series(), "dstu2", RULES)
+    assert ["step 1.9: ends before it starts, the end is left out"] == made.issues
 
 
 @pytest.mark.parametrize(

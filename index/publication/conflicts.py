@@ -1,4 +1,4 @@
-"""What is said of data sets in conflict: those kept aside, and studies of which there are no others.
+"""Data sets in conflict, and studies that have no others.
 
 A data set is in conflict where another one has its SOP Instance UID: index/reception/group_commit.py.
 """
@@ -17,13 +17,13 @@ from index.errors import IndexFault
 from index.publication.study_rows import Summary, study_date
 from index.records import Header
 
-# Named in one message; a study may have thousands.
-NAMED = 5
+# Objects that one message names; a study may have thousands.
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAside:
-    """A data set kept aside: its study, its file below the data directory, and the study that has its UID."""
+class ConflictingObject:
+    """An object in `conflicts/`: its study, its path, and the study that has its UID."""
 
     study_uid: str
     sop_instance_uid: str
@@ -31,19 +31,19 @@ class KeptAside:
     in_study: str
 
     def __str__(self) -> str:
-        where = f"study {self.in_study}" if self.in_study else "no study any more"
-        return f"{self.path} with SOP Instance UID {self.sop_instance_uid}, which {where} has"
+        study = f"study {self.in_study}" if self.in_study else "no study any more"
+        return f"{self.path} with SOP Instance UID {self.sop_instance_uid}, which {study} has"
 
 
 @dataclass(frozen=True, slots=True)
 class StudyInConflict(Summary):
-    """A study of which every data set is kept aside; its summary is what the first of them says."""
+    """A study whose data sets are all in conflict; its summary is that of the first of them."""
 
     conflicts: int
 
 
-def kept_aside(database: Database, study_uid: str | None = None) -> list[KeptAside]:
-    """Return what is kept aside, of one study or of all, where its like is not in the index by now."""
+def conflicting_objects(database: Database, study_uid: str | None = None) -> list[ConflictingObject]:
+    """Return the objects in conflict, of one study or of all, that differ from the indexed instance."""
     query = (
         Conflict.select(Conflict.study_uid, Conflict.uid, Conflict.path, Study.uid)
         .join(Instance, JOIN.LEFT_OUTER, on=(Instance.uid == Conflict.uid))
@@ -54,25 +54,27 @@ def kept_aside(database: Database, study_uid: str | None = None) -> list[KeptAsi
     )
     if study_uid is not None:
         query = query.where(Conflict.study_uid == study_uid)
-    return [KeptAside(study, uid, path, other or "") for study, uid, path, other in database.rows(query)]
+    return [
+        ConflictingObject(study, uid, path, other or "") for study, uid, path, other in database.rows(query)
+    ]
 
 
-def studies_kept_aside(database: Database) -> list[list[KeptAside]]:
-    """Return the data sets of each study that has no other ones, in the order of the studies' UIDs."""
+def studies_only_in_conflict(database: Database) -> list[list[ConflictingObject]]:
+    """Return the objects of each study that has no others, in the order of the studies' UIDs."""
     there = Study.select(Study.uid).where(
         (Study.instance_count > 0) & Study.uid.in_(Conflict.select(Conflict.study_uid))
     )
     others = {uid for (uid,) in database.rows(there)}
-    studies: dict[str, list[KeptAside]] = {}
-    for one in kept_aside(database):
-        if one.study_uid not in others:
-            studies.setdefault(one.study_uid, []).append(one)
+    studies: dict[str, list[ConflictingObject]] = {}
+    for found in conflicting_objects(database):
+        if found.study_uid not in others:
+            studies.setdefault(found.study_uid, []).append(found)
     return list(studies.values())
 
 
 def summaries_in_conflict(database: Database, data: Path) -> Iterator[StudyInConflict]:
-    """Yield what `studies` says of each study of which every data set is kept aside."""
-    for found in studies_kept_aside(database):
+    """Yield the line in `studies` of each study whose data sets are all in conflict."""
+    for found in studies_only_in_conflict(database):
         header = _header(data / found[0].path)
         yield StudyInConflict(
             found[0].study_uid,
@@ -87,7 +89,7 @@ def summaries_in_conflict(database: Database, data: Path) -> Iterator[StudyInCon
 
 
 def _header(path: Path) -> Header:
-    """Return what a file says; nothing where it cannot be read, which `verify` tells."""
+    """Return the header of a file; an empty one where it cannot be read, which `verify` reports."""
     try:
         with path.open("rb") as file:
             return read_object(file)[0]
@@ -95,8 +97,8 @@ def _header(path: Path) -> Header:
         return Header("", "", "", "")
 
 
-def sentence(found: list[KeptAside]) -> str:
-    """Return what is to be said of a study of which every data set is kept aside."""
-    named = "; ".join(str(one) for one in found[:NAMED])
-    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+def describe_conflicts(found: list[ConflictingObject]) -> str:
+    """Return a message about a study whose data sets are all in conflict."""
+    named = "; ".join(map(str, found[:MAX_NAMED]))
+    more = f"; and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
     return f"has no other data sets than {len(found)} in conflict: {named}{more}"
