@@ -1,6 +1,8 @@
 """Which attributes of an instance are kept, and on which level (PS3.3 A.1.2, tags and VRs by PS3.6).
 
-The tables are what the header reader wants; everything else in a data set is skipped by its length.
+The header reader keeps the attributes of these tables and skips everything else by its length. A row also
+names the elements of ImagingStudy that it fills, as in index/imagingstudy/mapping_table.py. A new attribute
+is one row here: the README's table follows, and `verify` advises to read older instances again.
 """
 
 import hashlib
@@ -41,7 +43,7 @@ _SEQUENCE = frozenset({"SQ", "UN"})
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One wanted attribute: keyword and tag (PS3.6), the levels that it describes, and a sequence's items."""
+    """A row: keyword, tag and VR (PS3.6), items of a sequence, levels, and elements of ImagingStudy."""
 
     keyword: str
     tag: int

@@ -80,7 +80,7 @@ def test_beside_objects(tmp_path: Path, odd: Odd) -> None:
         keep(index, instance(number=9))
         index._publisher.publish_all()
         found = [(one.kind, one.path, one.detail) for one in index.verify(grace=0)]
-        assert [("object-without-row", "objects/000000/fff.dcm", "is no file: passed over")] == found
+        assert [("object-without-row", "objects/000000/fff.dcm", "is not a file, left alone")] == found
     assert 4 == reindex(tmp_path, STORAGE, IndexSettings(), FhirSettings()).instances
 
 

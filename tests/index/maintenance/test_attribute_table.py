@@ -5,17 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from pydicom.datadict import tag_for_keyword
 
 from index import FhirSettings, Finding, Index, IndexSettings, outdated_instances, reindex
-from index.database.attribute_tables import outdated
-from index.database.tables import Instance, Series, SeriesVariant
+from index.database.attribute_tables import note_current, outdated
+from index.database.tables import AttributeTable, Instance, Series, SeriesVariant
 from index.dicom import attributes
 from index.dicom.attributes import WANTED, table_digest
 from scp.daemon.checks import openings
 from scp.settings.file import load
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads
+from support.postgresql import server
 
 PROTOCOL = tag_for_keyword("ProtocolName")
 NUMBER = tag_for_keyword("InstanceNumber")
@@ -207,3 +209,21 @@ def test_the_digest_follows_from_the_rows(
     assert before != table_digest(), what
     monkeypatch.undo()
     assert before == table_digest()
+
+
+def test_the_same_in_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server() as url:
+        settings = IndexSettings(url=SecretStr(url))
+        with monkeypatch.context() as older, Index(tmp_path, STORAGE, settings) as index:
+            older.delitem(WANTED, PROTOCOL)
+            index._database.execute(AttributeTable.delete())
+            note_current(index._database)
+            keep_by_threads(index, [instance(1, 1, 1, ProtocolName="HEAD"), instance(2)], threads=1)
+            index.publish()
+        with Index(tmp_path, STORAGE, settings) as index:
+            for repair in (False, True):
+                (found,) = index.verify(repair=repair, grace=0)
+                assert "2 instances" in found.detail
+                assert found.detail.endswith("run `imagingstudyd verify --repair`")
+                assert repair == found.mended
+            assert [] == list(index.verify(grace=0))

@@ -73,8 +73,8 @@ def test_a_lost_object_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["data/backup", "data", "."])
-def test_where_a_backup_may_not_lie(tmp_path: Path, target: str) -> None:
-    with Index(tmp_path / "data", STORAGE) as index, pytest.raises(DatabaseFault, match="cannot lie"):
+def test_where_a_backup_cannot_be(tmp_path: Path, target: str) -> None:
+    with Index(tmp_path / "data", STORAGE) as index, pytest.raises(DatabaseFault, match="cannot be in it"):
         index.backup(tmp_path / target)
 
 
