@@ -5,18 +5,21 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """The kinds of damage. A missing or corrupt object can only be repaired from an equal copy."""
+    """The kinds of findings."""
 
     DATABASE_DAMAGED = "database-damaged"
     ATTRIBUTES_OUTDATED = "attributes-outdated"
+    """Rows were made with another attribute table (index/database/attribute_tables.py)."""
     OBJECT_MISSING = "object-missing"
     OBJECT_CORRUPT = "object-corrupt"
+    """A missing or corrupt object can only be repaired from an equal copy."""
     OBJECT_WITHOUT_ROW = "object-without-row"
     ROW_BROKEN = "row-broken"
     ROW_DIFFERS = "row-differs"
     STUDY_COUNT = "study-count"
     SERIES_COUNT = "series-count"
     VARIANT_COUNT = "variant-count"
+    """The counts of studies, series and their variants (index/database/tables.py)."""
     STUDY_UNPUBLISHED = "study-unpublished"
     RESOURCE_MISSING = "resource-missing"
     RESOURCE_ALTERED = "resource-altered"

@@ -59,26 +59,7 @@ def check_counts(context: VerifyContext) -> Iterator[Finding]:
 
 def _counts() -> Iterator[tuple[Kind, Any]]:
     """Yield queries for study row, UID, the count and the number of rows, where these differ."""
-    # A withdrawn study may have variants without instances.
-    is_wrong = (StudyVariant.instance_count != fn.COUNT(Instance.id)) | (
-        (fn.COUNT(Instance.id) == 0) & (fn.MAX(Study.withdrawn) == 0)
-    )
-    yield (
-        Kind.VARIANT_COUNT,
-        StudyVariant.select(Study.id, Study.uid, StudyVariant.instance_count, fn.COUNT(Instance.id))
-        .join(Study)
-        .join_from(StudyVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.study_variant == StudyVariant.id))
-        .group_by(StudyVariant.id, Study.id, Study.uid, StudyVariant.instance_count)
-        .having(is_wrong),
-    )
-    yield (
-        Kind.VARIANT_COUNT,
-        SeriesVariant.select(Series.study, Series.uid, SeriesVariant.instance_count, fn.COUNT(Instance.id))
-        .join(Series)
-        .join_from(SeriesVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.series_variant == SeriesVariant.id))
-        .group_by(SeriesVariant.id, Series.study, Series.uid, SeriesVariant.instance_count)
-        .having((SeriesVariant.instance_count != fn.COUNT(Instance.id)) | (fn.COUNT(Instance.id) == 0)),
-    )
+    yield from _variant_counts()
     yield (
         Kind.SERIES_COUNT,
         Series.select(Series.study, Series.uid, Series.instance_count, fn.COUNT(Instance.id))
@@ -105,3 +86,26 @@ def _counts() -> Iterator[tuple[Kind, Any]]:
             .join(table, JOIN.LEFT_OUTER, on=(study == Study.id))
             .where(count != actual),
         )
+
+
+def _variant_counts() -> Iterator[tuple[Kind, Any]]:
+    # A withdrawn study may have variants without instances.
+    is_wrong = (StudyVariant.instance_count != fn.COUNT(Instance.id)) | (
+        (fn.COUNT(Instance.id) == 0) & (fn.MAX(Study.withdrawn) == 0)
+    )
+    yield (
+        Kind.VARIANT_COUNT,
+        StudyVariant.select(Study.id, Study.uid, StudyVariant.instance_count, fn.COUNT(Instance.id))
+        .join(Study)
+        .join_from(StudyVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.study_variant == StudyVariant.id))
+        .group_by(StudyVariant.id, Study.id, Study.uid, StudyVariant.instance_count)
+        .having(is_wrong),
+    )
+    yield (
+        Kind.VARIANT_COUNT,
+        SeriesVariant.select(Series.study, Series.uid, SeriesVariant.instance_count, fn.COUNT(Instance.id))
+        .join(Series)
+        .join_from(SeriesVariant, Instance, JOIN.LEFT_OUTER, on=(Instance.series_variant == SeriesVariant.id))
+        .group_by(SeriesVariant.id, Series.study, Series.uid, SeriesVariant.instance_count)
+        .having((SeriesVariant.instance_count != fn.COUNT(Instance.id)) | (fn.COUNT(Instance.id) == 0)),
+    )
