@@ -183,6 +183,7 @@ class Handler:
                 sender=one.sender,
                 identity=one.identity,
                 patient=self._patient(request, one, sender),
+                attributes=_attributes(request, one, sender),
                 partial=True,
             )
             for one in found
@@ -204,6 +205,20 @@ class Handler:
         identity = "|".join((*numbers, patient, *sorted(request.step_ids)))
         names = itertools.chain((identity,), (f"{identity}#{number}" for number in itertools.count(2)))
         return next(name for name in names if not self._store.has(Source.HL7, sender, name))
+
+
+def _attributes(request: Request, known: Known, sender: str) -> dict[str, Any]:
+    """Return what a change says of an order; another sender's keeps the numbers by which that one asks."""
+    if known.sender == sender:
+        return request.attributes
+    numbers = {
+        "PlacerOrderNumberImagingServiceRequest": known.placer,
+        "OrderPlacerIdentifierSequence": known.placer,
+        "FillerOrderNumberImagingServiceRequest": known.filler,
+        "OrderFillerIdentifierSequence": known.filler,
+        "RequestedProcedureID": known.procedure,
+    }
+    return {keyword: value for keyword, value in request.attributes.items() if not numbers.get(keyword)}
 
 
 def _header(content: bytes) -> Message | None:

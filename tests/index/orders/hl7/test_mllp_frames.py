@@ -102,7 +102,8 @@ def test_a_message_with_other_delimiters_cuts_one_off_too(
 
 
 def test_initials_are_no_header(tell: Told, still: Index) -> None:
-    assert ["AA"] == tell(A.replace(b"Roe^Richard", b"Roe^MSH").replace(b"|WARD1^^|", b"|MSH||||||MSH-^^^^-|"))
+    said = A.replace(b"Roe^Richard", b"Roe^MSH").replace(b"|WARD1^^|", b"|MSH||||||MSH-^^^^-|")
+    assert ["AA"] == tell(said)
     assert {("PA", "AA")} == worklist(still)
 
 
