@@ -24,6 +24,7 @@ from index.lock import is_served
 from index.maintenance import reindex
 from index.observer import Observer
 from index.orders.records import Candidate, Listed, NewOrder, Source, Status
+from index.orders.vr import cut_off
 from index.orders.worklist import Orders
 from index.part10 import IMPLEMENTATION_CLASS_UID
 from index.procedures.completeness import Completeness
@@ -127,6 +128,7 @@ __all__ = [
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "cut_off",
     "everything",
     "is_charset",
     "is_served",

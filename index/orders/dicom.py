@@ -16,7 +16,7 @@ from pydicom.multival import MultiValue
 
 from index.orders.records import NewOrder, Source
 from index.orders.states import order_status, step_status
-from index.orders.vr import described, fitting, is_single
+from index.orders.vr import cut_off, described, fitting, is_single
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +110,8 @@ def attributes_of(dataset: Dataset, depth: int = 0) -> dict[str, Any]:
     """
     if depth > MAX_DEPTH:
         raise BadItem(f"is nested more than {MAX_DEPTH} deep")
+    if name := cut_off(dataset):
+        raise BadItem(f"ends within the value of {name}")
     made: dict[str, Any] = {}
     for tag in sorted(dataset.keys()):
         try:

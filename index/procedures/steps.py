@@ -12,6 +12,7 @@ from index.orders.dicom import BadItem, attributes_of
 from index.orders.models import ImagingOrder, ScheduledStep
 from index.orders.store import OrderStore
 from index.orders.touching import now, touch_studies
+from index.orders.vr import cut_off
 from index.procedures.completeness import Completeness, completeness, incomplete
 from index.procedures.models import PerformedFor, PerformedInstance, PerformedStep, PerformedStepStudy
 from index.procedures.rules import (
@@ -169,6 +170,8 @@ class Procedures:
 
 def _json(dataset: Dataset) -> dict[str, Any]:
     """Return a data set as DICOM JSON. Raises BadStepValue where it cannot be read."""
+    if name := cut_off(dataset):
+        raise BadStepValue(f"{name} ends within its value")
     try:
         dataset.decode()
         made: dict[str, Any] = dataset.to_json_dict()
