@@ -12,7 +12,7 @@ import structlog
 from index.database import Database
 from index.errors import DatabaseFault, NotKept
 from index.orders.hl7 import adt
-from index.orders.hl7.acknowledging import acknowledge
+from index.orders.hl7.acknowledging import acknowledge, header_of
 from index.orders.hl7.controls import ENDING, EVENTS, Action, Event
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.finding import Finder, Known, is_patient
@@ -59,7 +59,7 @@ class Handler:
             self._do(message)
         except BadMessage as error:
             fault = error
-            message = message or _header(content)
+            message = message or header_of(content)
         except NotKept as error:
             fault = BadMessage(Code.INTERNAL, "MSH", f"cannot be kept now: {error}")
         except DatabaseFault:
@@ -219,14 +219,6 @@ def _attributes(request: Request, known: Known, sender: str) -> dict[str, Any]:
         "RequestedProcedureID": known.procedure,
     }
     return {keyword: value for keyword, value in request.attributes.items() if not numbers.get(keyword)}
-
-
-def _header(content: bytes) -> Message | None:
-    """Return a message as far as an answer needs it, where it cannot be decoded."""
-    try:
-        return Message(content, header_only=True)
-    except BadMessage:
-        return None
 
 
 def _sender(message: Message) -> str:

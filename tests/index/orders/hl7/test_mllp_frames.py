@@ -145,6 +145,21 @@ def test_where_a_frame_ends(chunks: list[bytes], expected: list[bytes]) -> None:
     assert expected == read(*(bytes((byte,)) for chunk in chunks for byte in chunk))
 
 
+def test_a_message_that_is_too_large_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mllp, "MAX_MESSAGE", len(A))
+    large = [START + A, b"x" * 10, b"y" * 10]
+    frames = mllp.Frames(Chunks(*large, b"\x1c", b"\r" + START + B + END))
+    with pytest.raises(mllp.TooLarge) as refused:
+        frames.next()
+    assert refused.value.head.startswith(A)
+    assert B == frames.next()
+    # What cuts it off is not answered for it: the connection is closed, and it comes again.
+    with pytest.raises(mllp.Closed, match="cut off by another one"):
+        mllp.Frames(Chunks(*large, START + B + END)).next()
+    with pytest.raises(mllp.Closed, match="ended within a message that is too large"):
+        mllp.Frames(Chunks(*large)).next()
+
+
 def test_a_frame_that_ends_without_cr_is_answered_while_its_sender_waits(ris: Sender) -> None:
     ris.socket.sendall(START + A + END[:1])
     assert "AA" == verdict(ris.answer())
