@@ -2,6 +2,7 @@
 
 from index.database.settings import IndexSettings
 from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
+from index.dicom.value_rules import cut_off
 from index.errors import (
     CannotListen,
     DatabaseFault,
@@ -124,6 +125,7 @@ __all__ = [
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "cut_off",
     "everything",
     "is_charset",
     "is_served",

@@ -321,6 +321,9 @@ def open_sqlite(
 
     Raises DatabaseFault where there is none and none can be made.
     """
+    for file in (path, Path(f"{path}-journal")):
+        if file.exists() and not file.is_file():  # at a pipe SQLite would wait for ever
+            raise DatabaseFault(f"{file}: not a regular file; move it away")
     if path.is_file() and not os.access(path.parent, os.W_OK):
         return _open_read_only(path, cache)
     _create(path)

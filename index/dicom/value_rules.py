@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 # Half a surrogate pair is no character of any set.
@@ -52,6 +54,24 @@ _ALLOWED = _table(
     UI=r"[0-9.]{1,64}",
     UR=r"[!-\[\]-~]+",
 )
+
+
+_UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1
+
+
+def cut_off(dataset: Dataset) -> str:
+    """Return which element's value ends before its length says so; empty where none does.
+
+    pydicom takes what there is of it: a part of an identifier names another thing.
+    """
+    for tag in dataset.keys():  # noqa: SIM118  items would be decoded
+        element: Any = dataset.get_item(tag)
+        if isinstance(element, RawDataElement):
+            if element.length != _UNDEFINED and len(element.value or b"") < element.length:
+                return keyword_for_tag(tag) or str(tag)
+        elif element.VR == "SQ" and (inner := next(filter(None, map(cut_off, element.value or ())), "")):
+            return inner
+    return ""
 
 
 @cache

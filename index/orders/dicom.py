@@ -14,7 +14,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from index.dicom.value_rules import described, fitting, is_single
+from index.dicom.value_rules import cut_off, described, fitting, is_single
 from index.orders.records import NewOrder, Source
 from index.orders.states import order_status, step_status
 
@@ -110,6 +110,8 @@ def attributes_of(dataset: Dataset, depth: int = 0) -> dict[str, Any]:
     """
     if depth > MAX_DEPTH:
         raise BadItem(f"is nested more than {MAX_DEPTH} deep")
+    if name := cut_off(dataset):
+        raise BadItem(f"ends within the value of {name}")
     made: dict[str, Any] = {}
     for tag in sorted(dataset.keys()):
         try:

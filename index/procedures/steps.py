@@ -17,6 +17,7 @@ from index.database.tables import (
     ScheduledStep,
     Study,
 )
+from index.dicom.value_rules import cut_off
 from index.orders.dicom import BadItem, attributes_of
 from index.orders.store import OrderStore
 from index.procedures.completeness import Completeness, completeness, incomplete
@@ -175,6 +176,8 @@ class Procedures:
 
 def _json(dataset: Dataset) -> dict[str, Any]:
     """Return a data set as DICOM JSON. Raises BadStepValue where it cannot be read."""
+    if name := cut_off(dataset):
+        raise BadStepValue(f"{name} ends within its value")
     try:
         dataset.decode()
         made: dict[str, Any] = dataset.to_json_dict()

@@ -7,7 +7,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from index.dicom.value_rules import described, fitting, is_code, is_single
+from index.dicom.value_rules import cut_off, described, fitting, is_code, is_single
 from index.query.charsets import UTF_8, charset_for
 from index.query.keys import KEYS, Key
 from index.query.matching import BadIdentifier
@@ -33,6 +33,8 @@ def tree_of(dataset: Dataset, depth: int = 0) -> Tree:
     """
     if depth > MAX_DEPTH:
         raise BadIdentifier("identifier", f"nested more than {MAX_DEPTH} deep")
+    if name := cut_off(dataset):
+        raise BadIdentifier(name, "ends within its value")
     tree: Tree = {}
     for tag in sorted(dataset.keys()):
         try:

@@ -63,6 +63,8 @@ def data_fault(data: Path) -> str | None:
         return why
     there = _existing(data)
     missing = "" if there == data else f"{data}: no such data directory, and it cannot be made: "
+    if not there.exists():
+        return f"{missing}{there}: is a link to {there.readlink()}, which is not there"
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         return f"{missing}{there}: its file system is read-only"
     return None
@@ -72,6 +74,8 @@ def _misplaced(data: Path) -> str | None:
     """Return why the data directory cannot be where it is said to be, for this user."""
     there = _existing(data)
     missing = "" if there == data else f"{data}: no such data directory, and it cannot be made: "
+    if not there.exists():
+        return None  # a link to a disk that is not mounted yet: no fault of the configuration
     if not there.is_dir():
         return f"{data}: the data directory is a file" if there == data else f"{missing}{there} is a file"
     if os.statvfs(there).f_flag & os.ST_RDONLY:
@@ -144,8 +148,8 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"http.host = {http.host}: HTTP without TLS is open to whoever reaches port {http.port}"
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
-    watermark, free = configuration.storage.watermark, shutil.disk_usage(_existing(configuration.data)).free
-    if free < watermark:
+    watermark, there = configuration.storage.watermark, _existing(configuration.data)
+    if there.exists() and (free := shutil.disk_usage(there).free) < watermark:
         yield f"storage.watermark = {watermark}: {free} bytes are free: every C-STORE is answered A700"
     most = shares(raise_limit())
     if configuration.limits.associations > most.associations:

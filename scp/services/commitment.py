@@ -14,7 +14,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.events import Event
 
-from index import CommitmentReport, Index, IndexFault
+from index import CommitmentReport, Index, IndexFault, cut_off
 from scp.association.client import Unreachable, associated
 from scp.association.events import Handler, Served, association_of, record_of
 from scp.observing.metrics import Metrics
@@ -181,6 +181,7 @@ def _asked(event: Event) -> tuple[str, list[tuple[str, str]]]:
         raise BadRequest(NO_SUCH_ACTION, f"action type {event.action_type}: allowed is {REQUEST}")
     try:
         information = event.action_information
+        cut = cut_off(information)
         transaction = str(information.get("TransactionUID") or "")
         items = information.get("ReferencedSOPSequence") or []
         references = [
@@ -189,6 +190,8 @@ def _asked(event: Event) -> tuple[str, list[tuple[str, str]]]:
         ]
     except Exception as error:  # pydicom raises whatever the bytes bring up
         raise BadRequest(INVALID_ARGUMENT, f"cannot be read: {type(error).__name__}") from error
+    if cut:
+        raise BadRequest(INVALID_ARGUMENT, f"{cut} ends within its value")
     if not transaction or not references or not all(all(reference) for reference in references):
         raise BadRequest(
             MISSING_ATTRIBUTE, "TransactionUID and ReferencedSOPSequence with its UIDs are needed"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from index import FhirSettings, Index, IndexSettings, Locked, StorageSettings, reindex
+from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, StorageSettings, reindex
 from index.orders.dicom import BadItem, read_file
 from support.daemon import Daemon, cli, run
 from support.dicom import ROOT, instance, save
@@ -217,6 +217,17 @@ def test_among_order_files(tmp_path: Path, odd: Odd) -> None:
         report = index.orders.import_files([tmp_path / "orders"])
         assert 0 == report.taken
         assert report.failed
+
+
+@pytest.mark.parametrize("odd", [fifo, to_fifo, bound, folder])
+@pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-journal"])
+def test_in_the_place_of_the_index(tmp_path: Path, odd: Odd, name: str) -> None:
+    """It cannot do without; SQLite would wait at a pipe for ever (sqlite.org/fileformat2.html, Section 3)."""
+    filled(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    odd(tmp_path / name)
+    with pytest.raises(DatabaseFault, match=f"{name}: not a regular file; move it away"):
+        Index(tmp_path, STORAGE)
 
 
 def test_the_lock_holds_though_its_file_was_moved_away(start: Callable[..., Daemon], tmp_path: Path) -> None:

@@ -45,6 +45,19 @@ def acknowledge(message: Message | None, fault: BadMessage | None = None) -> tup
     return answer, "".join(f"{segment}\r" for segment in segments).encode(codec, "replace")
 
 
+def refuse(content: bytes, fault: BadMessage) -> bytes:
+    """Return the acknowledgement of a message that is not taken apart."""
+    return acknowledge(header_of(content), fault)[1]
+
+
+def header_of(content: bytes) -> Message | None:
+    """Return a message as far as an answer needs it, where it cannot be decoded."""
+    try:
+        return Message(content, header_only=True)
+    except BadMessage:
+        return None
+
+
 def _error(fault: BadMessage, version: str) -> str:
     place, text = f"{fault.segment}^{fault.number}^{fault.field}".rstrip("^"), TEXTS[fault.code]
     if _number(version) < _NAMED_FIELDS:

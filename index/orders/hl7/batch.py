@@ -12,8 +12,8 @@ _PARTED = bytes.maketrans(b"\x0b\x1c\n", b"\r\r\r")
 _ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
 _CR = ord("\r")
 _NAME = re.compile(rb"MSH|[FB][HT]S")
-# MSH, the field separator, MSH-2 and the separator again: but for a header, no text can be these delimiters.
-_HEADER = re.compile(rb"MSH([!-/:-@\[-`{-~])[!-/:-@\[-`{-~]{4,5}\1")
+# MSH, the field separator, MSH-2 of four or five signs and the separator again.
+_HEADER = re.compile(rb"MSH([!-/:-@\[-`{-~])([!-/:-@\[-`{-~]{4,5})\1")
 
 
 def messages(content: bytes) -> Iterator[bytes]:
@@ -42,11 +42,32 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 
 
 def _uncut(content: bytes) -> Iterator[bytes]:
-    header = _HEADER.match(content)
-    if header:
-        delimiters = header[0][len(b"MSH") :]
-        while (at := content.find(delimiters, len(header[0])) - len(b"MSH")) > 0:
-            yield content[:at] + header[0]
-            content = content[at:]
+    """Yield a piece cut before each header within a segment, in one pass whatever it holds."""
+    first = _HEADER.match(content)
+    if first:
+        start, header = 0, first[0]
+        for at, following in _headers(content, first):
+            yield content[start:at] + header
+            start, header = at, following
+        content = content[start:]
     if not content.startswith(_ENVELOPE):
         yield content
+
+
+def _headers(content: bytes, first: re.Match[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield where headers begin behind the first one, and each header.
+
+    No text can be the first one's delimiters: they are a header's, whatever stands before them. Others are
+    where MSH stands before them, and no sign is there twice: MSH may be somebody's initials.
+    """
+    delimiters = first[0][len(b"MSH") :]
+    begin = 0
+    for match in re.finditer(_HEADER.pattern + b"|" + re.escape(delimiters), content[first.end() :]):
+        at, header = first.end() + match.start(), match[0]
+        if header == delimiters:
+            at, header = at - len(b"MSH"), first[0]
+        elif header != first[0] and len(set(match[1] + match[2])) < len(match[1] + match[2]):
+            continue
+        if at > begin:
+            yield at, header
+            begin = at

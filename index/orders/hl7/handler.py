@@ -12,7 +12,7 @@ import structlog
 from index.database.connection import Database
 from index.errors import DatabaseFault, NotKept
 from index.orders.hl7 import adt
-from index.orders.hl7.acknowledging import acknowledge
+from index.orders.hl7.acknowledging import acknowledge, header_of
 from index.orders.hl7.controls import ENDING, EVENTS, Action, Event
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.finding import Finder, KnownOrder, is_patient
@@ -59,7 +59,7 @@ class Handler:
             self._do(message)
         except BadMessage as error:
             fault = error
-            message = message or _header(content)
+            message = message or header_of(content)
         except NotKept as error:
             fault = BadMessage(Code.INTERNAL, "MSH", f"cannot be kept now: {error}")
         except DatabaseFault:
@@ -185,6 +185,7 @@ class Handler:
                 sender=one.sender,
                 identity=one.identity,
                 patient=self._patient(request, one, sender),
+                attributes=_attributes(request, one, sender),
                 partial=True,
             )
             for one in found
@@ -208,12 +209,18 @@ class Handler:
         return next(name for name in names if not self._store.has(Source.HL7, sender, name))
 
 
-def _header(content: bytes) -> Message | None:
-    """Return a message as far as an answer needs it, where it cannot be decoded."""
-    try:
-        return Message(content, header_only=True)
-    except BadMessage:
-        return None
+def _attributes(request: Request, known: KnownOrder, sender: str) -> dict[str, Any]:
+    """Return what a change says of an order; another sender's keeps the numbers by which that one asks."""
+    if known.sender == sender:
+        return request.attributes
+    numbers = {
+        "PlacerOrderNumberImagingServiceRequest": known.placer,
+        "OrderPlacerIdentifierSequence": known.placer,
+        "FillerOrderNumberImagingServiceRequest": known.filler,
+        "OrderFillerIdentifierSequence": known.filler,
+        "RequestedProcedureID": known.procedure,
+    }
+    return {keyword: value for keyword, value in request.attributes.items() if not numbers.get(keyword)}
 
 
 def _sender(message: Message) -> str:

@@ -32,6 +32,9 @@ _HEADER = re.compile(rb"MSH(" + _SIGN + rb")(" + _SIGN + rb"{1,5})\1")
 _USUAL = "^~\\&"
 _PATH = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,4})(?:\.(\d{1,4})(?:\.(\d{1,4}))?)?")
 _CHARSET_FIELD = 17
+# What stands around a segment's name by mistake. A second PID is one in small letters and behind blanks too.
+_NO_NAME = re.compile(r"[^A-Z0-9]")
+_NAME_LIMIT = 16  # characters: what is longer is a line of text
 _ESCAPES = {"H": "", "N": "", ".br": "\n", ".sp": "\n", ".ce": "\n", ".fi": "", ".nf": ""}
 
 
@@ -63,7 +66,7 @@ class Segment:
     __slots__ = ("_fields", "_line", "_separator", "name")
 
     def __init__(self, line: str, separator: str) -> None:
-        self.name = line.partition(separator)[0].strip()
+        self.name = _NO_NAME.sub("", line[:_NAME_LIMIT].partition(separator)[0].upper())
         self._line = line
         self._separator = separator
         self._fields: list[str] | None = None

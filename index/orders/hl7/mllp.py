@@ -9,12 +9,15 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import structlog
 
 from index.errors import DatabaseFault
+from index.orders.hl7.acknowledging import refuse
 from index.orders.hl7.batch import messages
+from index.orders.hl7.faults import BadMessage, Code
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,14 @@ class Silent(Closed):
     """Nothing came in time."""
 
 
+class TooLarge(Exception):
+    """A message has ended that is larger than the limit; `head` is how it began."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(f"a message is larger than {MAX_MESSAGE} bytes")
+        self.head = head
+
+
 class Frames:
     """Cuts the bytes of a connection into frames. Bytes between frames are passed over, and said once.
 
@@ -66,7 +77,7 @@ class Frames:
         self._has_said = False
 
     def next(self) -> bytes:
-        """Return the content of the next frame. Raises Closed."""
+        """Return the content of the next frame. Raises Closed, TooLarge."""
         while (start := self._buffer.find(START)) < 0:
             self._pass_over(len(self._buffer))
             if not self._read(self._idle):
@@ -78,7 +89,7 @@ class Frames:
         while (end := self._end(searched)) < 0:
             searched = max(0, len(self._buffer) - 1)
             if len(self._buffer) > MAX_MESSAGE:
-                raise Closed(f"a message is larger than {MAX_MESSAGE} bytes")
+                self._refuse(deadline)
             if self._buffer.endswith(END[:1]):
                 if self._is_all():
                     end = len(self._buffer) - 1
@@ -99,6 +110,20 @@ class Frames:
             log.warning("hl7_message_cut_off", bytes=restart)
             del self._buffer[: restart + 1]
             searched = 0
+
+    def _refuse(self, deadline: float) -> NoReturn:
+        """Pass over a message that is too large, so that its sender reads the answer to it."""
+        head = bytes(self._buffer[:_CHUNK])
+        while True:
+            found = _END.search(self._buffer)
+            if self._buffer.find(START, 0, found.start() if found else len(self._buffer)) >= 0:
+                raise Closed("a message that is too large is cut off by another one")
+            if found:
+                del self._buffer[: found.end()]
+                raise TooLarge(head)
+            del self._buffer[:-1]
+            if not self._read(max(0.0, deadline - time.monotonic())):
+                raise Closed("the connection ended within a message that is too large")
 
     def _is_all(self) -> bool:
         """Whether nothing follows an end without its second byte."""
@@ -215,8 +240,7 @@ class Listener:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             frames = Frames(connection)
             while True:
-                for message in messages(frames.next()):
-                    _, answer = self._handle(message)
+                for answer in self._answers(frames, address):
                     connection.settimeout(MESSAGE_SECONDS)
                     connection.sendall(START + answer + END)
         except Closed as error:
@@ -228,3 +252,14 @@ class Listener:
             self._on_fatal(fault)
         finally:
             self._forget(connection)
+
+    def _answers(self, frames: Frames, address: str) -> Iterator[bytes]:
+        """Yield the answer to each message of the next frame. Raises Closed."""
+        try:
+            content = frames.next()
+        except TooLarge as error:
+            log.warning("hl7_refused", address=address, reason=str(error))
+            yield refuse(error.head, BadMessage(Code.TOO_LONG, "MSH", str(error), reject=True))
+            return
+        for message in messages(content):
+            yield self._handle(message)[1]

@@ -16,7 +16,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from index import Index, take_over
-from index.orders.dicom import MAX_FILE, BadItem, order_of, read_file
+from index.orders.dicom import MAX_FILE, BadItem, attributes_of, order_of, read_file
 from index.orders.fhir import BadResource, orders_of
 from index.orders.folder import Folder
 from index.orders.import_orders import Imported
@@ -157,6 +157,33 @@ def test_an_element_of_another_vr_is_no_error(tmp_path: Path, keyword: str, tag:
     assert 1 == len(order.steps)
     for name, value in {**order.attributes, **order.patient}.items():
         assert isinstance(value, list) is name.endswith("Sequence")
+
+
+@pytest.mark.parametrize("length", ["defined", "undefined"])
+def test_a_file_that_is_cut_off_never_says_a_part_of_a_value(tmp_path: Path, length: str) -> None:
+    """A part of a step ID or PatientID is another one's (PS3.5 Section 7.1.1: a value has its length)."""
+    dataset = item(1)
+    for element in dataset:
+        element.is_undefined_length = length == "undefined" and element.VR == "SQ"
+    content, path = explicit(dataset), tmp_path / "one.wl"
+    whole = attributes_of(dataset)
+    (step,) = whole.pop("ScheduledProcedureStepSequence")
+    refused = 0
+    # From behind the Specific Character Set, without which there is no order, to the end.
+    for end in range(content.index(b"ISO_IR 100") + 10, len(content)):
+        path.write_bytes(content[:end])
+        try:
+            told = attributes_of(read_file(path))
+        except BadItem:
+            refused += 1
+            continue
+        for said in told.pop("ScheduledProcedureStepSequence", []):
+            assert step == {**step, **said}
+        assert whole == {**whole, **told}
+    assert refused > len(content) / 3
+    path.write_bytes(content[:-1])
+    with pytest.raises(BadItem, match="ends within the value of"):
+        order_of(read_file(path), Source.FILE, "", "x")
 
 
 def test_what_cannot_be_read_is_left_out_and_the_rest_kept(tmp_path: Path) -> None:

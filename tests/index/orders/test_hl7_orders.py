@@ -299,6 +299,17 @@ def test_a_message_that_does_not_end_is_cut_off(
     another.close()
 
 
+def test_a_message_that_is_too_large_is_rejected_and_the_next_one_taken(
+    index: Index, ris: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sender that is only cut off sends the same message for ever (HL7 v2.5.1 Section 2.9.2: AR)."""
+    monkeypatch.setattr(mllp, "MAX_MESSAGE", 10_000)
+    answer = ris.send(orm() + b"NTE|1||" + b"x" * 300_000)
+    assert ("AR MSH: a message is larger than 10000 bytes", "M1") == (verdict(answer), answer[1][2])
+    assert [] == index.orders.listed()
+    assert "AA" == verdict(ris.send(orm()))
+
+
 def test_a_slow_message_is_cut_off() -> None:
     near, far = socket.socketpair()
     frames = mllp.Frames(near, idle=5, message=0.2)

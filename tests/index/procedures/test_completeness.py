@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
-from index import Index
+from index import BadStepValue, Index
 from support.daemon import cli
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep
@@ -88,3 +92,14 @@ def test_what_arrives_later_completes_it(index: Index) -> None:
     keep(index, instance(1))
     index.publish()
     assert ([], []) == (index.procedures.incomplete(), index.announced())
+
+
+def test_a_step_that_is_cut_off_is_refused(index: Index) -> None:
+    """Half of what a step made would be all of it, and half a UID another instance's."""
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, True
+    write_dataset(stream, ended("COMPLETED", "1.2.3", ["1.2.3.1", "1.2.3.2"]))
+    index.procedures.create("1.2.826.0.1.55.9.1", "CT1", begun(study_uid="1.2.3"))
+    told = dcmread(BytesIO(stream.getvalue()[:-10]), force=True)
+    with pytest.raises(BadStepValue, match="ends within its value"):
+        index.procedures.update("1.2.826.0.1.55.9.1", told)

@@ -1,9 +1,13 @@
 """Matching of worklist keys (PS3.4 Section C.2.2.2) and what answers are made of, without a network."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from index.orders.dicom import attributes_of
 from index.query.keys import KEYS, SCHEDULED_STEPS
@@ -166,6 +170,20 @@ def test_one_item_of_a_sequence_has_to_have_it_all() -> None:
 def test_a_key_that_is_none_is_named(wanted: dict[str, str]) -> None:
     with pytest.raises(BadIdentifier, match=next(iter(wanted))):
         Wanted(tree_of(query(**wanted)))
+
+
+def test_a_key_that_is_cut_off_is_named() -> None:
+    """Half a PatientID matches nobody or another one; bytes that are no identifier at all match nobody."""
+    asked = query(PatientID="P12345")
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, True
+    write_dataset(stream, asked)
+    encoded = stream.getvalue()
+    at = encoded.index(b"P12345")
+    with pytest.raises(BadIdentifier, match="PatientID: ends within its value"):
+        tree_of(dcmread(BytesIO(encoded[: at + 4]), force=True))
+    with pytest.raises(BadIdentifier, match="ends within its value"):
+        tree_of(dcmread(BytesIO(b"\x99\x99no identifier"), force=True))
 
 
 def test_two_items_are_no_key() -> None:

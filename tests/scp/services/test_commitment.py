@@ -5,13 +5,18 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.dsutils import decode, encode
 
+from scp.services.commitment import BadRequest, _asked
 from support.daemon import Daemon
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance, save
 
@@ -154,3 +159,16 @@ def test_requests_that_are_none(daemon: Daemon, modality: Modality) -> None:
     with urllib.request.urlopen(f"http://{daemon.http[0]}:{daemon.http[1]}/metrics") as answer:
         counted = re.findall(r'service="commitment",status="(\w+)"} 1.0', answer.read().decode())
     assert ["0112", "0120", "0123"] == sorted(counted)
+
+
+def test_a_request_that_is_cut_off_is_refused() -> None:
+    """A part of the list would be reported as all of it."""
+    encoded = encode(asked("1.2.3", STORED), is_implicit_vr=True, is_little_endian=True) or b""
+    for end in (len(encoded) - 1, len(encoded) - 20):
+        event = SimpleNamespace(
+            request=SimpleNamespace(RequestedSOPInstanceUID=INSTANCE),
+            action_type=1,
+            action_information=decode(BytesIO(encoded[:end]), is_implicit_vr=True, is_little_endian=True),
+        )
+        with pytest.raises(BadRequest, match="ReferencedSOPSequence ends within its value"):
+            _asked(cast("Any", event))

@@ -435,6 +435,20 @@ def test_a_read_only_data_directory_is_said_at_start(tmp_path: Path) -> None:
     assert (1, f"imagingstudyd: {missing}\n") == (inside.returncode, inside.stderr)
 
 
+@pytest.mark.parametrize("below", ["", "/data"])
+def test_a_data_directory_on_a_disk_that_is_not_mounted_is_named(tmp_path: Path, below: str) -> None:
+    """Status 1: systemd starts it again, and the disk may be there then."""
+    link, disk = tmp_path / "link", tmp_path / "disk"
+    link.symlink_to(disk)
+    said = f"{link}: is a link to {disk}, which is not there"
+    said = f"{link}{below}: no such data directory, and it cannot be made: {said}" if below else said
+    served = cli("serve", "--data", f"{link}{below}", "--port", "0", "--no-http")
+    assert (1, f"imagingstudyd: {said}\n") == (served.returncode, served.stderr)
+    checked = cli("check", "--data", f"{link}{below}")
+    assert 2 == checked.returncode
+    assert f"fault: {said}" in checked.stderr.splitlines()
+
+
 def test_a_database_of_a_newer_version_is_refused(daemon: Daemon) -> None:
     daemon.stop()
     database = sqlite3.connect(daemon.data / "index.sqlite")

@@ -90,6 +90,30 @@ def test_a_message_that_another_one_cuts_off_is_refused_and_the_other_taken(
     assert {("PB", "AB")} == worklist(still)
 
 
+@pytest.mark.parametrize("delimiters", [b"$%*!@", b"|^~\\#", b"#^~\\&"])
+def test_a_message_with_other_delimiters_cuts_one_off_too(
+    tell: Told, still: Index, delimiters: bytes
+) -> None:
+    other = B.translate(bytes.maketrans(b"|^~\\&", delimiters))
+    for at in (30, A.index(b"ORC") + 8, len(A) - 30):
+        refused, taken = tell(A[:at] + other)
+        assert (refused[:2], taken) == ("AR", "AA")
+    assert {("PB", "AB")} == worklist(still)
+
+
+def test_initials_are_no_header(tell: Told, still: Index) -> None:
+    said = A.replace(b"Roe^Richard", b"Roe^MSH").replace(b"|WARD1^^|", b"|MSH||||||MSH-^^^^-|")
+    assert ["AA"] == tell(said)
+    assert {("PA", "AA")} == worklist(still)
+
+
+def test_a_frame_is_cut_in_one_pass() -> None:
+    """A megabyte of headers takes as long as what it holds: copied at each of them, it took minutes."""
+    count = 150_000
+    for more in (b"x|^~\\&|", b"MSH|^~\\&|", b"MSH$%*!@$"):
+        assert count + 1 == sum(1 for _ in messages(b"MSH|^~\\&|RIS" + more * count))
+
+
 def test_a_start_within_a_frame_starts_anew() -> None:
     for at in (5, 40, len(HEADER), A.index(b"ORC") + 8, len(A) - 1):
         assert [B] == read(START + A[:at] + START + B + END)
@@ -121,6 +145,21 @@ def test_where_a_frame_ends(chunks: list[bytes], expected: list[bytes]) -> None:
     assert expected == read(*(bytes((byte,)) for chunk in chunks for byte in chunk))
 
 
+def test_a_message_that_is_too_large_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mllp, "MAX_MESSAGE", len(A))
+    large = [START + A, b"x" * 10, b"y" * 10]
+    frames = mllp.Frames(Chunks(*large, b"\x1c", b"\r" + START + B + END))
+    with pytest.raises(mllp.TooLarge) as refused:
+        frames.next()
+    assert refused.value.head.startswith(A)
+    assert B == frames.next()
+    # What cuts it off is not answered for it: the connection is closed, and it comes again.
+    with pytest.raises(mllp.Closed, match="cut off by another one"):
+        mllp.Frames(Chunks(*large, START + B + END)).next()
+    with pytest.raises(mllp.Closed, match="ended within a message that is too large"):
+        mllp.Frames(Chunks(*large)).next()
+
+
 def test_a_frame_that_ends_without_cr_is_answered_while_its_sender_waits(ris: Sender) -> None:
     ris.socket.sendall(START + A + END[:1])
     assert "AA" == verdict(ris.answer())
@@ -150,6 +189,15 @@ TWO = [pid("PA"), "ORC|NW|LA", "OBR|1|LA||C^c^L", pid("PB"), "ORC|NW|LB", "OBR|1
 @pytest.mark.parametrize("kind", ["ORM^O01", "OMI^O23", "OMG^O19", "ADT^A08", "ADT^A31"])
 def test_a_second_patient_is_refused(tell: Told, still: Index, kind: str) -> None:
     assert ["AE PID: the message type has one patient"] == tell(message(msh(kind), *TWO))
+    assert set() == worklist(still)
+
+
+@pytest.mark.parametrize("name", ["pid", "Pid", " PID", "\x00PID", "\ufeffPID", "\tPID "])
+def test_a_second_patient_is_refused_however_its_segment_is_written(
+    tell: Told, still: Index, name: str
+) -> None:
+    segments = [*TWO[:3], TWO[3].replace("PID", name), *TWO[4:]]
+    assert ["AE PID: the message type has one patient"] == tell(message(msh("ORM^O01"), *segments))
     assert set() == worklist(still)
 
 

@@ -222,6 +222,25 @@ def test_another_sender_without_a_namespace_is_confirmed_by_the_patient(tell: To
     assert ["CANCELLED"] == [one[3] for one in items(still)]
 
 
+def test_another_senders_change_leaves_the_numbers_that_its_own_sender_uses(tell: Told, still: Index) -> None:
+    """HL7 v2.5.1 Section 4.5.1.2: the placer number is the placer's; here each system has one of its own."""
+    tell(told(placer="R1", filler="F1", accession="A", procedure="P1"))
+    change = told("XO", placer="H1", accession="A", procedure="P2", start="20260203080000")
+    assert ["AA"] == tell(by("HIS", change.replace(b"H1^HIS", b"H1^HISNS")))
+    (order,) = still.orders.listed()
+    said = [order.attributes[f"{who}OrderNumberImagingServiceRequest"] for who in ("Placer", "Filler")]
+    assert [*said, order.attributes["RequestedProcedureID"]] == ["R1", "F1", "P1"]
+    assert "HIS" == order.attributes["OrderPlacerIdentifierSequence"][0]["LocalNamespaceEntityID"]
+    assert ["AA"] == tell(told("CA", placer="R1"))
+    assert ["CANCELLED"] == [one[3] for one in items(still)]
+
+
+def test_another_sender_adds_a_number_that_was_missing(tell: Told, still: Index) -> None:
+    tell(told(placer="K"))
+    assert ["AA"] == tell(by("HIS", told("XO", placer="K", filler="F9")))
+    assert ["F9"] == [one[1] for one in items(still)]
+
+
 def test_another_senders_change_leaves_what_the_patient_is_called(tell: Told, still: Index) -> None:
     tell(told(placer="K", patient=pid("R7", "Doe^Jane", authority="RISIDS")))
     change = told("XO", placer="K", patient=pid("H9", "Doe^J", authority="HISIDS"), start="20260203080000")
