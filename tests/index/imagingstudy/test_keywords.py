@@ -12,7 +12,7 @@ from index.dicom.attributes import LEVELS, WANTED, Attribute
 from index.imagingstudy import VERSIONS, build
 from index.imagingstudy.elements import orders
 from index.orders.hl7.mapping import KEYWORDS as HL7
-from index.query.keys import KEYS
+from index.query.worklist_keys import KEYS
 from index.records import Attributes, Instance, Patient, Series, Study
 from support.imagingstudies import RULES, STUDIES
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from index import Index
 from index.orders.hl7 import mllp
-from index.orders.hl7.batch import messages
 from index.orders.hl7.faults import BadMessage
-from index.orders.hl7.message import Message
+from index.orders.hl7.message import Message, messages
 from index.orders.hl7.requests import requests
 from support.hl7 import END, START, Sender, adt, message, msh, orm, pid, verdict
 
@@ -53,12 +52,12 @@ class Chunks:
 
 def read(*chunks: bytes, ends: bool = True) -> list[bytes]:
     """Return the frames of a connection."""
-    cut = mllp.Frames(Chunks(*chunks, ends=ends))
+    cut = mllp.FrameReader(Chunks(*chunks, ends=ends))
     found = []
     try:
         while True:
             found.append(cut.next())
-    except mllp.Closed:
+    except mllp.ConnectionEnded:
         return found
 
 
