@@ -12,7 +12,7 @@ from index.orders.import_orders import Imported, OrderImport
 from index.orders.listing import ListedOrder, list_orders
 from index.orders.matching.match_store import MatchStore, Unmatched
 from index.orders.patients.merges import Patients
-from index.orders.records import NewOrder, Source
+from index.orders.records import NewOrder
 from index.orders.settings import WorklistSettings
 from index.orders.store import OrderStore
 from index.supervisor import Supervisor
@@ -72,14 +72,6 @@ class Orders:
     def import_files(self, paths: Iterable[Path]) -> Imported:
         """Import worklist files, HL7 messages and FHIR resources. Raises DatabaseFault."""
         return OrderImport(self.store, self._handler).run(paths)
-
-    def withdraw(self, source: Source, sender: str, identity: str) -> None:
-        """Follow a source that no longer has an order."""
-        self.store.withdraw(source, sender, identity)
-
-    def stamps(self, source: Source, sender: str) -> dict[str, str]:
-        """Return the stamps of the orders of a source, by identity."""
-        return self.store.stamps(source, sender)
 
     def remove(self, order: int) -> None:
         """Delete an order. Raises NotFound."""

@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence as Items
 from index.errors import IndexFault
 from index.orders.dicom import BadItem, attributes_of, order_of
 from index.orders.records import NewOrder, Source
-from index.orders.service import Orders
+from index.orders.store import OrderStore
 from index.query.charsets import UTF_8
 from index.query.keys import Key
 from index.query.worklist_keys import KEYS, SCHEDULED_STEPS
@@ -50,7 +50,7 @@ def _level(keys: Mapping[str, Key], wanted: Mapping[str, str]) -> Dataset:
     return dataset
 
 
-def take_over(orders: Orders, sender: str, answers: Iterable[Dataset], *, complete: bool) -> TakenOver:
+def take_over(store: OrderStore, sender: str, answers: Iterable[Dataset], *, complete: bool) -> TakenOver:
     """Take over the answers of an upstream worklist; if they are `complete`, withdraw all other orders.
 
     Several steps of one requested procedure are one order. Raises NotKept, DatabaseFault.
@@ -69,13 +69,13 @@ def take_over(orders: Orders, sender: str, answers: Iterable[Dataset], *, comple
         identity = _identity({**order.attributes, **order.patient})
         first = given.get(identity) or replace(order, identity=identity, steps=())
         given[identity] = replace(first, steps=[*first.steps, *order.steps])
-    stamps = orders.stamps(Source.UPSTREAM, sender)
+    stamps = store.stamps(Source.UPSTREAM, sender)
     changed = 0
     for identity, order in given.items():
         try:
             stamp = _stamp(order)
             if stamps.get(identity) != stamp:
-                orders.add(replace(order, stamp=stamp))
+                store.put(replace(order, stamp=stamp))
                 changed += 1
         except IndexFault:
             raise
@@ -86,7 +86,7 @@ def take_over(orders: Orders, sender: str, answers: Iterable[Dataset], *, comple
     is_known = complete and "" not in bad_identities
     gone = stamps.keys() - given.keys() - bad_identities if is_known else set()
     for identity in sorted(gone):
-        orders.withdraw(Source.UPSTREAM, sender, identity)
+        store.withdraw(Source.UPSTREAM, sender, identity)
     return TakenOver(items, changed, len(gone), tuple(bad))
 
 

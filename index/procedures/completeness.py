@@ -20,11 +20,6 @@ class Completeness:
     expected: int
     missing: tuple[str, ...]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether there are steps, all of them have ended, and no instance is missing."""
-        return bool(self.steps) and not self.in_progress and not self.missing
-
 
 def steps_of(database: Database, uid: str) -> tuple[ProcedureStep, ...]:
     """Return the performed steps of a study, in order of their UIDs."""

@@ -124,9 +124,9 @@ class Patients:
         expected = {"IssuerOfPatientID": self.local} if self.local else partner or {}
         wanted = issuer_names(expected)
         known = [one for one in known_identities(self._database, identity) if issuer_names(one)]
-        fitting = [one for one in known if wanted & issuer_names(one)]
-        if wanted and (fitting or not known or self.local):
-            issuer = fitting[0] if fitting else expected
+        agreeing = [one for one in known if wanted & issuer_names(one)]
+        if wanted and (agreeing or not known or self.local):
+            issuer = agreeing[0] if agreeing else expected
         elif not known:
             return identity
         elif wanted or any(not is_same(one, known[0]) for one in known):

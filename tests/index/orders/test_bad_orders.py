@@ -196,16 +196,16 @@ def bad(number: int) -> Dataset:
 
 
 def test_a_bad_answer_stops_no_other(index: Index) -> None:
-    taken = take_over(index.orders, "UP", [item(1), bad(2), item(3), Dataset()], complete=True)
+    taken = take_over(index.orders.store, "UP", [item(1), bad(2), item(3), Dataset()], complete=True)
     assert (4, 2, 0, 2) == (taken.items, taken.changed, taken.withdrawn, len(taken.bad))
     assert ["A1", "A3"] == accessions(index)
 
 
 def test_what_a_bad_answer_is_about_is_not_withdrawn_and_the_rest_is(index: Index) -> None:
-    take_over(index.orders, "UP", [item(1), item(2), item(3)], complete=True)
-    assert 1 == take_over(index.orders, "UP", [item(1), bad(2)], complete=True).withdrawn
+    take_over(index.orders.store, "UP", [item(1), item(2), item(3)], complete=True)
+    assert 1 == take_over(index.orders.store, "UP", [item(1), bad(2)], complete=True).withdrawn
     assert ["A1", "A2"] == accessions(index)
-    assert 0 == take_over(index.orders, "UP", [item(1), Dataset()], complete=True).withdrawn
+    assert 0 == take_over(index.orders.store, "UP", [item(1), Dataset()], complete=True).withdrawn
     assert ["A1", "A2"] == accessions(index)
 
 
