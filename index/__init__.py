@@ -24,7 +24,8 @@ from index.maintenance.deletion import Deleted
 from index.maintenance.rebuild import Rebuilt
 from index.maintenance.retention import Expired
 from index.maintenance.verify import Finding
-from index.orders.records import Candidate, Listed, NewOrder, Source, Status
+from index.orders.listing import ListedOrder
+from index.orders.records import NewOrder, OrderStatus, Source
 from index.orders.service import Orders
 from index.orders.settings import UpstreamSettings, WorklistSettings
 from index.orders.upstream import TakenOver, everything, take_over
@@ -38,10 +39,10 @@ from index.procedures.rules import (
     StepEnded,
     StepFault,
 )
-from index.procedures.steps import Performed, Procedures
+from index.procedures.steps import Procedures, StepResult
 from index.publication.feed import Entry
 from index.query.charsets import is_charset
-from index.query.matching import BadIdentifier
+from index.query.value_matching import BadIdentifier
 from index.reception.group_commit import Outcome
 from index.reception.import_files import Report
 from index.reception.instance import InstanceReceiver, Kept
@@ -60,7 +61,7 @@ from index.settings import (
 )
 from index.storage.lock import is_served
 from index.supervisor import Supervisor, WorkerState
-from index.worklist.query import Query as WorklistQuery
+from index.worklist.query import WorklistQuery
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
@@ -68,7 +69,6 @@ __all__ = [
     "BackedUp",
     "BadIdentifier",
     "BadStepValue",
-    "Candidate",
     "CannotListen",
     "CommitmentReport",
     "Commitments",
@@ -90,7 +90,7 @@ __all__ = [
     "InstanceReceiver",
     "InvalidUID",
     "Kept",
-    "Listed",
+    "ListedOrder",
     "Locked",
     "MissingAttribute",
     "MissingValue",
@@ -100,10 +100,10 @@ __all__ = [
     "NotFound",
     "NotKept",
     "Observer",
+    "OrderStatus",
     "Orders",
     "Origin",
     "Outcome",
-    "Performed",
     "Procedures",
     "PublishSettings",
     "Rebuilt",
@@ -112,9 +112,9 @@ __all__ = [
     "Section",
     "Source",
     "State",
-    "Status",
     "StepEnded",
     "StepFault",
+    "StepResult",
     "StorageSettings",
     "Supervisor",
     "TakenOver",

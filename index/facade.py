@@ -55,7 +55,7 @@ from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.object_store import ObjectStore
 from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
-from index.worklist.query import Query
+from index.worklist.query import WorklistQuery
 
 log = structlog.get_logger(__name__)
 
@@ -145,8 +145,9 @@ class Index:
         )
         pace = publish or PublishSettings()
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
-        self._arrivals = StepsWithoutMpps(self._database, self._worklist.without_mpps)
-        self.procedures = Procedures(self._database, self._publisher.schedule_now)
+        store = self.orders.store
+        self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
+        self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
         self.commitments = Commitments(self._database, self._integrity)
         self._deletion = Deletion(
@@ -382,9 +383,11 @@ class Index:
         charset: str | None = None,
         *,
         ignore_accents: bool = False,
-    ) -> Query:
+    ) -> WorklistQuery:
         """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
-        return Query(self.orders, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents)
+        return WorklistQuery(
+            self._database, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents
+        )
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first."""
@@ -393,8 +396,8 @@ class Index:
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""
         self.orders.match(study, uid)
-        self.procedures.catch_up(uid)
-        self._arrivals.follow(study, uid)
+        self.procedures.link_later_orders(uid)
+        self._steps_without_mpps.end_steps(study, uid)
 
     def _on_kept(self, origin: Origin, studies: frozenset[int]) -> None:
         with self._touched_lock:

@@ -1,8 +1,10 @@
 """Which studies an order or a patient concerns: they are marked changed, so that they are published anew."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from peewee import SQL, Query
 
 from index.database.connection import Database
 from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyOrder, StudyVariant
@@ -45,23 +47,27 @@ def touch_order(database: Database, order: int, uid: str) -> None:
     The last by the accession number alone. Ids of procedures and steps are shared by many studies ("1"): they
     count for those of the order's patient only, by its row or by its PatientID.
     """
-    mine = ImagingOrder.id == order
-    matched = StudyOrder.select(StudyOrder.study_uid).where(StudyOrder.order == order)
+    database.prepared(_mark_order).run(order=order, uid=uid)
+
+
+def _mark_order(p: Callable[[str], SQL]) -> Query:
+    mine = ImagingOrder.id == p("order")
+    matched = StudyOrder.select(StudyOrder.study_uid).where(StudyOrder.order == p("order"))
     accession = _with_key("accession", ImagingOrder.accession).where(mine)
     of_row = Study.select(Study.uid.alias("uid")).join(StudyVariant)
     of_row = of_row.join(ImagingOrder, on=(ImagingOrder.patient == StudyVariant.patient)).where(mine)
     of_patient = (of_row | _with_key("patient", ImagingOrder.patient_number).where(mine)).alias("of_patient")
     procedure = ImagingOrder.select(ImagingOrder.procedure_id).where(mine)
-    step = ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == order)
+    step = ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == p("order"))
     # From the few studies of the patient, never from the many that share the id.
     shared = StudyKey.select(StudyKey.study_uid).join(of_patient, on=(StudyKey.study_uid == of_patient.c.uid))
-    has_procedure = (StudyKey.kind == "procedure") & StudyKey.value.in_(procedure)
-    shared = shared.where(has_procedure | ((StudyKey.kind == "step") & StudyKey.value.in_(step)))
-    wanted = (Study.uid == uid) | Study.uid.in_(matched | accession | shared)
-    database.execute(Study.update(revision=Study.revision + 1).where(wanted))
+    has_procedure = (StudyKey.kind == SQL("'procedure'")) & StudyKey.value.in_(procedure)
+    shared = shared.where(has_procedure | ((StudyKey.kind == SQL("'step'")) & StudyKey.value.in_(step)))
+    wanted = (Study.uid == p("uid")) | Study.uid.in_(matched | accession | shared)
+    return Study.update(revision=Study.revision + SQL("1")).where(wanted)
 
 
 def _with_key(kind: str, column: Any) -> Any:
     """Select the studies that have the value of an order's column as a key."""
     query = StudyKey.select(StudyKey.study_uid).join(ImagingOrder, on=(column == StudyKey.value))
-    return query.where((StudyKey.kind == kind) & (column != ""))
+    return query.where((StudyKey.kind == SQL(f"'{kind}'")) & (column != SQL("''")))

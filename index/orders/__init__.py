@@ -1,1 +1,1 @@
-"""Orders: how they come in, what the worklist answers from them, and which study each belongs to."""
+"""Orders: their sources, the orders in the index, their patients, and their match to studies."""

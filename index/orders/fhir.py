@@ -2,20 +2,28 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from index.dicom.uids import UID
-from index.orders.records import NewOrder, Source, Status
+from index.orders.records import (
+    NewOrder,
+    OrderStatus,
+    Source,
+    clean_text,
+    code_item,
+    date_and_time_now,
+    non_empty,
+)
 
-STATUSES: Mapping[str, Status] = {
-    "draft": Status.SCHEDULED,
-    "active": Status.SCHEDULED,
-    "on-hold": Status.SCHEDULED,
-    "unknown": Status.SCHEDULED,
-    "revoked": Status.CANCELLED,
-    "entered-in-error": Status.CANCELLED,
-    "completed": Status.COMPLETED,
+STATUSES: Mapping[str, OrderStatus] = {
+    "draft": OrderStatus.SCHEDULED,
+    "active": OrderStatus.SCHEDULED,
+    "on-hold": OrderStatus.SCHEDULED,
+    "unknown": OrderStatus.SCHEDULED,
+    "revoked": OrderStatus.CANCELLED,
+    "entered-in-error": OrderStatus.CANCELLED,
+    "completed": OrderStatus.COMPLETED,
 }
 """By ServiceRequest.status (request-status)."""
 PRIORITIES = {"stat": "STAT", "asap": "HIGH", "urgent": "HIGH", "routine": "ROUTINE"}
@@ -37,29 +45,25 @@ SCHEMES = {
 """CodingSchemeDesignator by Coding.system (PS3.16 Section 8)."""
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _UIDS = "urn:dicom:uid"
-_MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T(\d{2}):(\d{2})(?::([0-5]\d|60))?.*)?", re.ASCII)
-# PS3.5 Section 9.1.
-# No text has them (FHIR string); half a surrogate pair is no character at all.
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_LONGEST_CODE = 16
-# What a message repeats of a value that is none.
+_DATE_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T(\d{2}):(\d{2})(?::([0-5]\d|60))?.*)?", re.ASCII)
+# Characters of a wrong value in an error message.
 _SHOWN = 60
 
 
 class BadResource(ValueError):
-    """A resource that is no order; the text names the element and what is allowed."""
+    """Raised when a resource is not an order; the text names the element and what is allowed."""
 
 
 class Element:
-    """An object of a resource, read by its children's names; what is not there is empty.
+    """An object of a resource, read by the names of its children; a missing child is empty.
 
-    Reading raises BadResource where a child is of another type than FHIR has it.
+    Raises BadResource where a child has another type than in FHIR.
     """
 
-    def __init__(self, place: str, value: Any) -> None:
+    def __init__(self, path: str, value: Any) -> None:
         if not isinstance(value, Mapping):
-            raise BadResource(f"{place}: must be an object")
-        self.place = place
+            raise BadResource(f"{path}: must be an object")
+        self.path = path
         self.value = value
 
     def text(self, name: str) -> str:
@@ -67,56 +71,56 @@ class Element:
         return self._text(name, self.value.get(name))
 
     def texts(self, name: str) -> list[str]:
-        """Return a child that is a list of strings; null stands for one that only has an extension."""
+        """Return a child that is a list of strings; null is a string that only has an extension."""
         return [self._text(name, one) for one in self._list(name) if one is not None]
 
     def one(self, name: str) -> "Element":
         """Return a child that is an object."""
         value = self.value.get(name)
-        return Element(f"{self.place}.{name}", {} if value is None else value)
+        return Element(f"{self.path}.{name}", {} if value is None else value)
 
     def many(self, name: str) -> list["Element"]:
         """Return a child that is a list of objects."""
-        return [Element(f"{self.place}.{name}[{n}]", one) for n, one in enumerate(self._list(name))]
+        return [Element(f"{self.path}.{name}[{n}]", one) for n, one in enumerate(self._list(name))]
 
     def _list(self, name: str) -> list[Any]:
         value = self.value.get(name)
         if value is not None and not isinstance(value, list):
-            raise BadResource(f"{self.place}.{name}: must be a list")
+            raise BadResource(f"{self.path}.{name}: must be a list")
         return value or []
 
     def _text(self, name: str, value: Any) -> str:
         if value is not None and not isinstance(value, str):
-            raise BadResource(f"{self.place}.{name}: must be a string")
-        return _NO_TEXT.sub(" ", value or "").strip()
+            raise BadResource(f"{self.path}.{name}: must be a string")
+        return clean_text(value or "")
 
 
 ReferencedResources = Mapping[str, Element | None]
-"""Resources by the references that mean them; None where a reference means two."""
+"""Resources by their references; None for a reference to two different resources."""
 
 
 def orders_of(resource: Any, sender: str = "") -> list[NewOrder]:
     """Return the orders of a ServiceRequest, or of all in a Bundle. Raises BadResource."""
     if not isinstance(resource, Mapping):
-        raise BadResource("is no FHIR resource: a JSON object is needed")
+        raise BadResource("is not a FHIR resource: a JSON object is needed")
     named = resource.get("resourceType")
     root = Element(str(named)[:_SHOWN] if named else "resource", resource)
     kind = root.text("resourceType")
     entries = root.many("entry") if kind == "Bundle" else []
     others = [entry.one("resource") for entry in entries]
-    asked = [one for one in (root, *others) if one.text("resourceType") == "ServiceRequest"]
-    if not asked:
+    requests = [one for one in (root, *others) if one.text("resourceType") == "ServiceRequest"]
+    if not requests:
         raise BadResource(
             f"resourceType {kind[:_SHOWN]!r}: a ServiceRequest, or a Bundle with one, is needed"
         )
     by_url = ((entry.text("fullUrl"), one) for entry, one in zip(entries, others, strict=True))
     by_id = ((f"{one.text('resourceType')}/{one.text('id')}", one) for one in others if one.text("id"))
-    beside = _known((*by_url, *by_id))
-    return [_order(one, beside, sender) for one in asked]
+    known = _by_reference((*by_url, *by_id))
+    return [_order(one, known, sender) for one in requests]
 
 
-def _known(named: Iterable[tuple[str, Element]]) -> dict[str, Element | None]:
-    """Return resources by name. A name that two of them have means none: it could be the other patient."""
+def _by_reference(named: Iterable[tuple[str, Element]]) -> dict[str, Element | None]:
+    """Return resources by reference; None where two of them have the same one: they may be two patients."""
     known: dict[str, Element | None] = {}
     for name, one in named:
         if name:
@@ -125,9 +129,9 @@ def _known(named: Iterable[tuple[str, Element]]) -> dict[str, Element | None]:
     return known
 
 
-def _order(request: Element, beside: ReferencedResources, sender: str) -> NewOrder:
+def _order(request: Element, in_bundle: ReferencedResources, sender: str) -> NewOrder:
     contained = [one for one in request.many("contained") if one.text("id")]
-    known = {**beside, **_known((f"#{one.text('id')}", one) for one in contained)}
+    known = {**in_bundle, **_by_reference((f"#{one.text('id')}", one) for one in contained)}
     status = request.text("status") or "unknown"
     if status not in STATUSES:
         raise BadResource(f"ServiceRequest.status {status[:_SHOWN]!r} is none of {', '.join(STATUSES)}")
@@ -139,7 +143,7 @@ def _order(request: Element, beside: ReferencedResources, sender: str) -> NewOrd
     patient = known.get(reference)
     if patient is None or patient.text("resourceType") != "Patient":
         raise BadResource(
-            f"ServiceRequest.subject {reference[:_SHOWN]!r} is no Patient, contained or in the same Bundle"
+            f"ServiceRequest.subject {reference[:_SHOWN]!r} is not a Patient, contained or in the same Bundle"
         )
     return NewOrder(
         Source.FHIR,
@@ -160,19 +164,19 @@ def _patient(patient: Element) -> dict[str, Any]:
     first = next((one for one in identifiers if "MR" in _codes(one.one("type"))), identifiers[0])
     names = patient.many("name")
     official = [one for one in names if one.text("use") == "official"]
-    return _said(
+    return non_empty(
         {
             "PatientID": first.text("value"),
             **_issuer(first),
             "PatientName": next(map(person_name, official or names), ""),
-            "PatientBirthDate": moment(patient.text("birthDate"))[0],
+            "PatientBirthDate": date_and_time(patient.text("birthDate"))[0],
             "PatientSex": GENDERS.get(patient.text("gender"), ""),
         }
     )
 
 
 def _issuer(identifier: Element) -> dict[str, Any]:
-    """An OID as a system is the issuer's universal id; other systems say nothing that DICOM knows."""
+    """Return the issuer of an identifier whose system is an OID; DICOM has no form for other systems."""
     system = identifier.text("system")
     if not system.startswith("urn:oid:"):
         return {}
@@ -198,7 +202,7 @@ def _codes(concept: Element) -> list[str]:
 
 
 def _numbers(request: Element) -> dict[str, str]:
-    """Return the numbers of an order, and its study's UID where that is one."""
+    """Return the numbers of an order, and the UID of its study if it is valid."""
     made: dict[str, str] = {}
     for one in request.many("identifier"):
         value = one.text("value")
@@ -215,20 +219,20 @@ def _attributes(request: Element, known: ReferencedResources) -> dict[str, Any]:
     made = _numbers(request)
     concept, reasons = request.one("code"), request.many("reasonCode")
     requester = _person(request.one("requester"), known)
-    day, time = moment(request.text("authoredOn"))
+    date, time = date_and_time(request.text("authoredOn"))
     number = made.get("FillerOrderNumberImagingServiceRequest") or request.text("id")
-    return _said(
+    return non_empty(
         {
             **made,
             "RequestedProcedureID": number,
             "RequestedProcedureDescription": _text(concept),
-            "RequestedProcedureCodeSequence": list(_items(concept)),
+            "RequestedProcedureCodeSequence": _code_items(concept),
             "RequestedProcedurePriority": PRIORITIES.get(request.text("priority"), ""),
             "ReasonForTheRequestedProcedure": next(map(_text, reasons), ""),
-            "ReasonForRequestedProcedureCodeSequence": [item for one in reasons for item in _items(one)],
+            "ReasonForRequestedProcedureCodeSequence": [item for one in reasons for item in _code_items(one)],
             "RequestingPhysician": requester,
             "ReferringPhysicianName": requester,
-            "IssueDateOfImagingServiceRequest": day,
+            "IssueDateOfImagingServiceRequest": date,
             "IssueTimeOfImagingServiceRequest": time,
             "RequestedProcedureComments": " ".join(one.text("text") for one in request.many("note")),
         }
@@ -242,38 +246,37 @@ def _person(reference: Element, known: ReferencedResources) -> str:
 
 
 def _step(request: Element, known: ReferencedResources) -> dict[str, Any]:
-    day, time = _scheduled(request)
+    date, time = _scheduled(request)
     details = [one for concept in request.many("orderDetail") for one in concept.many("coding")]
     modality = next((one.text("code") for one in details if one.text("system") == _DCM), "")
     stations = list(filter(None, (_station(one, known) for one in request.many("performer"))))
-    return _said(
+    return non_empty(
         {
             "Modality": modality,
             "ScheduledStationAETitle": stations[0] if len(stations) == 1 else stations,
-            "ScheduledProcedureStepStartDate": day,
+            "ScheduledProcedureStepStartDate": date,
             "ScheduledProcedureStepStartTime": time,
             "ScheduledProcedureStepDescription": _text(request.one("code")),
-            "ScheduledProtocolCodeSequence": list(_items(request.one("code"))),
+            "ScheduledProtocolCodeSequence": _code_items(request.one("code")),
         }
     )
 
 
 def _scheduled(request: Element) -> tuple[str, str]:
-    """Return date and time of a step: now where the order says none, so that a query by date finds it."""
+    """Return the date and time of a step; the present where there is none: a query by date must find it."""
     name, when = "occurrenceDateTime", request.text("occurrenceDateTime")
     if not when:
         name, when = "occurrencePeriod.start", request.one("occurrencePeriod").text("start")
     if not when:
-        now = dt.datetime.now().astimezone()
-        return now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    day, time = moment(when)
-    if not day:
+        return date_and_time_now()
+    date, time = date_and_time(when)
+    if not date:
         raise BadResource(f"ServiceRequest.{name} {when[:_SHOWN]!r}: a date like 2026-01-31 is needed")
-    return day, time
+    return date, time
 
 
 def _station(performer: Element, known: ReferencedResources) -> str:
-    """Return the AE title of a performer that is a device; empty where it is none."""
+    """Return the AE title of a performer that is a device; empty for other performers."""
     reference = performer.text("reference")
     if "Device" not in reference and performer.text("type") != "Device":
         return ""
@@ -282,9 +285,9 @@ def _station(performer: Element, known: ReferencedResources) -> str:
     return next((one.text("value") for one in identifiers), "") or performer.one("identifier").text("value")
 
 
-def moment(value: str) -> tuple[str, str]:
-    """Return a FHIR dateTime as DA and TM; both empty where it is no full date."""
-    match = _MOMENT.fullmatch(value)
+def date_and_time(value: str) -> tuple[str, str]:
+    """Return a FHIR dateTime as DA and TM; both empty where it is not a full date."""
+    match = _DATE_TIME.fullmatch(value)
     if not match:
         return "", ""
     day, hour, minute, second = match.groups()
@@ -300,16 +303,9 @@ def _text(concept: Element) -> str:
     return concept.text("text") or next((one.text("display") for one in concept.many("coding")), "")
 
 
-def _items(concept: Element) -> Iterator[dict[str, str]]:
-    for one in concept.many("coding"):
-        code = one.text("code")
-        if 0 < len(code) <= _LONGEST_CODE:
-            yield {
-                "CodeValue": code,
-                "CodingSchemeDesignator": SCHEMES.get(one.text("system"), "L"),
-                "CodeMeaning": one.text("display") or code,
-            }
-
-
-def _said(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {keyword: value for keyword, value in attributes.items() if value}
+def _code_items(concept: Element) -> list[dict[str, str]]:
+    return [
+        item
+        for one in concept.many("coding")
+        for item in code_item(one.text("code"), SCHEMES.get(one.text("system"), ""), one.text("display"))
+    ]

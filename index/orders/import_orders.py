@@ -1,8 +1,7 @@
-"""Orders from files: DICOM worklist files, HL7 messages, FHIR resources, folders of them."""
+"""Orders from files and folders: DICOM worklist files, HL7 messages, FHIR resources."""
 
-import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,64 +11,63 @@ import structlog
 from index.errors import DatabaseFault, IndexFault
 from index.orders import fhir
 from index.orders.dicom import BadItem, order_of, printable, read_file
-from index.orders.hl7.batch import messages
 from index.orders.hl7.handler import Handler
+from index.orders.hl7.message import ENVELOPE, messages
 from index.orders.records import Source
 from index.orders.store import OrderStore
+from index.storage.walk import files_below
 
 log = structlog.get_logger(__name__)
 
-# What one file may hold: an export of a day's messages.
+# Bytes of one file: an export of a day's messages.
 MAX_FILE = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _FRAMING = b"\x0b\x1c"
-# Batch and file headers and trailers (HL7 v2.5.1 Section 2.10.3).
-_ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
 
 
 @dataclass(slots=True)
 class Imported:
-    """What an import of orders came to: how many were taken, and what was not, with its reason."""
+    """The result of an import: how many orders and messages were taken, and the failed files with reasons."""
 
     taken: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
 
 class OrderImport:
-    """Imports orders from files of any kind, told by their content."""
+    """Imports orders from files; their content tells their kind."""
 
     def __init__(self, store: OrderStore, handler: Handler) -> None:
         self._store = store
         self._handler = handler
 
     def run(self, paths: Iterable[Path]) -> Imported:
-        """Import files and folders of any depth; a bad file stops no other. Raises DatabaseFault."""
+        """Import files and folders; a bad file stops no other. Raises DatabaseFault."""
         report = Imported()
         for path in paths:
-            for file in _files(path):
+            for file in files_below(path) if path.is_dir() else (path,):
                 try:
                     self._import(file, report, is_named=file == path)
                 except DatabaseFault:
                     raise
                 except (OSError, ValueError, IndexFault) as error:
                     report.failed.append((Path(printable(file)), str(error)))
-                except Exception as error:  # whatever one file brings up, the others are taken
+                except Exception as error:  # a fault of one file stops no other
                     log.exception("order_file_failed", file=printable(file))
                     report.failed.append((Path(printable(file)), f"{type(error).__name__}: {error}"))
         return report
 
     def _import(self, path: Path, report: Imported, *, is_named: bool) -> None:
         status = path.stat()
-        # A pipe is read where it is meant: one that lies about has perhaps no writer.
+        # A pipe is read only if it is named: one in a folder may have no writer.
         if not (is_named or stat.S_ISREG(status.st_mode)):
-            raise BadItem("is no regular file")
+            raise BadItem("is not a regular file")
         if status.st_size > MAX_FILE:
             raise BadItem(f"{status.st_size} bytes are more than the {MAX_FILE} that are read")
         content = path.read_bytes().removeprefix(_BOM)
         start = content.lstrip(b" \t\r\n" + _FRAMING)
         if start.startswith(b"{"):
             report.taken += len(self._store.put_all(fhir.orders_of(orjson.loads(content))))
-        elif start.startswith((b"MSH", *_ENVELOPE)):
+        elif start.startswith((b"MSH", *ENVELOPE)):
             for number, message in enumerate(messages(content), start=1):
                 answer, acknowledgement = self._handler.handle(message)
                 if answer == "AA":
@@ -81,15 +79,6 @@ class OrderImport:
             item = order_of(read_file(path), Source.FILE, "import", printable(path.absolute()))
             self._store.put(item)
             report.taken += 1
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        yield from (Path(folder) / name for name in sorted(names))
 
 
 def _reason(acknowledgement: bytes) -> str:

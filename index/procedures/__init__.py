@@ -1,1 +1,1 @@
-"""Performed procedure steps: what modalities tell of them (MPPS, PS3.4 Annex F), and what follows from it."""
+"""Performed procedure steps (MPPS, PS3.4 Annex F), and their effects on orders and studies."""

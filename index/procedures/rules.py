@@ -1,15 +1,15 @@
-"""The rules of performed procedure steps (PS3.4 Section F.7.2): states, what must be there, what follows."""
+"""The rules of performed procedure steps (PS3.4 Section F.7.2): states and attributes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 from index.errors import IndexFault
-from index.orders.records import Status
+from index.orders.records import OrderStatus
 from index.records import Attributes
 
 
-class State(StrEnum):
+class PerformedStepStatus(StrEnum):
     """PerformedProcedureStepStatus (0040,0252)."""
 
     IN_PROGRESS = "IN PROGRESS"
@@ -17,19 +17,19 @@ class State(StrEnum):
     DISCONTINUED = "DISCONTINUED"
 
 
-TRANSITIONS: Mapping[State | None, frozenset[State]] = {
-    None: frozenset({State.IN_PROGRESS}),
-    State.IN_PROGRESS: frozenset(State),
-    State.COMPLETED: frozenset(),
-    State.DISCONTINUED: frozenset(),
+TRANSITIONS: Mapping[PerformedStepStatus | None, frozenset[PerformedStepStatus]] = {
+    None: frozenset({PerformedStepStatus.IN_PROGRESS}),
+    PerformedStepStatus.IN_PROGRESS: frozenset(PerformedStepStatus),
+    PerformedStepStatus.COMPLETED: frozenset(),
+    PerformedStepStatus.DISCONTINUED: frozenset(),
 }
-"""From which state to which others; None: not created yet."""
+"""The states that may follow each state; None: not created yet."""
 
 STATUS = "PerformedProcedureStepStatus"
 SCHEDULED = "ScheduledStepAttributesSequence"
 SERIES = "PerformedSeriesSequence"
 
-# Type 1 for N-CREATE in PS3.4 Table F.7.2-1; those of items stand behind their sequence.
+# Type 1 for N-CREATE in PS3.4 Table F.7.2-1; attributes of items after their sequence.
 REQUIRED: tuple[tuple[str, ...], ...] = (
     (SCHEDULED,),
     (SCHEDULED, "StudyInstanceUID"),
@@ -41,8 +41,8 @@ REQUIRED: tuple[tuple[str, ...], ...] = (
     ("Modality",),
 )
 
-# What N-SET may not change (same table): tags as DICOM JSON has them. Modalities send them all the same; what
-# they were created with stays.
+# Attributes that N-SET may not change (same table), by their tag in DICOM JSON. Modalities send them anyway:
+# they are ignored.
 CREATED_ONLY = frozenset(
     (
         "00080060",  # Modality
@@ -63,32 +63,32 @@ CREATED_ONLY = frozenset(
     )
 )
 
-# DCM 110514, "Incorrect worklist entry selected" (PS3.16 CID 9300): the scheduled step was not begun.
+# "Incorrect worklist entry selected" (PS3.16 CID 9300): the scheduled step has not begun.
 WRONG_ENTRY = ("110514", "DCM")
 
 
 class StepFault(IndexFault):
-    """What a modality asked for of a performed procedure step is not to be done."""
+    """Raised when the request of a modality for a performed procedure step is not allowed."""
 
 
 class DuplicateStep(StepFault):
-    """There is a step of this SOP Instance UID already."""
+    """There is already a step with this SOP Instance UID."""
 
 
 class NoSuchStep(StepFault):
-    """There is no step of this SOP Instance UID."""
+    """There is no step with this SOP Instance UID."""
 
 
 class StepEnded(StepFault):
-    """The step has ended: it may no longer be updated."""
+    """The step has ended and may no longer be updated."""
 
 
 class BadStepValue(StepFault):
-    """An attribute has a value that is not allowed (now)."""
+    """An attribute has a value that is not allowed, or not in this state."""
 
 
 class MissingAttribute(StepFault):
-    """A required attribute is not there."""
+    """A required attribute is missing."""
 
 
 class MissingValue(StepFault):
@@ -96,7 +96,7 @@ class MissingValue(StepFault):
 
 
 def check_created(present: Attributes, keywords: frozenset[str]) -> None:
-    """Check what a step is created with. `keywords` are those at the top, with a value or without.
+    """Check the attributes of a new step. `keywords` are those at the top level, with a value or without.
 
     Raises MissingAttribute, MissingValue.
     """
@@ -110,7 +110,7 @@ def check_created(present: Attributes, keywords: frozenset[str]) -> None:
                 raise MissingAttribute(f"{first}: {keyword} is missing")
 
 
-def next_state(state: State | None, asked: str | None) -> State:
+def next_state(state: PerformedStepStatus | None, asked: str | None) -> PerformedStepStatus:
     """Return the state after a request. Raises StepEnded, BadStepValue."""
     if state is not None and not TRANSITIONS[state]:
         raise StepEnded(f"the step is {state}: it may no longer be updated")
@@ -119,26 +119,26 @@ def next_state(state: State | None, asked: str | None) -> State:
     if asked not in TRANSITIONS[state]:
         allowed = ", ".join(sorted(TRANSITIONS[state]))
         raise BadStepValue(f"{STATUS} = {asked}: allowed is {allowed}")
-    return State(asked)
+    return PerformedStepStatus(asked)
 
 
-def merged(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's data set after N-SET, both as DICOM JSON."""
-    return {**before, **{tag: element for tag, element in told.items() if tag not in CREATED_ONLY}}
+def merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data set of a step after N-SET, all as DICOM JSON."""
+    return {**before, **{tag: element for tag, element in changes.items() if tag not in CREATED_ONLY}}
 
 
-def scheduled_status(performed: Sequence[tuple[State, bool]]) -> Status:
-    """Return the state of a scheduled step from those that perform it; True: it was chosen by mistake."""
+def scheduled_status(performed: Sequence[tuple[PerformedStepStatus, bool]]) -> OrderStatus:
+    """Return the state of a scheduled step from the steps that perform it; True: wrong worklist entry."""
     states = {state for state, _ in performed}
-    if State.IN_PROGRESS in states:
-        return Status.STARTED
-    if State.COMPLETED in states:
-        return Status.COMPLETED
-    return Status.SCHEDULED if all(mistaken for _, mistaken in performed) else Status.DISCONTINUED
+    if PerformedStepStatus.IN_PROGRESS in states:
+        return OrderStatus.STARTED
+    if PerformedStepStatus.COMPLETED in states:
+        return OrderStatus.COMPLETED
+    return OrderStatus.SCHEDULED if all(is_wrong for _, is_wrong in performed) else OrderStatus.DISCONTINUED
 
 
-def is_mistaken(attributes: Attributes) -> bool:
-    """Whether a step was discontinued because the wrong worklist entry had been chosen."""
+def is_wrong_entry(attributes: Attributes) -> bool:
+    """Whether a step was discontinued because the wrong worklist entry had been selected."""
     reasons = attributes.get("PerformedProcedureStepDiscontinuationReasonCodeSequence") or ()
     return any((one.get("CodeValue"), one.get("CodingSchemeDesignator")) == WRONG_ENTRY for one in reasons)
 
@@ -151,7 +151,7 @@ def studies_of(attributes: Attributes) -> set[str]:
 
 
 def instances_of(attributes: Attributes) -> Iterator[str]:
-    """Yield the SOP Instance UIDs that a step says it made (PS3.3 Table C.4-15)."""
+    """Yield the SOP Instance UIDs of the instances that a step names (PS3.3 Table C.4-15)."""
     for series in attributes.get(SERIES) or ():
         yield from _referenced(series.get("ReferencedImageSequence") or ())
         yield from _referenced(series.get("ReferencedNonImageCompositeSOPInstanceSequence") or ())

@@ -1,6 +1,6 @@
-"""Performed procedure steps written: created, updated; orders, scheduled steps and studies follow at once."""
+"""Performed procedure steps: created and updated, with their effects on orders and studies."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,10 @@ from index.procedures.rules import (
     BadStepValue,
     DuplicateStep,
     NoSuchStep,
-    State,
+    PerformedStepStatus,
     check_created,
     instances_of,
-    is_mistaken,
+    is_wrong_entry,
     merged,
     next_state,
     scheduled_status,
@@ -38,17 +38,17 @@ from index.procedures.rules import (
 )
 from index.records import Attributes
 
-# Rows of one INSERT: three values each, far below the 32,766 that SQLite binds.
+# Rows of one INSERT, of two values each: SQLite allows 32,766 values.
 BATCH = 1000
 # DICOM JSON is UTF-8 itself.
 _CHARSET = "00080005"
 
 
 @dataclass(frozen=True, slots=True)
-class Performed:
-    """What a request came to: the step's state, how many scheduled steps it performs, instances, studies."""
+class StepResult:
+    """A step after a request: its state, how many scheduled steps and instances it has, its studies."""
 
-    state: State
+    state: PerformedStepStatus
     scheduled: int
     instances: int
     study_uids: tuple[str, ...]
@@ -57,15 +57,15 @@ class Performed:
 class Procedures:
     """The performed procedure steps of an index; `on_change` is given the studies (row ids) to publish."""
 
-    def __init__(self, database: Database, on_change: Callable[[set[int]], None]) -> None:
+    def __init__(self, database: Database, orders: OrderStore, on_change: Callable[[set[int]], None]) -> None:
         self._database = database
-        self._orders = OrderStore(database)
+        self._orders = orders
         self._on_change = on_change
 
-    def create(self, uid: str, sender: str, dataset: Dataset) -> Performed:
+    def create(self, uid: str, sender: str, dataset: Dataset) -> StepResult:
         """Create a step (N-CREATE). Raises StepFault, NotKept."""
-        told = _json(dataset)
-        attributes = _attributes(told)
+        content = _json(dataset)
+        attributes = _attributes(content)
         check_created(attributes, frozenset(element.keyword for element in dataset))
         state = next_state(None, attributes[STATUS])
         with self._database.writing():
@@ -76,97 +76,93 @@ class Procedures:
                 uid=uid,
                 state=state,
                 sender=sender,
-                dataset=told,
+                dataset=content,
                 attributes=attributes,
                 created=at,
                 changed=at,
             )
             step = int(self._database.execute(row))
-            self._add(
-                PerformedStepStudy,
-                ({"step": step, "study_uid": one} for one in sorted(studies_of(attributes))),
-            )
-            found = scheduled_for(self._database, attributes)
-            self._add(PerformedFor, ({"step": step, "scheduled": one} for one in sorted(found)))
-            done = self._followed(step, state, attributes)
-        return self._told(done)
+            self._add_rows(PerformedStepStudy, step, "study_uid", studies_of(attributes))
+            self._add_rows(PerformedFor, step, "scheduled", scheduled_for(self._database, attributes))
+            result = self._apply(step, state, attributes)
+        return self._published(result)
 
-    def update(self, uid: str, dataset: Dataset) -> Performed:
+    def update(self, uid: str, dataset: Dataset) -> StepResult:
         """Update a step (N-SET). Raises StepFault, NotKept."""
-        told = _json(dataset)
+        changes = _json(dataset)
         with self._database.writing():
             query = PerformedStep.select(PerformedStep.id, PerformedStep.state, PerformedStep.dataset)
             rows = self._database.rows(query.where(PerformedStep.uid == uid))
             if not rows:
                 raise NoSuchStep(f"there is no step {uid}")
-            ((step, before, known),) = rows
+            ((step, before, content),) = rows
             asked = str(dataset[STATUS].value or "") if STATUS in dataset else None
-            state = next_state(State(before), asked)
-            whole = merged(known, told)
-            attributes = _attributes(whole)
-            changes = {"state": state, "dataset": whole, "attributes": attributes, "changed": now()}
-            self._database.execute(PerformedStep.update(**changes).where(PerformedStep.id == step))
-            done = self._followed(step, state, attributes)
-        return self._told(done)
+            state = next_state(PerformedStepStatus(before), asked)
+            content = merged(content, changes)
+            attributes = _attributes(content)
+            columns = {"state": state, "dataset": content, "attributes": attributes, "changed": now()}
+            self._database.execute(PerformedStep.update(**columns).where(PerformedStep.id == step))
+            result = self._apply(step, state, attributes)
+        return self._published(result)
 
-    def catch_up(self, uid: str) -> None:
-        """Link the steps of a study whose order has come after them. Raises NotKept, DatabaseFault."""
+    def link_later_orders(self, uid: str) -> None:
+        """Link the steps of a study to later orders. Raises NotKept, DatabaseFault."""
         with self._database.reading():
-            late = any(scheduled for *_, scheduled in self._late(uid))
-        if not late:
+            unlinked = self._linkable(uid)
+        if not unlinked:
             return
         with self._database.writing():
-            for step, state, attributes, scheduled in self._late(uid):
-                if scheduled:
-                    self._add(PerformedFor, ({"step": step, "scheduled": one} for one in sorted(scheduled)))
-                    self._followed(step, State(state), attributes)
+            for step, state, attributes, scheduled in self._linkable(uid):
+                self._add_rows(PerformedFor, step, "scheduled", scheduled)
+                self._apply(step, PerformedStepStatus(state), attributes)
 
-    def _late(self, uid: str) -> list[tuple[int, str, Attributes, set[int]]]:
-        """Return the steps of a study that perform no scheduled one yet, with those that they name now."""
+    def _linkable(self, uid: str) -> list[tuple[int, str, Attributes, set[int]]]:
+        """Return the steps of a study that are linked to no scheduled step, with those that they name now."""
         query = PerformedStep.select(PerformedStep.id, PerformedStep.state, PerformedStep.attributes)
-        mine = query.join(PerformedStepStudy).where(PerformedStepStudy.study_uid == uid)
-        rows = self._database.rows(
-            mine.where(PerformedStep.id.not_in(PerformedFor.select(PerformedFor.step)))
-        )
-        return [(*row, scheduled_for(self._database, row[2])) for row in rows]
+        wanted = PerformedStepStudy.study_uid == uid
+        wanted &= PerformedStep.id.not_in(PerformedFor.select(PerformedFor.step))
+        rows = self._database.rows(query.join(PerformedStepStudy).where(wanted))
+        found = [(*row, scheduled_for(self._database, row[2])) for row in rows]
+        return [row for row in found if row[-1]]
 
-    def _add(self, table: Any, rows: Iterable[dict[str, Any]]) -> None:
-        several = list(rows)
-        for start in range(0, len(several), BATCH):
-            self._database.execute(table.insert_many(several[start : start + BATCH]))
+    def _add_rows(self, table: Any, step: int, column: str, values: set[Any]) -> None:
+        """Add a row of a step for each value."""
+        rows = [{"step": step, column: value} for value in sorted(values)]
+        for start in range(0, len(rows), BATCH):
+            self._database.execute(table.insert_many(rows[start : start + BATCH]))
 
-    def _followed(self, step: int, state: State, attributes: Attributes) -> Performed:
-        """Write what follows from a step's attributes, in the transaction that wrote them."""
-        instances = sorted(set(instances_of(attributes)))
+    def _apply(self, step: int, state: PerformedStepStatus, attributes: Attributes) -> StepResult:
+        """Write the effects of a step, in the transaction that writes the step."""
+        instances = set(instances_of(attributes))
         self._database.execute(PerformedInstance.delete().where(PerformedInstance.step == step))
-        self._add(PerformedInstance, ({"step": step, "uid": uid} for uid in instances))
+        self._add_rows(PerformedInstance, step, "uid", instances)
         scheduled = self._scheduled(step)
         for one in scheduled:
-            self._orders.follow(one, scheduled_status(self._performing(one)))
+            self._orders.set_step_status(one, scheduled_status(self._performing(one)))
         uids = tuple(sorted(studies_of(attributes)))
         touch_studies(self._database, uids)
-        return Performed(state, len(scheduled), len(instances), uids)
+        return StepResult(state, len(scheduled), len(instances), uids)
 
     def _scheduled(self, step: int) -> list[int]:
-        """Return the scheduled steps that a step performs, as far as they are still there."""
+        """Return the scheduled steps (row ids) that a step performs and that are still in the index."""
         query = ScheduledStep.select(ScheduledStep.id).join(
             PerformedFor, on=(PerformedFor.scheduled == ScheduledStep.id)
         )
         return sorted(row for (row,) in self._database.rows(query.where(PerformedFor.step == step)))
 
-    def _performing(self, scheduled: int) -> list[tuple[State, bool]]:
+    def _performing(self, scheduled: int) -> list[tuple[PerformedStepStatus, bool]]:
         query = PerformedStep.select(PerformedStep.state, PerformedStep.attributes).join(PerformedFor)
         rows = self._database.rows(query.where(PerformedFor.scheduled == scheduled))
-        return [(State(state), is_mistaken(attributes)) for state, attributes in rows]
+        return [(PerformedStepStatus(state), is_wrong_entry(attributes)) for state, attributes in rows]
 
-    def _told(self, done: Performed) -> Performed:
-        """Have the studies published that a committed change concerns."""
-        rows = self._database.rows(Study.select(Study.id).where(Study.uid.in_(done.study_uids)))
+    def _published(self, result: StepResult) -> StepResult:
+        """Publish the studies of a committed change."""
+        rows = self._database.rows(Study.select(Study.id).where(Study.uid.in_(result.study_uids)))
         self._on_change({row for (row,) in rows})
-        return done
+        return result
 
     def completeness(self, uid: str) -> Completeness:
-        """Tell whether what the steps of a study say they made is here."""
+        """Return how complete a study is by its steps."""
         return completeness(self._database, uid)
 
     def incomplete(self) -> list[Completeness]:
@@ -180,22 +176,22 @@ def _json(dataset: Dataset) -> dict[str, Any]:
         raise BadStepValue(f"{name} ends within its value")
     try:
         dataset.decode()
-        made: dict[str, Any] = dataset.to_json_dict()
-    except Exception as error:  # pydicom raises whatever the bytes bring up
+        content: dict[str, Any] = dataset.to_json_dict()
+    except Exception as error:  # pydicom raises many kinds of error for damaged bytes
         raise BadStepValue(f"cannot be read: {type(error).__name__}") from error
-    made.pop(_CHARSET, None)
-    return made
+    content.pop(_CHARSET, None)
+    return content
 
 
-def _attributes(told: dict[str, Any]) -> dict[str, Any]:
+def _attributes(content: dict[str, Any]) -> dict[str, Any]:
     try:
-        return attributes_of(Dataset.from_json(told))
+        return attributes_of(Dataset.from_json(content))
     except BadItem as error:
         raise BadStepValue(str(error)) from error
 
 
 def scheduled_for(database: Database, attributes: Attributes) -> set[int]:
-    """Return the scheduled steps (row ids) that a performed one names; none where it was not scheduled.
+    """Return the scheduled steps (row ids) that a performed step names; none if it was not scheduled.
 
     By Study Instance UID and step id; else by step id, patient, and accession number or requested procedure.
     """

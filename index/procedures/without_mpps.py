@@ -1,4 +1,4 @@
-"""Where a modality has no MPPS: the first matched instance ends a step (`[worklist] without_mpps`)."""
+"""Modalities without MPPS: the first matched instance ends a step (`[worklist] without_mpps`)."""
 
 from collections.abc import Collection
 
@@ -13,23 +13,23 @@ from index.database.tables import (
     StudyKey,
     StudyOrder,
 )
-from index.orders.records import OPEN, Status
+from index.orders.records import OPEN, OrderStatus
 from index.orders.store import OrderStore
 
-# Stands for every sender.
+# Every sender.
 ANY = "*"
 
 
 class StepsWithoutMpps:
-    """Ends the scheduled steps that the instances of a study show to be done."""
+    """Ends the scheduled steps that a study has instances of."""
 
-    def __init__(self, database: Database, senders: Collection[str]) -> None:
+    def __init__(self, database: Database, orders: OrderStore, senders: Collection[str]) -> None:
         self._database = database
-        self._orders = OrderStore(database)
+        self._orders = orders
         self._senders = frozenset(sender.strip() for sender in senders)
 
-    def follow(self, study: int, uid: str) -> None:
-        """Look at a study (row id, UID) that has been matched. Raises NotKept, DatabaseFault."""
+    def end_steps(self, study: int, uid: str) -> None:
+        """End the steps of a study (row id, UID) that has been matched. Raises NotKept, DatabaseFault."""
         if not self._senders:
             return
         with self._database.reading():
@@ -38,20 +38,20 @@ class StepsWithoutMpps:
             return
         with self._database.writing():
             for step in self._done(study, uid):
-                self._orders.follow(step, Status.COMPLETED)
+                self._orders.set_step_status(step, OrderStatus.COMPLETED)
 
     def _done(self, study: int, uid: str) -> list[int]:
-        """Return the steps that are open, of the study's orders, and that no modality tells of by MPPS.
+        """Return the open steps of the study's orders that no MPPS is linked to.
 
         Those that the instances name by their id; else those of a modality that the study has.
         """
-        if not self._is_meant(study):
+        if not self._is_without_mpps(study):
             return []
-        told = PerformedFor.select(PerformedFor.scheduled)
+        linked = PerformedFor.select(PerformedFor.scheduled)
         query = (
             ScheduledStep.select(ScheduledStep.id, ScheduledStep.step_id, ScheduledStep.modality)
             .join(StudyOrder, on=(StudyOrder.order == ScheduledStep.order))
-            .where((StudyOrder.study_uid == uid) & ScheduledStep.id.not_in(told))
+            .where((StudyOrder.study_uid == uid) & ScheduledStep.id.not_in(linked))
         )
         steps = self._database.rows(query.where(ScheduledStep.status.in_(OPEN)))
         named = StudyKey.select(StudyKey.value).where((StudyKey.study_uid == uid) & (StudyKey.kind == "step"))
@@ -61,7 +61,7 @@ class StepsWithoutMpps:
         modalities = self._modalities(study) if steps else set()
         return [row for row, _, modality in steps if not modality or modality in modalities]
 
-    def _is_meant(self, study: int) -> bool:
+    def _is_without_mpps(self, study: int) -> bool:
         query = Source.select(Source.calling_aet).join(Instance).join(Series).where(Series.study == study)
         if ANY not in self._senders:
             query = query.where(Source.calling_aet.in_(sorted(self._senders)))

@@ -18,7 +18,7 @@ from index.dicom.value_rules import texts
 from index.election.patients import study_patient
 from index.election.values import Opinion, body, elect, starts
 from index.errors import NotFound
-from index.orders.matching.match_store import orders_of
+from index.orders.matching.match_store import orders_of_study
 from index.procedures.completeness import announced, steps_of
 from index.records import Attributes, Disagreed, Instance, Series, Study
 
@@ -53,7 +53,7 @@ def load_study(database: Database, uid: str) -> Study:
     with database.reading():
         query = StudyRow.select(StudyRow.id, StudyRow.instance_count).where(StudyRow.uid == uid)
         rows = database.rows(query)
-        orders = orders_of(database, uid, has_instances=bool(rows and rows[0][1]))
+        orders = orders_of_study(database, uid, has_instances=bool(rows and rows[0][1]))
         withdrawn = bool(rows and not rows[0][1] and _is_tombstone(database, uid))
         if not rows or not (rows[0][1] or orders or withdrawn):
             raise NotFound(f"study {uid} is not in the index")

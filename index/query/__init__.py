@@ -1,1 +1,1 @@
-"""TODO: index/query."""
+"""Queries (C-FIND): keys, identifiers, matching of values and identifiers, character sets of answers."""

@@ -1,4 +1,4 @@
-"""Specific character sets of answers (PS3.3 Section C.12.1.1.2): one that holds the text."""
+"""The character set of an answer: one that has all its characters (PS3.3 Section C.12.1.1.2)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,28 +10,28 @@ from index.dicom.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, reper
 
 UTF_8 = "ISO_IR 192"
 _TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
-# pydicom has Latin-1 for these, to read what is declared wrongly; no other reader has to.
+# pydicom uses Latin-1 for these, to read wrongly declared text. Other readers do not.
 _ASCII = frozenset(("", "ISO_IR 6", "ISO 2022 IR 6"))
-# Sets without code extensions: they stand alone (PS3.3 Table C.12-5).
+# Sets without code extensions: they cannot be combined (PS3.3 Table C.12-5).
 _ALONE = frozenset((UTF_8, "GB18030", "GBK"))
 
 
 def is_charset(terms: str) -> bool:
-    """Whether these are defined terms of SpecificCharacterSet (0008,0005), separated by backslashes."""
+    """Whether all terms, separated by backslashes, are defined for SpecificCharacterSet (0008,0005)."""
     return all(term in python_encoding for term in terms.split("\\"))
 
 
 def charset_for(dataset: Dataset, offered: Iterable[str]) -> str | list[str] | None:
-    """Return the first of the character sets that holds all texts of a data set. None: ASCII will do.
+    """Return the first character set that can encode all texts of a data set, else the last. None: ASCII.
 
-    The last one offered is taken on trust. Terms are separated by backslashes.
+    The terms of one set are separated by backslashes.
     """
     texts = [(vr, text) for vr, text in _texts(dataset) if not text.isascii()]
     if not texts:
         return None
     chosen = ""
     for chosen in offered:
-        if chosen and _holds(chosen, texts):
+        if chosen and _can_encode(chosen, texts):
             break
     terms = chosen.split("\\")
     return terms if len(terms) > 1 else chosen
@@ -47,22 +47,21 @@ def _texts(dataset: Dataset) -> Iterator[tuple[str, str]]:
             yield from ((element.VR, str(one)) for one in several)
 
 
-def _holds(charset: str, texts: Sequence[tuple[str, str]]) -> bool:
-    """Whether what is written in a character set reads as the same texts again."""
+def _can_encode(charset: str, texts: Sequence[tuple[str, str]]) -> bool:
+    """Whether the texts are the same after encoding and decoding in a character set."""
     terms = charset.split("\\")
     if not is_charset(charset) or (len(terms) > 1 and _ALONE & set(terms)):
         return False
     codecs = ["ascii" if term in _ASCII else python_encoding[term] for term in terms]
     characters = {one for _, text in texts for one in text if not one.isascii()}
-    # pydicom would write replacements and a warning.
-    if not all(any(_has(codec, one) for codec in codecs) for one in characters):
+    # pydicom would write replacement characters and a warning.
+    if not all(any(_has_character(codec, one) for codec in codecs) for one in characters):
         return False
     encodings, initial = convert_encodings(terms), repertoire(charset.encode())
     for vr, text in texts:
         is_name = vr == "PN"
         written = PersonName(text).encode(encodings) if is_name else encode_string(text, encodings)
-        # As it stands in a data set: where a two-byte set is still in force, the blank that pads is half a
-        # character.
+        # Padded as in a data set: if a two-byte set is still active, the blank is half a character.
         padding = " " * (len(written) % 2)
         delimiters = NAME_DELIMITERS if is_name else TEXT_DELIMITERS
         if decode(written + padding.encode(), initial, delimiters) != (text + padding, True):
@@ -70,7 +69,7 @@ def _holds(charset: str, texts: Sequence[tuple[str, str]]) -> bool:
     return True
 
 
-def _has(codec: str, character: str) -> bool:
+def _has_character(codec: str, character: str) -> bool:
     try:
         character.encode(codec)
     except UnicodeEncodeError:

@@ -15,6 +15,7 @@ from index.errors import DatabaseFault, IndexFault
 from index.reception.group_commit import Outcome
 from index.reception.instance import InstanceReceiver, Kept
 from index.records import Header, Origin
+from index.storage.walk import files_below
 
 # Enough to keep a disk's sync busy while others read; more only waits for the commit.
 WORKERS = 4
@@ -50,9 +51,7 @@ def files(paths: Iterable[Path], report: Report) -> Iterator[Path]:
         def failed(error: OSError) -> None:
             report.failed.append((Path(error.filename), str(error.strerror)))
 
-        for folder, folders, names in os.walk(path, onerror=failed):
-            folders.sort()
-            yield from (Path(folder) / name for name in sorted(names))
+        yield from files_below(path, failed)
 
 
 def import_files(

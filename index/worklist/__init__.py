@@ -1,1 +1,1 @@
-"""The worklist as modalities ask for it: keys, matching, answers (PS3.4 Annex K). Pure, but for query.py."""
+"""The worklist as modalities query it (PS3.4 Annex K)."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from index import Index, Listed, Locked, NewOrder, Source
+from index import Index, ListedOrder, Locked, NewOrder, Source
 from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
 from scp.commands.output import print_json, print_line, print_message, print_table
 
@@ -227,7 +227,7 @@ def _publish(index: Index) -> None:
         return
 
 
-def _as_json(row: Listed) -> dict[str, Any]:
+def _as_json(row: ListedOrder) -> dict[str, Any]:
     return {
         "id": row.id,
         "key": row.key,
@@ -241,7 +241,7 @@ def _as_json(row: Listed) -> dict[str, Any]:
     }
 
 
-def _line(row: Listed) -> list[str]:
+def _line(row: ListedOrder) -> list[str]:
     said = row.attributes
     steps = said["ScheduledProcedureStepSequence"]
 

@@ -19,8 +19,8 @@ from index import (
     MissingValue,
     NoSuchStep,
     NotKept,
-    Performed,
     StepEnded,
+    StepResult,
 )
 from scp.association.events import Handler, record_of
 from scp.observing.association_record import AssociationRecord
@@ -104,7 +104,7 @@ class _Operation:
         self._event = {"operation": what, "step_uid": uid}
         record.did("steps")
 
-    def done(self, performed: Performed) -> Dataset:
+    def done(self, performed: StepResult) -> Dataset:
         """Return success."""
         self.record.log.info(
             "procedure_step",

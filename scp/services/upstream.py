@@ -70,7 +70,7 @@ class Upstream:
             raise Unreachable(f"peer {self._settings.peer}: not in [[peers]]")
         with associated(self._dicom, peer, WORKLIST) as association:
             answers, status = self._answers(association)
-        taken = take_over(self._index.orders, peer.aet.strip(), answers, whole=status == SUCCESS)
+        taken = take_over(self._index.orders.store, peer.aet.strip(), answers, complete=status == SUCCESS)
         log.info(
             "upstream_worklist",
             peer=peer.aet,

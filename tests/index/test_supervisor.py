@@ -130,7 +130,7 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
     """A fault in any of them is known, and none ends: each method that a thread runs fails once."""
     from index import RetentionSettings, WorklistSettings
     from index.maintenance.retention import Housekeeper
-    from index.orders.folder import Folder
+    from index.orders.folder import WorklistFolder
     from index.orders.hl7.mllp import Listener
     from index.publication.publisher import Publisher
     from index.reception.indexer import Spool
@@ -148,7 +148,7 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         return run
 
     for kind, name in (
-        (Folder, "_run"),
+        (WorklistFolder, "_run"),
         (Listener, "_accept"),
         (Publisher, "_run"),
         (Housekeeper, "_run"),

@@ -15,6 +15,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from index import Index, OrderStatus
+from index.database.tables import ScheduledStep
+from index.query.identifiers import read_identifier
+from index.worklist.selection import Selection, WorklistItem
 from support.daemon import run
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
@@ -70,6 +74,18 @@ def query(**wanted: Any) -> Dataset:
         setattr(dataset, keyword, value)
     dataset.ScheduledProcedureStepSequence = [step]
     return dataset
+
+
+def selected(index: Index, **wanted: Any) -> list[WorklistItem]:
+    """Return what SQL selects for a query."""
+    return list(Selection(index._database, read_identifier(query(**wanted))))
+
+
+def set_step_status(index: Index, status: OrderStatus) -> None:
+    """Set the state of the only scheduled step, as a modality does."""
+    ((step,),) = index._database.rows(ScheduledStep.select(ScheduledStep.id))
+    with index._database.writing():
+        index.orders.store.set_step_status(step, status)
 
 
 def write(dataset: Dataset, path: Path) -> Path:

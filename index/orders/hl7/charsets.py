@@ -44,61 +44,54 @@ CHARSETS: dict[str, tuple[str, str]] = {
         for part, ir in ((1, 100), (2, 101), (5, 144), (7, 126), (9, 148), (15, 203))
     },
 }
-"""By MSH-18. Where DICOM has no single set of the same repertoire, the order is kept as UTF-8."""
+"""By MSH-18. Where DICOM has no single set with the same characters, the order has UTF-8."""
 
-# What codecs.lookup knows, read from its tables: it keeps every name that it is asked for and does not know.
+# The codecs of Python. codecs.lookup would cache every unknown name.
 _CODECS = frozenset(aliases.values())
 _DICOM = {codecs.lookup(codec).name: charset for codec, charset in CHARSETS.values() if charset}
-# What the delimiters look like in every set that MLLP can carry (MLLP Release 1, Section 2).
+# The delimiters are these bytes in every set that MLLP can carry (MLLP Release 1, Section 2).
 _DELIMITERS = "MSH|^~\\&|"
 
-# Senders that name no set and use one: UTF-8 is told from the others by itself, Latin-1 is the most common.
+# Tried for senders that name no set: text that is valid UTF-8 is UTF-8, else Latin-1 is the most common.
 _UNNAMED = (("ascii", ""), ("utf-8", _UTF_8), ("iso8859-1", "ISO_IR 100"))
 
 
-def decode(message: bytes, named: list[str], configured: str = "") -> tuple[str, str, str]:
+def decode(message: bytes, msh_18: list[str], configured: str = "") -> tuple[str, str, str]:
     """Return the text, the codec and DICOM's name for it. Raises BadMessage naming MSH-18.
 
-    `named` are the repetitions of MSH-18; the last that is not ASCII decides, as its escape sequences
-    include the others. A message that says ASCII and is not says nothing. `configured` overrules them all.
+    `msh_18` is its repetitions; the last set that is not ASCII is used: its escape sequences include the
+    others. A message that names only ASCII is like one that names none. `configured` overrules MSH-18.
     """
-    names = [configured] if configured else [name.strip() for name in named if name.strip()]
-    tried = [known(name) for name in names]
-    chosen = [one for one in tried if one[0] != "ascii"][-1:]
+    names = [configured] if configured else [name.strip() for name in msh_18 if name.strip()]
+    chosen = [found for found in map(codec_and_charset, names) if found[0] != "ascii"][-1:]
     for codec, charset in chosen or _UNNAMED:
         try:
             return message.decode(codec), codec, charset
         except UnicodeDecodeError as error:
             fault = error
-    raise BadMessage(
-        Code.DATA_TYPE,
-        "MSH-18",
-        f"byte {fault.start} is not of the character set {'~'.join(names) or 'ASCII'}",
-    )
+    text = f"byte {fault.start} is not of the character set {'~'.join(names) or 'ASCII'}"
+    raise BadMessage(Code.DATA_TYPE, "MSH-18", text)
 
 
-def known(name: str) -> tuple[str, str]:
-    """Return the codec and DICOM's name of a set by HL7's, DICOM's or any other name. Raises BadMessage."""
+def codec_and_charset(name: str) -> tuple[str, str]:
+    """Return the codec and DICOM's name of a set, by its name in HL7, DICOM or Python. Raises BadMessage."""
     found = CHARSETS.get(name.upper()) or _by_alias(name)
     if found is None:
-        raise BadMessage(
-            Code.TABLE_VALUE,
-            "MSH-18",
-            f"character set {name[:40]!r} is none of {', '.join(CHARSETS)}, nor another name of a codec",
-        )
+        text = f"character set {name[:40]!r} is none of {', '.join(CHARSETS)}, nor another name of a codec"
+        raise BadMessage(Code.TABLE_VALUE, "MSH-18", text)
     return found
 
 
 def _by_alias(name: str) -> tuple[str, str] | None:
-    normal = normalize_encoding(name.lower())
-    codec = aliases.get(normal, normal)
+    normalized = normalize_encoding(name.lower())
+    codec = aliases.get(normalized, normalized)
     if codec not in _CODECS:
         return None
     try:
         info = codecs.lookup(codec)
-        carries = _DELIMITERS.encode(info.name) == _DELIMITERS.encode()
-    except (LookupError, ValueError):  # no codec of texts, or one of another operating system
+        has_delimiters = _DELIMITERS.encode(info.name) == _DELIMITERS.encode()
+    except (LookupError, ValueError):  # a codec that is not for text, or of another operating system
         return None
-    if not carries:
+    if not has_delimiters:
         return None
     return ("ascii", "") if info.name == "ascii" else (info.name, _DICOM.get(info.name, _UTF_8))

@@ -1,4 +1,4 @@
-"""What is wrong with a message, as an acknowledgement says it (HL7 v2.5.1 Section 2.9, Table 0357)."""
+"""The fault of a message, as its acknowledgement has it (HL7 v2.5.1 Section 2.9, Table 0357)."""
 
 from enum import StrEnum
 
@@ -31,15 +31,18 @@ TEXTS = {
 
 
 class BadMessage(Exception):
-    """A message that cannot be taken: the segment and field, the code, and what is wrong with it.
+    """Raised when a message cannot be taken. `location` is a segment or field, such as ORC-2.
 
-    `reject` says AR instead of AE: the message is of no kind that we take at all.
+    `number` counts the segments of that name. `reject`: the answer is AR, not AE, since this kind of message
+    is never taken.
     """
 
-    def __init__(self, code: Code, place: str, text: str, *, number: int = 1, reject: bool = False) -> None:
-        super().__init__(f"{place}: {text}")
+    def __init__(
+        self, code: Code, location: str, text: str, *, number: int = 1, reject: bool = False
+    ) -> None:
+        self.text = f"{location}: {text}"
+        super().__init__(self.text)
         self.code = code
-        self.segment, _, self.field = place.partition("-")
+        self.segment, _, self.field = location.partition("-")
         self.number = number
-        self.text = f"{place}: {text}"
         self.reject = reject

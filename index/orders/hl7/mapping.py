@@ -1,16 +1,17 @@
-"""Segments to attributes, as a table (IHE RAD TF-2 Appendix B), with overrides by sender."""
+"""The HL7 fields of each attribute (IHE RAD TF-2 Appendix B); senders can have other fields."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from index.dicom.value_rules import fitting
 from index.orders.hl7.faults import BadMessage, Code
-from index.orders.hl7.message import NULL, Message, Path, Segment, path
-from index.orders.records import is_date
+from index.orders.hl7.message import NULL, Message, Path, Segment, parse_path
+from index.orders.records import code_item
 
 Segments = Mapping[str, Segment]
-"""The segments that are looked into, by name: a group's own before those of the message."""
+"""Segments by name: those of the order group, and those of the whole message."""
 
 Reader = Callable[[Message, Segment, Path], Any]
 
@@ -19,7 +20,7 @@ _TIMESTAMP = re.compile(
     r"(\d{8})((?:[01]\d|2[0-3])(?:[0-5]\d(?:[0-5]\d|60)?)?)?(?:\.\d+)?(?:[+-]\d{4})?", re.ASCII
 )
 SEXES = {"F": "F", "M": "M", "O": "O", "A": "O"}
-"""PatientSex by HL7 Table 0001; unknown and not applicable say nothing."""
+"""PatientSex by HL7 Table 0001; unknown and not applicable are left out."""
 PRIORITIES = {"S": "STAT", "A": "HIGH", "P": "HIGH", "C": "HIGH", "T": "MEDIUM", "R": "ROUTINE"}
 """RequestedProcedurePriority by TQ-6 and TQ1-9 (HL7 Section 4.3.6, Table 0485)."""
 MODALITIES = {
@@ -32,12 +33,11 @@ MODALITIES = {
     "CUS": "US",
     "XRC": "RF",
 }
-"""Modality by OBR-24 (HL7 Table 0074), where that is not DICOM's own code already."""
-# PID-3.5 (HL7 Table 0203): the numbers that are the patient's in a hospital, by what is taken first.
+"""Modality by OBR-24 (HL7 Table 0074), for codes that are not DICOM's."""
+# PID-3.5 (HL7 Table 0203): the types of a hospital's patient numbers, the preferred first.
 _RECORD_NUMBERS = ("MR", "PI", "PT", "")
-_LONGEST_CODE = 16
-# An escaped delimiter of HL7 would be one of PN (PS3.5 Section 6.2.1).
-_NO_COMPONENT = re.compile(r"[\\^=]")
+# An unescaped delimiter of HL7 may be a delimiter of PN (PS3.5 Section 6.2.1).
+_PN_DELIMITERS = re.compile(r"[\\^=]")
 
 
 def text(message: Message, segment: Segment, at: Path) -> str:
@@ -46,7 +46,7 @@ def text(message: Message, segment: Segment, at: Path) -> str:
 
 
 def person(message: Message, segment: Segment, at: Path) -> str:
-    """Read an XPN as a PN; repetitions are ideographic and phonetic groups by XPN-8 (PS3.5 6.2.1)."""
+    """Read an XPN as a PN; repetitions are its component groups, by XPN-8 (PS3.5 Section 6.2.1)."""
     groups = {"A": "", "I": "", "P": ""}
     for repetition in message.repetitions(segment, at.field):
         code = message.part(repetition, 8)
@@ -58,7 +58,7 @@ def person(message: Message, segment: Segment, at: Path) -> str:
 
 
 def staff(message: Message, segment: Segment, at: Path) -> str:
-    """Read an XCN as a PN: a name behind an identifier, or a bare name alone."""
+    """Read an XCN as a PN: the name after the identifier, or the first component without a name."""
     repetitions = message.repetitions(segment, at.field)
     if not repetitions:
         return ""
@@ -66,84 +66,77 @@ def staff(message: Message, segment: Segment, at: Path) -> str:
 
 
 def _name(message: Message, repetition: Any, start: int) -> str:
-    """PN: family^given^middle^prefix^suffix; HL7 has the suffix first."""
+    """Return a PN: family^given^middle^prefix^suffix; HL7 has the suffix before the prefix."""
     parts = (message.part(repetition, start + n) for n in range(5))
-    family, given, middle, suffix, prefix = (_NO_COMPONENT.sub(" ", part) for part in parts)
+    family, given, middle, suffix, prefix = (_PN_DELIMITERS.sub(" ", part) for part in parts)
     return f"{family}^{given}^{middle}^{prefix}^{suffix}".rstrip("^")
 
 
-def _moment(value: str) -> tuple[str, str] | None:
-    """Return date and time of a TS; None where it is none of a day of the calendar."""
+def _date_and_time(value: str) -> tuple[str, str]:
+    """Return the date and time of a TS; both empty where the day is missing or not in the calendar."""
     match = _TIMESTAMP.fullmatch(value)
-    return (match[1], match[2] or "") if match and is_date(match[1]) else None
+    return (match[1], match[2] or "") if match and fitting("StudyDate", match[1]) else ("", "")
 
 
 def date(message: Message, segment: Segment, at: Path) -> str:
-    """Read the date of a TS; nothing where it is less than a day."""
+    """Read the date of a TS; empty where the day is missing."""
     value = text(message, segment, at)
-    return value if value == NULL else (_moment(value) or ("", ""))[0]
+    return value if value == NULL else _date_and_time(value)[0]
 
 
 def time(message: Message, segment: Segment, at: Path) -> str:
     """Read the time of a TS, without fraction and zone."""
-    return (_moment(text(message, segment, at)) or ("", ""))[1]
+    return _date_and_time(text(message, segment, at))[1]
 
 
-def start(message: Message, segment: Segment, at: Path) -> str:
-    """Read the date that a step is scheduled for. Raises BadMessage: no query by date would find another."""
+def start_date(message: Message, segment: Segment, at: Path) -> str:
+    """Read the date that a step is scheduled for. Raises BadMessage: a query by date must find the step."""
     value = text(message, segment, at)
-    if value and value != NULL and not _moment(value):
+    if value and value != NULL and not _date_and_time(value)[0]:
         allowed = "YYYYMMDD[HH[MM[SS]]] of a day that there is"
         raise BadMessage(Code.DATA_TYPE, f"{at.segment}-{at.field}", f"{value[:40]!r} is not {allowed}")
     return date(message, segment, at)
 
 
-def titles(message: Message, segment: Segment, at: Path) -> Any:
-    """Read AE titles: one, or a list of the repetitions."""
-    found = [
+def ae_titles(message: Message, segment: Segment, at: Path) -> Any:
+    """Read AE titles: a text, or a list of several repetitions."""
+    parts = (
         message.part(one, at.component, at.subcomponent) for one in message.repetitions(segment, at.field)
-    ]
-    several = list(dict.fromkeys(one for one in found if one))
-    return several if len(several) > 1 else next(iter(several), "")
+    )
+    titles = list(dict.fromkeys(part for part in parts if part))
+    return titles if len(titles) > 1 else "".join(titles)
 
 
-def code(message: Message, segment: Segment, at: Path) -> Any:
-    """Read CEs at their first component, or their alternates at the fourth, as codes (PS3.3 Section 8.8)."""
+def codes(message: Message, segment: Segment, at: Path) -> Any:
+    """Read CEs as code items, from their first component on, or as alternates from the fourth on."""
     first = at.component or 1
-    items = []
+    items: list[dict[str, str]] = []
     for repetition in message.repetitions(segment, at.field):
         value, meaning, scheme = (message.part(repetition, first + n) for n in range(3))
         if value == NULL:
             return NULL
-        if value and len(value) <= _LONGEST_CODE:
-            items.append(
-                {
-                    "CodeValue": value,
-                    "CodingSchemeDesignator": scheme or "L",
-                    "CodeMeaning": meaning or value,
-                }
-            )
+        items += code_item(value, scheme, meaning)
     return items
 
 
-def reasons(message: Message, segment: Segment, at: Path) -> Any:
-    """Read the codes of CEs that name their coding scheme; others are most often texts."""
-    items = code(message, segment, at)
+def reason_codes(message: Message, segment: Segment, at: Path) -> Any:
+    """Read the CEs that name their coding scheme; others are mostly free texts."""
+    items = codes(message, segment, at)
     return items if items == NULL else [item for item in items if item["CodingSchemeDesignator"] != "L"]
 
 
-def looked_up(table: Mapping[str, str], *, otherwise: bool = False) -> Reader:
-    """Make a reader that translates; what the table has not is left out, or stands as it is."""
+def translated(table: Mapping[str, str], *, keep_others: bool = False) -> Reader:
+    """Return a reader that translates by a table; other values are left out, or kept."""
 
     def read(message: Message, segment: Segment, at: Path) -> str:
         value = text(message, segment, at)
-        return NULL if value == NULL else table.get(value.upper(), value if otherwise else "")
+        return NULL if value == NULL else table.get(value.upper(), value if keep_others else "")
 
     return read
 
 
 def issuer(message: Message, segment: Segment, at: Path) -> Any:
-    """Read the issuer of an EI: namespace, universal id and its type behind the number."""
+    """Read the issuer of an EI: namespace, universal id and its type, after the number."""
     names = ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType")
     values = {name: message.value(segment, at.field, n) for n, name in enumerate(names, start=2)}
     item = {name: value for name, value in values.items() if value}
@@ -152,20 +145,20 @@ def issuer(message: Message, segment: Segment, at: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where an attribute is read from, first found first served, and how."""
+    """The paths of an attribute, of which the first with a value counts, and their reader."""
 
     paths: tuple[Path, ...]
     read: Reader = text
 
 
-def _entry(places: str, read: Reader = text) -> Entry:
-    return Entry(tuple(path(place) for place in places.split()), read)
+def _entry(paths: str, read: Reader = text) -> Entry:
+    return Entry(tuple(map(parse_path, paths.split())), read)
 
 
 PATIENT: Mapping[str, Entry] = {
     "PatientName": _entry("PID-5", person),
     "PatientBirthDate": _entry("PID-7", date),
-    "PatientSex": _entry("PID-8", looked_up(SEXES)),
+    "PatientSex": _entry("PID-8", translated(SEXES)),
     "PatientMotherBirthName": _entry("PID-6", person),
     "EthnicGroup": _entry("PID-22.2"),
     "PatientState": _entry("OBR-12.2 OBR-12.1"),
@@ -181,11 +174,11 @@ ORDER: Mapping[str, Entry] = {
     "OrderPlacerIdentifierSequence": _entry("ORC-2 OBR-2", issuer),
     "OrderFillerIdentifierSequence": _entry("ORC-3 OBR-3", issuer),
     "RequestedProcedureDescription": _entry("OBR-44.2 OBR-4.2 OBR-4.5"),
-    "RequestedProcedureCodeSequence": _entry("OBR-44 OBR-4", code),
-    "RequestedProcedurePriority": _entry("TQ1-9 OBR-27.6 ORC-7.6", looked_up(PRIORITIES)),
+    "RequestedProcedureCodeSequence": _entry("OBR-44 OBR-4", codes),
+    "RequestedProcedurePriority": _entry("TQ1-9 OBR-27.6 ORC-7.6", translated(PRIORITIES)),
     "RequestedProcedureComments": _entry("OBR-39.2 OBR-39.1"),
     "ReasonForTheRequestedProcedure": _entry("OBR-31.2 OBR-31.1"),
-    "ReasonForRequestedProcedureCodeSequence": _entry("OBR-31", reasons),
+    "ReasonForRequestedProcedureCodeSequence": _entry("OBR-31", reason_codes),
     "RequestingPhysician": _entry("OBR-16 ORC-12", staff),
     "ReferringPhysicianName": _entry("PV1-8 OBR-16", staff),
     "RequestingService": _entry("ORC-17.2 ORC-17.1"),
@@ -204,47 +197,47 @@ ORDER: Mapping[str, Entry] = {
 
 STEP: Mapping[str, Entry] = {
     "ScheduledProcedureStepID": _entry("IPC-4.1 OBR-20"),
-    "Modality": _entry("IPC-5.1 OBR-24", looked_up(MODALITIES, otherwise=True)),
-    "ScheduledStationAETitle": _entry("IPC-9 OBR-21", titles),
+    "Modality": _entry("IPC-5.1 OBR-24", translated(MODALITIES, keep_others=True)),
+    "ScheduledStationAETitle": _entry("IPC-9 OBR-21", ae_titles),
     "ScheduledStationName": _entry("IPC-7.1"),
     "ScheduledProcedureStepLocation": _entry("IPC-8.2 IPC-8.1"),
-    "ScheduledProtocolCodeSequence": _entry("IPC-6 OBR-4.4 OBR-4", code),
+    "ScheduledProtocolCodeSequence": _entry("IPC-6 OBR-4.4 OBR-4", codes),
     "ScheduledProcedureStepDescription": _entry("IPC-6.2 OBR-4.5 OBR-4.2"),
-    "ScheduledProcedureStepStartDate": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", start),
+    "ScheduledProcedureStepStartDate": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", start_date),
     "ScheduledProcedureStepStartTime": _entry("TQ1-7 OBR-36 OBR-27.4 ORC-7.4 OBR-6", time),
     "ScheduledPerformingPhysicianName": _entry("OBR-34", staff),
 }
 """Items of ScheduledProcedureStepSequence (PS3.3 C.4.10)."""
 
 KEYWORDS = frozenset((*PATIENT, *ORDER, *STEP))
-"""What a sender's overrides may name."""
+"""The attributes that a sender may have in other fields."""
 
 Overrides = Mapping[str, Path]
+"""A sender's own fields, by keyword."""
 
 
 def read(
     table: Mapping[str, Entry], message: Message, segments: Segments, overrides: Overrides
 ) -> dict[str, Any]:
-    """Return the attributes of a table that the segments have. A value of None is one to be deleted."""
-    made: dict[str, Any] = {}
+    """Return the attributes of a table that are in the segments. None: to be deleted."""
+    attributes: dict[str, Any] = {}
     for keyword, entry in table.items():
-        places = (overrides[keyword],) if keyword in overrides else entry.paths
-        for at in places:
-            segment = segments.get(at.segment)
-            value = entry.read(message, segment, at) if segment else ""
+        for path in (overrides[keyword],) if keyword in overrides else entry.paths:
+            segment = segments.get(path.segment)
+            value = entry.read(message, segment, path) if segment else ""
             if value:
-                made[keyword] = None if value == NULL else value
+                attributes[keyword] = None if value == NULL else value
                 break
-    return made
+    return attributes
 
 
 def patient_identity(
     message: Message, segment: Segment, field: int = 3, *, local: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return every patient identifier (CX) of a field, as PatientID and issuer.
+    """Return the patient identifiers (CX) of a field, as PatientID and issuer.
 
-    That of the `local` authority, which PatientIDs here are of, comes first; then the record number. Numbers
-    of another kind (insurance, passport) are left out beside those: they may be another patient's PatientID.
+    First that of the `local` authority, then record numbers. Numbers of other types (insurance, passport) are
+    left out if there are record numbers: they may be the PatientID of another patient.
     """
     found = []
     for repetition in message.repetitions(segment, field):
@@ -263,7 +256,6 @@ def patient_identity(
         found.append((local is None or local not in (namespace, universal), rank, identity))
     found.sort(key=lambda one: one[:2])
     kept = [one for one in found if one[1] < len(_RECORD_NUMBERS)] or found
-    is_vague = [rank >= len(_RECORD_NUMBERS) - 1 and len(identity) == 1 for _, rank, identity in kept]
-    return [one[2] for one, vague in zip(kept, is_vague, strict=True) if not vague] or [
-        one[2] for one in kept
-    ]
+    # A number without a type and an issuer counts only if there is no other.
+    clear = [one for one in kept if one[1] < len(_RECORD_NUMBERS) - 1 or len(one[2]) > 1]
+    return [identity for *_, identity in clear or kept]

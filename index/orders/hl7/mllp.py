@@ -1,6 +1,6 @@
 """The HL7 listener: messages over MLLP, each answered before the next (HL7 MLLP Release 1).
 
-A thread for each connection: a hospital has a handful of them, which stay open for days.
+Each connection has a thread: a hospital has a few connections, which stay open for days.
 """
 
 import contextlib
@@ -16,28 +16,28 @@ import structlog
 
 from index.errors import DatabaseFault
 from index.orders.hl7.acknowledging import refuse
-from index.orders.hl7.batch import messages
 from index.orders.hl7.faults import BadMessage, Code
+from index.orders.hl7.message import messages
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
 START, END = b"\x0b", b"\x1c\r"
-# The first byte of END ends a message where its second follows, a line feed instead, or the next message: all
-# of that is sent. Elsewhere it is a character of the text.
+# The first byte of END ends a message if its second byte follows or, as some senders do, a line feed or the
+# next START. Otherwise it is a character of the text.
 _END = re.compile(rb"\x1c(?=[\r\n\x0b])")
-# Orders are some kB; 16 MiB leave room for embedded documents, and cost no more than that each.
+# Orders have a few kB; 16 MiB leave room for embedded documents.
 MAX_MESSAGE = 16 * 1024 * 1024
-# Interface engines hold a connection for each feed.
+# Interface engines have a connection for each sending system.
 MAX_CONNECTIONS = 32
-# From a message's first byte to its last, and for the answer to be taken.
+# From the first byte of a message to its last, and to send the answer.
 MESSAGE_SECONDS = 30.0
-# After an end without its second byte: so long it may be on its way.
+# The wait for the second byte of END.
 END_SECONDS = 0.5
-# Feeds are silent at night.
+# There are few orders at night.
 IDLE_SECONDS = 24 * 3600.0
 _CHUNK = 64 * 1024
-# A timeout of nothing would be none.
+# A socket with a timeout of 0 would not wait at all.
 _LEAST_SECONDS = 0.001
 _BACKLOG = 32
 
@@ -45,26 +45,26 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handle = Callable[[bytes], tuple[str, bytes]]
 
 
-class Closed(Exception):
-    """The connection is over: the text says why, empty where the peer closed it between messages."""
+class ConnectionEnded(Exception):
+    """Raised when a connection ends. The text is the reason, empty if the peer closed it between messages."""
 
 
-class Silent(Closed):
-    """Nothing came in time."""
+class ReadTimeout(ConnectionEnded):
+    """Raised when no bytes arrive in time."""
 
 
 class TooLarge(Exception):
-    """A message has ended that is larger than the limit; `head` is how it began."""
+    """Raised when a message is larger than the limit; `head` is its beginning."""
 
     def __init__(self, head: bytes) -> None:
         super().__init__(f"a message is larger than {MAX_MESSAGE} bytes")
         self.head = head
 
 
-class Frames:
-    """Cuts the bytes of a connection into frames. Bytes between frames are passed over, and said once.
+class FrameReader:
+    """Reads the frames of a connection. Bytes between frames are ignored, and logged once.
 
-    A start within a frame starts anew: what was cut off before it is never answered, and comes again.
+    A START within a frame begins a new one: the message before it was cut off, and its sender repeats it.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class Frames:
         self._idle = idle
         self._message = message
         self._buffer = bytearray()
-        self._has_said = False
+        self._has_logged = False
 
     def next(self) -> bytes:
-        """Return the content of the next frame. Raises Closed, TooLarge."""
+        """Return the content of the next frame. Raises ConnectionEnded, TooLarge."""
         while (start := self._buffer.find(START)) < 0:
-            self._pass_over(len(self._buffer))
+            self._ignore(len(self._buffer))
             if not self._read(self._idle):
-                raise Closed("")
-        self._pass_over(start)
+                raise ConnectionEnded("")
+        self._ignore(start)
         del self._buffer[:1]
         deadline = time.monotonic() + self._message
         searched = 0
@@ -91,17 +91,17 @@ class Frames:
             if len(self._buffer) > MAX_MESSAGE:
                 self._refuse(deadline)
             if self._buffer.endswith(END[:1]):
-                if self._is_all():
+                if self._nothing_follows():
                     end = len(self._buffer) - 1
                     break
             elif not self._read(max(0.0, deadline - time.monotonic())):
-                raise Closed("the connection ended within a message")
+                raise ConnectionEnded("the connection ended within a message")
         content = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return content
 
     def _end(self, searched: int) -> int:
-        """Return where the message ends, as far as it has come; what a new start cuts off is dropped."""
+        """Return where the message ends, or -1. A message cut off by a new START is dropped."""
         while True:
             found = _END.search(self._buffer, searched)
             restart = self._buffer.find(START, searched, found.start() if found else len(self._buffer))
@@ -112,29 +112,29 @@ class Frames:
             searched = 0
 
     def _refuse(self, deadline: float) -> NoReturn:
-        """Pass over a message that is too large, so that its sender reads the answer to it."""
+        """Read a message that is too large to its end, so that its sender reads the answer to it."""
         head = bytes(self._buffer[:_CHUNK])
         while True:
             found = _END.search(self._buffer)
             if self._buffer.find(START, 0, found.start() if found else len(self._buffer)) >= 0:
-                raise Closed("a message that is too large is cut off by another one")
+                raise ConnectionEnded("a message that is too large is cut off by another one")
             if found:
                 del self._buffer[: found.end()]
                 raise TooLarge(head)
             del self._buffer[:-1]
             if not self._read(max(0.0, deadline - time.monotonic())):
-                raise Closed("the connection ended within a message that is too large")
+                raise ConnectionEnded("the connection ended within a message that is too large")
 
-    def _is_all(self) -> bool:
-        """Whether nothing follows an end without its second byte."""
+    def _nothing_follows(self) -> bool:
+        """Whether the first byte of END is not followed by any byte."""
         try:
             return not self._read(END_SECONDS)
-        except Silent:
+        except ReadTimeout:
             return True
 
-    def _pass_over(self, count: int) -> None:
-        if not self._has_said and self._buffer[:count].strip():
-            self._has_said = True
+    def _ignore(self, count: int) -> None:
+        if not self._has_logged and self._buffer[:count].strip():
+            self._has_logged = True
             log.warning("hl7_bytes_passed_over", bytes=count)
         del self._buffer[:count]
 
@@ -143,15 +143,15 @@ class Frames:
         try:
             chunk = self._connection.recv(_CHUNK)
         except TimeoutError:
-            raise Silent(f"silent for {seconds:.0f} s") from None
+            raise ReadTimeout(f"silent for {seconds:.0f} s") from None
         except OSError as error:
-            raise Closed(str(error.strerror)) from error
+            raise ConnectionEnded(str(error.strerror)) from error
         self._buffer += chunk
         return bool(chunk)
 
 
 class Listener:
-    """Listens for HL7 messages and answers each with what `handle` returns, in a frame of its own."""
+    """Listens for HL7 messages, and answers each with the acknowledgement that `handle` returns."""
 
     def __init__(
         self,
@@ -174,11 +174,11 @@ class Listener:
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
     def start(self) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         self._worker.start()
 
     def stop(self) -> None:
-        """Accept no more, let running messages finish, and close every connection."""
+        """Stop to accept connections, let running messages finish, and close all connections."""
         self._stopping.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -200,15 +200,15 @@ class Listener:
             except OSError as error:
                 if self._stopping.is_set():
                     return
-                # No descriptor free, or the peer is gone already: the next one may do better.
+                # No file descriptor is free, or the peer has gone: go on with the next one.
                 log.warning("hl7_accept_failed", error=str(error.strerror))
                 time.sleep(0.1)
                 continue
             try:
                 self._admit(connection, address[0])
-            except Exception as error:  # noqa: BLE001  no thread to be had, or whatever one caller brings up
+            except Exception as error:  # noqa: BLE001  no thread can be started; a fault of one caller stops no other
                 log.warning("hl7_refused", address=address[0], reason=str(error))
-                self._forget(connection)
+                self._close(connection)
 
     def _admit(self, connection: socket.socket, address: str) -> None:
         reason = self._refusal(address)
@@ -221,7 +221,7 @@ class Listener:
             self._connections[connection] = thread
         thread.start()
 
-    def _forget(self, connection: socket.socket) -> None:
+    def _close(self, connection: socket.socket) -> None:
         connection.close()
         with self._lock:
             self._connections.pop(connection, None)
@@ -238,12 +238,12 @@ class Listener:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            frames = Frames(connection)
+            frames = FrameReader(connection)
             while True:
                 for answer in self._answers(frames, address):
                     connection.settimeout(MESSAGE_SECONDS)
                     connection.sendall(START + answer + END)
-        except Closed as error:
+        except ConnectionEnded as error:
             if str(error) and not self._stopping.is_set():
                 log.warning("hl7_connection_closed", address=address, reason=str(error))
         except OSError as error:
@@ -251,10 +251,10 @@ class Listener:
         except DatabaseFault as fault:
             self._on_fatal(fault)
         finally:
-            self._forget(connection)
+            self._close(connection)
 
-    def _answers(self, frames: Frames, address: str) -> Iterator[bytes]:
-        """Yield the answer to each message of the next frame. Raises Closed."""
+    def _answers(self, frames: FrameReader, address: str) -> Iterator[bytes]:
+        """Yield the answer to each message of the next frame. Raises ConnectionEnded."""
         try:
             content = frames.next()
         except TooLarge as error:

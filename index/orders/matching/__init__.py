@@ -1,1 +1,1 @@
-"""TODO: index/orders/matching."""
+"""The match of a study to its orders: the rules, what they compare, and the matches in the index."""

@@ -1,21 +1,21 @@
-"""Which orders a study belongs to: a table of rules, tried in order, each confirmed by the patient.
+"""The rules that match a study to its orders: tried one after the other, each confirmed by the patient.
 
-Pure functions: what a study says of itself and the orders that could be meant give a verdict. A rule counts
-when it finds exactly one order for a thing that the study says; then the rules behind it are not asked.
+Pure functions. A rule compares identifiers of the study with the candidate orders. The first rule that finds
+exactly one order for an identifier decides.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from index.orders.records import Status
+from index.orders.records import OrderStatus, agree
 
-Rule = Literal["study-uid", "step-id", "accession"]
+RuleName = Literal["study-uid", "step-id", "accession"]
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """A patient as far as matching goes: its row, its PatientID and who issued that."""
+class PatientIdentity:
+    """A patient: its row, its PatientID and the issuer of that, both empty where missing."""
 
     row: int
     number: str
@@ -23,7 +23,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RequestAttributes:
     """An item of RequestAttributesSequence (0040,0275)."""
 
     procedure_id: str = ""
@@ -33,22 +33,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class StudyIdentity:
-    """What a study says of itself. An accession number goes with its issuer, which may be empty."""
+    """The identifiers of a study in its instances. An accession number has its issuer, which may be empty."""
 
     study_uid: str
-    patient: Person
-    requests: tuple[Request, ...] = ()
+    patient: PatientIdentity
+    request_attributes: tuple[RequestAttributes, ...] = ()
     accessions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """An order that could be meant."""
+class OrderIdentity:
+    """An order that a study may belong to."""
 
     id: int
     key: str
-    patient: Person
-    status: Status
+    patient: PatientIdentity
+    status: OrderStatus
     study_uid: str
     procedure_id: str
     accession: tuple[str, str]
@@ -56,92 +56,92 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The orders of a study, the rule that found them, and the doubts: sentences without patient data."""
+class MatchResult:
+    """The orders of a study (row ids), the rule that found them, and doubts, without patient data."""
 
     orders: frozenset[int] = frozenset()
     rule: str = ""
     doubts: tuple[str, ...] = ()
 
 
-Thing = str | Request | tuple[str, str]
+Identifier = str | RequestAttributes | tuple[str, str]
 
 
-def _fits_uid(thing: Thing, option: Option) -> bool:
-    return thing == option.study_uid
+def _fits_uid(identifier: Identifier, order: OrderIdentity) -> bool:
+    return identifier == order.study_uid
 
 
-def _fits_request(thing: Thing, option: Option) -> bool:
-    if not isinstance(thing, Request) or not (thing.procedure_id or thing.step_id):
+def _fits_request(identifier: Identifier, order: OrderIdentity) -> bool:
+    if not isinstance(identifier, RequestAttributes) or not (identifier.procedure_id or identifier.step_id):
         return False
     return (
-        (not thing.procedure_id or thing.procedure_id == option.procedure_id)
-        and (not thing.step_id or thing.step_id in option.step_ids)
-        and _agree(thing.accession, option.accession[0])
+        (not identifier.procedure_id or identifier.procedure_id == order.procedure_id)
+        and (not identifier.step_id or identifier.step_id in order.step_ids)
+        and agree(identifier.accession, order.accession[0])
     )
 
 
-def _fits_accession(thing: Thing, option: Option) -> bool:
-    number, issuer = option.accession
-    return isinstance(thing, tuple) and bool(thing[0]) and thing[0] == number and _agree(thing[1], issuer)
+def _fits_accession(identifier: Identifier, order: OrderIdentity) -> bool:
+    if not isinstance(identifier, tuple) or not identifier[0]:
+        return False
+    return identifier[0] == order.accession[0] and agree(identifier[1], order.accession[1])
 
 
-def _agree(one: str, other: str) -> bool:
-    """Whether two values are equal, or one of them is silent."""
-    return not one or not other or one == other
-
-
-RULES: Mapping[
-    str, tuple[str, Callable[[StudyIdentity], Sequence[Thing]], Callable[[Thing, Option], bool]]
-] = {
+Rule = tuple[
+    str, Callable[[StudyIdentity], Sequence[Identifier]], Callable[[Identifier, OrderIdentity], bool]
+]
+RULES: Mapping[RuleName, Rule] = {
     "study-uid": ("Study Instance UID", lambda identity: [identity.study_uid], _fits_uid),
-    "step-id": ("request attributes", lambda identity: identity.requests, _fits_request),
+    "step-id": ("request attributes", lambda identity: identity.request_attributes, _fits_request),
     "accession": ("accession number", lambda identity: identity.accessions, _fits_accession),
 }
-"""By name: how it is called in a doubt, what of the study it looks for, and whether an order has it."""
+"""By name: the words for it in a doubt, the study's identifiers, and whether an order fits one of them."""
 
-DEFAULT_RULES: tuple[Rule, ...] = ("study-uid", "step-id", "accession")
+DEFAULT_RULES: tuple[RuleName, ...] = tuple(RULES)
 
 
-def same_patient(one: Person, other: Person) -> bool:
-    """Whether two are one patient: the same row (merges included), or one PatientID of issuers that agree."""
+def same_patient(one: PatientIdentity, other: PatientIdentity) -> bool:
+    """Whether two are one patient: by row (merges included), or by PatientID and issuer."""
     return one.row == other.row or bool(
-        one.number and one.number == other.number and _agree(one.issuer, other.issuer)
+        one.number and one.number == other.number and agree(one.issuer, other.issuer)
     )
 
 
-def decide(
-    identity: StudyIdentity, options: Sequence[Option], rules: Sequence[str] = DEFAULT_RULES
-) -> Verdict:
-    """Return which of the options a study belongs to."""
+def match_orders(
+    study: StudyIdentity, candidates: Sequence[OrderIdentity], rules: Sequence[RuleName] = DEFAULT_RULES
+) -> MatchResult:
+    """Return which of the candidate orders a study belongs to."""
     doubts: list[str] = []
     for rule in rules:
-        name, things, fits = RULES[rule]
+        name, identifiers, fits = RULES[rule]
         found: set[int] = set()
-        for thing in things(identity):
-            hits = [option for option in options if fits(thing, option)]
-            order, doubt = _one(hits, identity.patient, name)
+        for identifier in identifiers(study):
+            hits = [order for order in candidates if fits(identifier, order)]
+            order, doubt = _only_order(hits, study.patient, name)
             found |= {order.id} if order else set()
             doubts += [doubt] if doubt and doubt not in doubts else []
         if found:
-            return Verdict(frozenset(found), rule, tuple(doubts))
-    return Verdict(doubts=tuple(doubts))
+            return MatchResult(frozenset(found), rule, tuple(doubts))
+    return MatchResult(doubts=tuple(doubts))
 
 
-def _one(hits: Sequence[Option], patient: Person, name: str) -> tuple[Option | None, str]:
-    """Return the one order that was found, or why there is none."""
+def _only_order(
+    hits: Sequence[OrderIdentity], patient: PatientIdentity, name: str
+) -> tuple[OrderIdentity | None, str]:
+    """Return the only order of this patient, or None and the doubt."""
     if not hits:
         return None, ""
-    confirmed = [option for option in hits if same_patient(option.patient, patient)]
+    confirmed = [order for order in hits if same_patient(order.patient, patient)]
     if not confirmed:
-        return None, f"{name} found {_orders(hits)}, but not of this patient"
-    alive = [o for o in confirmed if o.status not in (Status.CANCELLED, Status.DISCONTINUED)] or confirmed
-    told = {(o.procedure_id, o.accession[0]) for o in alive}
-    if len(alive) > 1 and (len(told) > 1 or told == {("", "")}):
-        return None, f"{name} found several: {_orders(alive)}"
-    # One order that several sources tell of: the first by key, whichever came first.
-    return min(alive, key=lambda option: option.key), ""
+        return None, f"{name} found {_names(hits)}, but not of this patient"
+    stopped = (OrderStatus.CANCELLED, OrderStatus.DISCONTINUED)
+    remaining = [order for order in confirmed if order.status not in stopped] or confirmed
+    numbers = {(order.procedure_id, order.accession[0]) for order in remaining}
+    if len(remaining) > 1 and (len(numbers) > 1 or numbers == {("", "")}):
+        return None, f"{name} found several: {_names(remaining)}"
+    # One order from several sources: the first by key, in whatever order they arrived.
+    return min(remaining, key=lambda order: order.key), ""
 
 
-def _orders(options: Sequence[Option]) -> str:
-    return ", ".join(f"order {one}" for one in sorted(option.id for option in options))
+def _names(orders: Sequence[OrderIdentity]) -> str:
+    return ", ".join(f"order {row}" for row in sorted(order.id for order in orders))

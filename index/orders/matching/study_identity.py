@@ -1,6 +1,7 @@
-"""From rows to what matching.py weighs: what a study says of itself, and the orders that it could mean."""
+"""What the matching rules compare, read from the index: the identity of a study, and its candidate orders."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from index.database.connection import Database
@@ -9,13 +10,15 @@ from index.database.mark_changed import Key
 from index.database.tables import ImagingOrder, ScheduledStep, Series, SeriesVariant, StudyVariant
 from index.election.patients import study_patient
 from index.election.values import Opinion, elect
-from index.orders.matching.rules import Option, Person, Request, StudyIdentity
-from index.orders.records import Status, short_id
+from index.orders.matching.rules import OrderIdentity, PatientIdentity, RequestAttributes, StudyIdentity
+from index.orders.records import OrderStatus, issuer_name, short_id
 from index.records import Attributes
+
+_REQUEST = ("RequestedProcedureID", "ScheduledProcedureStepID", "AccessionNumber")
 
 
 def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | None:
-    """Return what the instances of a study (row id, UID) say, elected. None: it has none."""
+    """Return the identity of a study (row id, UID), elected from its instances. None: it has none."""
     found = study_patient(database, study, uid)
     query = StudyVariant.select(StudyVariant.attributes, StudyVariant.instance_count)
     opinions = database.rows(query.where(StudyVariant.study == study))
@@ -23,97 +26,82 @@ def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | Non
         return None
     attributes, _ = elect([Opinion(*row) for row in opinions], "study", uid)
     items = [item for one in _series(database, study) for item in one.get("RequestAttributesSequence") or ()]
-    # As the worklist answers them, whoever has told the scanner.
-    requests = [Request(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items]
-    accessions = [_accession(attributes), *map(_accession, items)]
+    # Shortened as the worklist answers them.
+    requests = {RequestAttributes(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items}
+    accessions = {_accession(one) for one in (attributes, *items)}
     return StudyIdentity(
         uid,
-        _person(found.row, found.patient.attributes),
-        tuple(sorted(set(requests), key=lambda one: (one.procedure_id, one.step_id, one.accession))),
-        tuple(sorted({one for one in accessions if one[0]})),
+        _patient(found.row, found.patient.attributes),
+        tuple(sorted(requests, key=lambda one: (one.procedure_id, one.step_id, one.accession))),
+        tuple(sorted(one for one in accessions if one[0])),
     )
 
 
-_REQUEST = ("RequestedProcedureID", "ScheduledProcedureStepID", "AccessionNumber")
-
-
-def _series(database: Database, study: int) -> Iterable[Attributes]:
+def _series(database: Database, study: int) -> Iterator[Attributes]:
     query = SeriesVariant.select(SeriesVariant.series, SeriesVariant.attributes, SeriesVariant.instance_count)
-    by_series: dict[int, list[Opinion]] = {}
+    by_series: defaultdict[int, list[Opinion]] = defaultdict(list)
     for series, attributes, count in database.rows(query.join(Series).where(Series.study == study)):
-        by_series.setdefault(series, []).append(Opinion(attributes, count))
+        by_series[series].append(Opinion(attributes, count))
     for opinions in by_series.values():
         yield elect(opinions, "series", "")[0]
 
 
 def _accession(attributes: Attributes) -> tuple[str, str]:
-    return str(attributes.get("AccessionNumber") or ""), accession_issuer(attributes)
+    issuer = issuer_name(attributes.get("IssuerOfAccessionNumberSequence"))
+    return str(attributes.get("AccessionNumber") or ""), issuer
 
 
-def accession_issuer(attributes: Attributes) -> str:
-    """Return who issued AccessionNumber: the universal name, else the local one, or none."""
-    items = attributes.get("IssuerOfAccessionNumberSequence") or ()
-    issuer: Mapping[str, Any] = next(iter(items), {})
-    return str(issuer.get("UniversalEntityID") or issuer.get("LocalNamespaceEntityID") or "")
+def _patient(row: int, attributes: Attributes) -> PatientIdentity:
+    return PatientIdentity(row, str(attributes.get("PatientID") or ""), issuer_of(attributes))
 
 
-def _person(row: int, attributes: Attributes) -> Person:
-    return Person(row, str(attributes.get("PatientID") or ""), issuer_of(attributes))
-
-
-def keys_of(facts: StudyIdentity) -> set[Key]:
-    """Return what an order that comes later would find this study by: touching.py says how."""
-    keys = {("accession", number) for number, _ in facts.accessions}
-    shared = {("procedure", one.procedure_id) for one in facts.requests if one.procedure_id}
-    shared |= {("step", one.step_id) for one in facts.requests if one.step_id}
-    patient = {("patient", facts.patient.number)} if shared and facts.patient.number else set()
+def keys_of(study: StudyIdentity) -> set[Key]:
+    """Return the keys by which a later order finds this study (see mark_changed.py)."""
+    keys = {("accession", number) for number, _ in study.accessions}
+    shared = {("procedure", one.procedure_id) for one in study.request_attributes if one.procedure_id}
+    shared |= {("step", one.step_id) for one in study.request_attributes if one.step_id}
+    patient = {("patient", study.patient.number)} if shared and study.patient.number else set()
     return keys | shared | patient
 
 
-def _orders_of(patient: Person) -> Any:
+def _orders_of(patient: PatientIdentity) -> Any:
     """Select the orders of a patient, by its row or by its PatientID."""
     other = ImagingOrder.alias()
-    mine = other.patient == patient.row
-    return other.select(other.id).where(
-        mine | (other.patient_number == patient.number) if patient.number else mine
-    )
+    wanted = other.patient == patient.row
+    if patient.number:
+        wanted |= other.patient_number == patient.number
+    return other.select(other.id).where(wanted)
 
 
-def options_for(database: Database, facts: StudyIdentity) -> list[Option]:
-    """Return the orders that share a key with a study: ids of procedures and steps with its patient only."""
-    keys = keys_of(facts)
+def candidate_orders(database: Database, study: StudyIdentity) -> list[OrderIdentity]:
+    """Return the orders that share a key with a study: procedure or step ids only with its patient."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, value in sorted(keys_of(study)):
+        values[kind].append(value)
     order, step = ImagingOrder, ScheduledStep
-
-    def values(kind: str) -> list[str]:
-        return sorted(value for one, value in keys if one == kind)
-
-    wanted = (order.study_uid == facts.study_uid) | order.accession.in_(values("accession"))
-    if values("procedure") or values("step"):
-        of_patient = _orders_of(facts.patient)
-        steps_of = step.select(step.order).where(
-            step.step_id.in_(values("step")) & step.order.in_(of_patient)
-        )
-        wanted |= order.id.in_(of_patient) & order.procedure_id.in_(values("procedure"))
-        wanted |= order.id.in_(steps_of)
+    wanted = (order.study_uid == study.study_uid) | order.accession.in_(values["accession"])
+    if values["procedure"] or values["step"]:
+        of_patient = _orders_of(study.patient)
+        has_step = step.step_id.in_(values["step"]) & step.order.in_(of_patient)
+        wanted |= order.id.in_(of_patient) & order.procedure_id.in_(values["procedure"])
+        wanted |= order.id.in_(step.select(step.order).where(has_step))
     columns = (order.id, order.key, order.patient, order.patient_attributes, order.status, order.study_uid)
-    rows = database.rows(
-        order.select(*columns, order.procedure_id, order.accession, order.accession_issuer).where(wanted)
-    )
-    steps: dict[int, set[str]] = {}
-    for row, step_id in database.rows(
-        step.select(step.order, step.step_id).where(step.order.in_([r[0] for r in rows]))
-    ):
-        steps.setdefault(row, set()).add(step_id)
+    query = order.select(*columns, order.procedure_id, order.accession, order.accession_issuer)
+    rows = database.rows(query.where(wanted))
+    steps: defaultdict[int, set[str]] = defaultdict(set)
+    of_rows = step.order.in_([row for row, *_ in rows])
+    for row, step_id in database.rows(step.select(step.order, step.step_id).where(of_rows)):
+        steps[row].add(step_id)
     return [
-        Option(
+        OrderIdentity(
             row,
             key,
-            _person(patient, attributes),
-            Status(status),
+            _patient(patient, attributes),
+            OrderStatus(status),
             uid,
             procedure,
             (accession, issuer),
-            frozenset(steps.get(row, ())),
+            frozenset(steps[row]),
         )
         for row, key, patient, attributes, status, uid, procedure, accession, issuer in rows
     ]

@@ -1,1 +1,1 @@
-"""TODO: index/orders/patients."""
+"""The patients of orders: their identifiers, and updates, merges and unlinks by ADT messages."""

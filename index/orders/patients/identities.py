@@ -1,4 +1,4 @@
-"""What a patient is called: a PatientID and who issued it, which has up to two names, or none."""
+"""The identifiers of a patient: a PatientID with its issuer, which has up to two names, or none."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,30 +11,30 @@ from index.database.tables import ImagingOrder, Patient, StudyVariant
 from index.records import Attributes
 
 IDENTITY = ("PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
-"""The attributes that tell one patient from another."""
+"""The attributes that identify a patient."""
 
 UPDATED = ("PatientName", "PatientBirthDate", "PatientSex")
-"""What ADT overrules in a Patient resource; other attributes stay as instances and orders have them."""
+"""The attributes of a Patient resource that ADT messages overrule."""
 
 
 def patient_row(database: Database, patient: Attributes, study_uid: str = "") -> int:
-    """Return the row of a patient, or of the one that it was merged into; inside a write transaction."""
+    """Return the row of a patient, or of its survivor, in a write transaction; it is added if missing."""
     key = identity_key(patient, study_uid)
     database.execute(Patient.insert(key=key).on_conflict_ignore())
     ((row, survivor),) = database.rows(Patient.select(Patient.id, Patient.survivor).where(Patient.key == key))
     return int(survivor or row)
 
 
-def known_as(database: Database, row: int, patient: Attributes) -> dict[str, Any]:
-    """Return what an order says of its patient, brought up to what ADT said last."""
-    ((said,),) = database.rows(Patient.select(Patient.attributes).where(Patient.id == row))
-    kept = {k: v for k, v in patient.items() if "PatientID" not in said or k not in IDENTITY}
-    made = {**kept, **{k: v for k, v in said.items() if k != "OtherPatientIDsSequence"}}
-    return {k: v for k, v in made.items() if v is not None}
+def current_attributes(database: Database, row: int, patient: Attributes) -> dict[str, Any]:
+    """Return the patient attributes of an order, with those that ADT messages have given its row."""
+    ((by_adt,),) = database.rows(Patient.select(Patient.attributes).where(Patient.id == row))
+    own = {k: v for k, v in patient.items() if "PatientID" not in by_adt or k not in IDENTITY}
+    current = {**own, **{k: v for k, v in by_adt.items() if k != "OtherPatientIDsSequence"}}
+    return {k: v for k, v in current.items() if v is not None}
 
 
 def patient_columns(patient: Attributes) -> dict[str, Any]:
-    """Return the columns of an order that its patient fills."""
+    """Return the columns of an order for its patient."""
     return {
         "patient_number": str(patient.get("PatientID", "")),
         "patient_name": str(patient.get("PatientName", "")).casefold(),
@@ -42,7 +42,7 @@ def patient_columns(patient: Attributes) -> dict[str, Any]:
     }
 
 
-def names_of(identity: Attributes) -> set[str]:
+def issuer_names(identity: Attributes) -> set[str]:
     """Return the names of the issuer: local and universal (PS3.3 C.7.1.1, Table 10-18)."""
     qualifiers = identity.get("IssuerOfPatientIDQualifiersSequence") or [{}]
     names = (identity.get("IssuerOfPatientID"), qualifiers[0].get("UniversalEntityID"))
@@ -50,36 +50,34 @@ def names_of(identity: Attributes) -> set[str]:
 
 
 def is_same(one: Attributes, other: Attributes) -> bool:
-    """Whether two are one patient by what they say: one number, of issuers that agree or are not named."""
+    """Whether two identifiers have the same PatientID, and issuers that agree or are missing."""
     if not one.get("PatientID") or one.get("PatientID") != other.get("PatientID"):
         return False
-    mine, theirs = names_of(one), names_of(other)
-    return not mine or not theirs or bool(mine & theirs)
+    names, others = issuer_names(one), issuer_names(other)
+    return not names or not others or bool(names & others)
 
 
 def rows_of(database: Database, identities: Iterable[Attributes], *, resolve: bool = True) -> set[int]:
-    """Return the rows of these patients; `resolve`: those that they were merged into."""
+    """Return the rows of these patients; with `resolve`, the rows of their survivors."""
     keys = [identity_key(identity, "") for identity in identities]
     rows = database.rows(Patient.select(Patient.id, Patient.survivor).where(Patient.key.in_(keys)))
     return {int((resolve and survivor) or row) for row, survivor in rows}
 
 
 def known_identities(database: Database, identity: Attributes) -> list[Attributes]:
-    """Return what orders and instances call patients of a number, whoever issued it."""
+    """Return the identifiers of orders and instances with a PatientID, one for each issuer."""
     number = str(identity["PatientID"])
     orders = ImagingOrder.select(ImagingOrder.patient_attributes).where(ImagingOrder.patient_number == number)
-    said = [attributes for (attributes,) in database.rows(orders)]
+    rows = database.rows(orders)
     column = StudyVariant.patient_attributes
-    # As the index of migration 0012 has it; SQL("'$.…'"): an index is found by the same text alone.
+    # The same text as in the index of migration 0012: the database uses an index only for that.
     extracted = (
         fn.json_extract(column, SQL("'$.PatientID'"))
         if database.is_sqlite
         else SQL("(patient_attributes::json ->> 'PatientID')")
     )
-    said += [
-        attributes for (attributes,) in database.rows(StudyVariant.select(column).where(extracted == number))
-    ]
-    found: dict[tuple[str, ...], Any] = {}
-    for attributes in said:
-        found.setdefault(tuple(sorted(names_of(attributes))), attributes)
+    rows += database.rows(StudyVariant.select(column).where(extracted == number))
+    found: dict[tuple[str, ...], Attributes] = {}
+    for (attributes,) in rows:
+        found.setdefault(tuple(sorted(issuer_names(attributes))), attributes)
     return [found[names] for names in sorted(found)]

@@ -1,7 +1,7 @@
-"""Patients as the hospital tells of them: who an order is for, what was updated (A08), who was merged (A40).
+"""Patients updated (ADT^A08), merged (A40) and unlinked (A37).
 
-A merged patient's row points to its survivor: instances that still come with the old PatientID are counted
-for the survivor (rows.py). What ADT says of a patient stands in the row and overrules what instances say.
+The row of a merged patient points to its survivor: later instances with the old PatientID are the survivor's
+(instance_rows.py). The attributes from ADT are in the row, and overrule those of instances.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,60 +16,59 @@ from index.errors import IndexFault
 from index.orders.patients.identities import (
     IDENTITY,
     UPDATED,
+    current_attributes,
     is_same,
-    known_as,
+    issuer_names,
     known_identities,
-    names_of,
     patient_columns,
     patient_row,
     rows_of,
 )
-from index.orders.patients.unlink import part
+from index.orders.patients.unlink import unlink_rows
 from index.records import Attributes
 
 
 class Ambiguous(IndexFault):
-    """It cannot be told which patient is meant, or what is meant cannot be done; the text says why."""
+    """Raised when it is not clear which patient is meant, or the change is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """What the hospital says of a patient: all its identifiers, first of them ours. None: to be deleted."""
+class PatientUpdate:
+    """A patient's identifiers, that of the local authority first, and attributes. None: to be deleted."""
 
     identities: Sequence[Attributes]
-    said: Attributes
+    attributes: Attributes
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Old identifiers of a patient, and the patient that has everything of them from now on."""
+    """Old identifiers of a patient, and the patient that they are merged into."""
 
     olds: Sequence[Attributes]
-    survivor: Update
+    survivor: PatientUpdate
 
 
 class Patients:
-    """Updates and merges. With `local` authority only its PatientIDs may come without an issuer.
+    """The patients of an index. `local` is the authority whose PatientIDs scanners send without an issuer.
 
-    Scanners often leave the issuer out. Where none is configured, a PatientID without an issuer is taken for
-    the one that the message names. An identifier without an authority is of the local one, else of that of
-    the other patient in a merge, else of the one authority that the number is known of.
+    Without it, a PatientID without an issuer belongs to the authority that the message names. An identifier
+    that names no authority has the local one, else that of the other patient in a merge, else the only one
+    that the index has for the number.
     """
 
     def __init__(self, database: Database, local: str | None = None) -> None:
         self._database = database
         self.local = local
 
-    def update(self, update: Update) -> None:
-        """Take over what the hospital says of a patient now (ADT^A08), for its orders and its resource.
+    def update(self, update: PatientUpdate) -> None:
+        """Update a patient, its orders and its resource (ADT^A08).
 
-        Of patients without an order or a study nothing is kept: a hospital has many that are never imaged.
-        Raises Ambiguous.
+        A patient without an order or a study is not added: many are never imaged. Raises Ambiguous.
         """
         with self._database.writing():
             self._update(update)
 
-    def _update(self, update: Update) -> None:
+    def _update(self, update: PatientUpdate) -> None:
         rows: set[int] = set()
         for identity in update.identities:
             try:
@@ -80,77 +79,77 @@ class Patients:
                 continue
             rows |= rows_of(self._database, self._alternatives(named))
         for row in sorted(rows):
-            self._say(row, {k: v for k, v in update.said.items() if k in UPDATED})
-        self._rewrite_orders(sorted(rows), update.said)
+            self._set_attributes(row, {k: v for k, v in update.attributes.items() if k in UPDATED})
+        self._update_orders(sorted(rows), update.attributes)
         touch_patients(self._database, sorted(rows))
 
     def merge_all(self, merges: Iterable[Merge]) -> None:
-        """Let survivors have everything of old patients, now and later (ADT^A40). Raises Ambiguous."""
+        """Merge patients: survivors get all their studies and orders (ADT^A40). Raises Ambiguous."""
         with self._database.writing():
             for merge in merges:
                 for old in merge.olds:
                     survivor = self._counterpart(old, merge.survivor.identities)
-                    self._merge(self._named(old, survivor), self._named(survivor, old), merge.survivor.said)
+                    attributes = merge.survivor.attributes
+                    self._merge(self._named(old, survivor), self._named(survivor, old), attributes)
 
     def _counterpart(self, old: Attributes, survivors: Sequence[Attributes]) -> Attributes:
         """Return the survivor's identifier of the same authority, or the first one."""
-        names = names_of(old) or ({self.local} if self.local else set())
+        names = issuer_names(old) or ({self.local} if self.local else set())
         if not names:
-            names = {name for one in known_identities(self._database, old) for name in names_of(one)}
-        return next((one for one in survivors if names & names_of(one)), survivors[0])
+            names = {name for one in known_identities(self._database, old) for name in issuer_names(one)}
+        return next((one for one in survivors if names & issuer_names(one)), survivors[0])
 
-    def _merge(self, old: Attributes, survivor: Attributes, said: Attributes) -> None:
-        into = self._survivor(survivor)
+    def _merge(self, old: Attributes, survivor: Attributes, attributes: Attributes) -> None:
+        into = self._survivor_row(survivor)
         for identity in self._alternatives(old):
             patient_row(self._database, identity)
         gone = sorted(rows_of(self._database, self._alternatives(old), resolve=False) - {into})
         execute = self._database.execute
-        # A patient that was merged away before and survives now has come back.
+        # The survivor may have been merged into another patient before.
         execute(Patient.update(survivor=None, merged=None).where(Patient.id == into))
         execute(Patient.update(merged=into).where(Patient.id.in_(gone)))
         execute(Patient.update(survivor=into).where(Patient.id.in_(gone) | Patient.survivor.in_(gone)))
         touch_patients(self._database, [*gone, into])
         execute(StudyVariant.update(patient=into).where(StudyVariant.patient.in_(gone)))
         execute(ImagingOrder.update(patient=into).where(ImagingOrder.patient.in_(gone)))
-        mine = {k: survivor[k] for k in IDENTITY if survivor.get(k)}
-        self._say(into, {**mine, **{k: v for k, v in said.items() if k in UPDATED}}, also=old)
-        self._rewrite_orders([into], said)
+        identity = {k: survivor[k] for k in IDENTITY if survivor.get(k)}
+        updated = {k: v for k, v in attributes.items() if k in UPDATED}
+        self._set_attributes(into, {**identity, **updated}, other=old)
+        self._update_orders([into], attributes)
 
     def _named(self, identity: Attributes, partner: Attributes | None = None) -> Attributes:
-        """Return an identifier with its authority, as far as that can be told. Raises Ambiguous."""
-        if names_of(identity):
+        """Return an identifier with its authority, if it has one. Raises Ambiguous."""
+        if issuer_names(identity):
             return identity
-        supposed = {"IssuerOfPatientID": self.local} if self.local else partner or {}
-        wanted = names_of(supposed)
-        known = [one for one in known_identities(self._database, identity) if names_of(one)]
-        fitting = [one for one in known if wanted & names_of(one)]
-        if wanted and (fitting or not known or self.local):
-            issuer = fitting[0] if fitting else supposed
+        expected = {"IssuerOfPatientID": self.local} if self.local else partner or {}
+        wanted = issuer_names(expected)
+        known = [one for one in known_identities(self._database, identity) if issuer_names(one)]
+        agreeing = [one for one in known if wanted & issuer_names(one)]
+        if wanted and (agreeing or not known or self.local):
+            issuer = agreeing[0] if agreeing else expected
         elif not known:
             return identity
         elif wanted or any(not is_same(one, known[0]) for one in known):
-            names = ", ".join(sorted({name for one in known for name in names_of(one)}))
+            names = ", ".join(sorted({name for one in known for name in issuer_names(one)}))
             raise Ambiguous(f"the number is known of {names}: the assigning authority has to be named")
         else:
             issuer = known[0]
         return {**identity, **{k: issuer[k] for k in IDENTITY[1:] if issuer.get(k)}}
 
     def _alternatives(self, identity: Attributes) -> list[Attributes]:
-        """Return what a patient may be called: by each name of the authority, by none where that is local."""
+        """Return the forms of an identifier: with each name of the authority; without, if that is local."""
         number = {"PatientID": identity["PatientID"]}
-        names = names_of(identity)
-        made: list[Attributes] = [
-            identity,
-            *({**number, "IssuerOfPatientID": name} for name in sorted(names)),
-        ]
+        names = issuer_names(identity)
+        forms: list[Attributes] = [identity]
+        forms += [{**number, "IssuerOfPatientID": name} for name in sorted(names)]
         if names:
-            made += [one for one in known_identities(self._database, identity) if names & names_of(one)]
+            forms += [one for one in known_identities(self._database, identity) if names & issuer_names(one)]
         if names and (self.local is None or self.local in names):
-            made.append(number)
-        return made
+            forms.append(number)
+        return forms
 
-    def _survivor(self, patient: Attributes) -> int:
-        """Return the row of the survivor: the one that has studies, where only one of its rows has."""
+    def _survivor_row(self, patient: Attributes) -> int:
+        """Return the row of a survivor: its only row with studies, else that of its identifier."""
         patient_row(self._database, patient)
         own_key = Patient.key == identity_key(patient, "")
         ((exact,),) = self._database.rows(Patient.select(Patient.id).where(own_key))
@@ -159,36 +158,34 @@ class Patients:
         with_studies = [row for (row,) in self._database.rows(query)]
         return int(with_studies[0]) if len(with_studies) == 1 else int(exact)
 
-    def unlink(self, first: Update, second: Update) -> None:
-        """Part two patients of whom one was merged into the other (ADT^A37); each is told of anew.
+    def unlink(self, first: PatientUpdate, second: PatientUpdate) -> None:
+        """Separate two patients of which one was merged into the other (ADT^A37), and update both.
 
-        Nothing is to be done where they are two. Raises Ambiguous where both went into a third one.
+        Two patients that are not merged are only updated. Raises Ambiguous if both were merged into a third.
         """
         with self._database.writing():
-            one, other = (self._all_rows(update) for update in (first, second))
-            away, identities, root = one, first.identities, self._root(one, other)
-            if root is None:
-                away, identities, root = other, second.identities, self._root(other, one)
-            if root is not None:
-                part(self._database, sorted(away), root)
-                self._forget_other(root, identities)
-            elif rows_of(self._database, self._every(first)) & rows_of(self._database, self._every(second)):
+            forms = [self._all_forms(update) for update in (first, second)]
+            one, other = (rows_of(self._database, each, resolve=False) for each in forms)
+            merged, identities, survivor = one, first.identities, self._survivor_of(one, other)
+            if survivor is None:
+                merged, identities, survivor = other, second.identities, self._survivor_of(other, one)
+            if survivor is not None:
+                unlink_rows(self._database, sorted(merged), survivor)
+                self._remove_other(survivor, identities)
+            elif rows_of(self._database, forms[0]) & rows_of(self._database, forms[1]):
                 raise Ambiguous("both patients were merged into another one, which the message does not name")
             for update in (first, second):
                 self._update(update)
 
-    def _every(self, update: Update) -> list[Attributes]:
+    def _all_forms(self, update: PatientUpdate) -> list[Attributes]:
         return [one for identity in update.identities for one in self._alternatives(self._named(identity))]
 
-    def _all_rows(self, update: Update) -> set[int]:
-        return rows_of(self._database, self._every(update), resolve=False)
+    def _survivor_of(self, rows: set[int], others: set[int]) -> int | None:
+        """Return which of the other rows one of these rows was merged into; None: none of them."""
+        query = Patient.select(Patient.survivor).where(Patient.id.in_(rows) & Patient.survivor.in_(others))
+        return next((int(row) for (row,) in self._database.rows(query)), None)
 
-    def _root(self, gone: set[int], survivors: set[int]) -> int | None:
-        """Return whom these rows were merged into, where that is one of the others."""
-        query = Patient.select(Patient.survivor).where(Patient.id.in_(gone) & Patient.survivor.in_(survivors))
-        return next((int(root) for (root,) in self._database.rows(query)), None)
-
-    def _forget_other(self, row: int, identities: Sequence[Attributes]) -> None:
+    def _remove_other(self, row: int, identities: Sequence[Attributes]) -> None:
         ((before,),) = self._database.rows(Patient.select(Patient.attributes).where(Patient.id == row))
         others = [
             one
@@ -198,21 +195,23 @@ class Patients:
         now = {**before, "OtherPatientIDsSequence": others} if others else before
         self._database.execute(Patient.update(attributes=now).where(Patient.id == row))
 
-    def _say(self, row: int, said: dict[str, Any], *, also: Attributes | None = None) -> None:
+    def _set_attributes(
+        self, row: int, attributes: dict[str, Any], *, other: Attributes | None = None
+    ) -> None:
+        """Set attributes of a patient; `other` is added to its OtherPatientIDsSequence."""
         ((before,),) = self._database.rows(Patient.select(Patient.attributes).where(Patient.id == row))
-        now = {**before, **said}
-        if also:
-            other = {k: also[k] for k in IDENTITY if also.get(k)}
-            others = [one for one in before.get("OtherPatientIDsSequence", []) if one != other]
-            now["OtherPatientIDsSequence"] = [*others, other]
+        now = {**before, **attributes}
+        if other:
+            identity = {k: other[k] for k in IDENTITY if other.get(k)}
+            others = [one for one in before.get("OtherPatientIDsSequence", []) if one != identity]
+            now["OtherPatientIDsSequence"] = [*others, identity]
         self._database.execute(Patient.update(attributes=now).where(Patient.id == row))
 
-    def _rewrite_orders(self, patients: Sequence[int], patient: Attributes) -> None:
-        """Bring what the worklist says of these patients up to date."""
-        query = ImagingOrder.select(ImagingOrder.id, ImagingOrder.patient, ImagingOrder.patient_attributes)
-        said = {k: v for k, v in patient.items() if k not in IDENTITY}
-        for order, row, attributes in self._database.rows(query.where(ImagingOrder.patient.in_(patients))):
-            now = known_as(self._database, row, {**attributes, **said})
-            self._database.execute(
-                ImagingOrder.update(**patient_columns(now)).where(ImagingOrder.id == order)
-            )
+    def _update_orders(self, patients: Sequence[int], patient: Attributes) -> None:
+        """Update the patient attributes of the orders of these patients (row ids)."""
+        table = ImagingOrder
+        query = table.select(table.id, table.patient, table.patient_attributes)
+        given = {k: v for k, v in patient.items() if k not in IDENTITY}
+        for order, row, attributes in self._database.rows(query.where(table.patient.in_(patients))):
+            now = current_attributes(self._database, row, {**attributes, **given})
+            self._database.execute(table.update(**patient_columns(now)).where(table.id == order))

@@ -15,7 +15,7 @@ from index.imagingstudy import VERSIONS, build
 from index.imagingstudy.elements import orders, procedures
 from index.imagingstudy.mapping_table import ELEMENTS, markdown
 from index.orders.hl7.mapping import KEYWORDS as HL7
-from index.query.keys import KEYS
+from index.query.worklist_keys import KEYS
 from index.records import Attributes, Instance, Patient, Series, Study
 from support.imagingstudies import RULES, STUDIES
 

@@ -18,12 +18,12 @@ from pydicom.filewriter import write_dataset
 from index import Index, take_over
 from index.orders.dicom import MAX_FILE, BadItem, attributes_of, order_of, read_file
 from index.orders.fhir import BadResource, orders_of
-from index.orders.folder import Folder
+from index.orders.folder import WorklistFolder
 from index.orders.import_orders import Imported
 from index.orders.records import Source
 from support.daemon import cli
 from support.filling import STORAGE
-from support.worklist import item, write
+from support.worklist import item, selected, write
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def accessions(index: Index) -> list[str]:
-    return sorted(one.attributes["AccessionNumber"] for one in index.orders.candidates())
+    return sorted(one.attributes["AccessionNumber"] for one in selected(index))
 
 
 # --- DICOM worklist items ---
@@ -76,9 +76,9 @@ def test_a_bad_file_stops_no_other_of_the_folder(index: Index, tmp_path: Path, n
     folder = tmp_path / "wl"
     write(item(2), folder / "b.wl")
     (folder / "a.wl").write_bytes(BAD_ITEMS[name])
-    follower = Folder(index.orders._store, folder, 1.0)
+    follower = WorklistFolder(index.orders.store, folder, 1.0)
     for _ in range(2):
-        follower.look()
+        follower.update()
         assert "A2" in accessions(index)
 
 
@@ -87,15 +87,15 @@ def test_what_only_the_store_finds_bad_stops_no_other(
 ) -> None:
     for number in (1, 2):
         write(item(number), tmp_path / "wl" / f"{number}.wl")
-    put = index.orders._store.put
+    put = index.orders.store.put
 
     def sometimes(order: Any) -> int:
         if order.attributes["AccessionNumber"] == "A1":
             raise TypeError("brought up by one order")
         return put(order)
 
-    monkeypatch.setattr(index.orders._store, "put", sometimes)
-    Folder(index.orders._store, tmp_path / "wl", 1.0).look()
+    monkeypatch.setattr(index.orders.store, "put", sometimes)
+    WorklistFolder(index.orders.store, tmp_path / "wl", 1.0).update()
     assert ["A2"] == accessions(index)
 
 
@@ -104,11 +104,11 @@ def test_a_name_of_any_bytes_is_followed(index: Index, tmp_path: Path) -> None:
     write(item(2), folder / "b.wl")
     odd = os.fsencode(folder) + b"/M\xfcller.wl"
     os.rename(write(item(1), folder / "x.wl"), odd)  # noqa: PTH104  a name of bytes
-    follower = Folder(index.orders._store, folder, 1.0)
-    follower.look()
+    follower = WorklistFolder(index.orders.store, folder, 1.0)
+    follower.update()
     assert ["A1", "A2"] == accessions(index)
     os.remove(odd)  # noqa: PTH107
-    follower.look()
+    follower.update()
     assert ["A2"] == accessions(index)
 
 
@@ -116,7 +116,7 @@ def test_a_pipe_in_the_folder_is_passed_over(index: Index, tmp_path: Path) -> No
     folder = tmp_path / "wl"
     write(item(2), folder / "b.wl")
     os.mkfifo(folder / "a.wl")
-    Folder(index.orders._store, folder, 1.0).look()
+    WorklistFolder(index.orders.store, folder, 1.0).update()
     assert ["A2"] == accessions(index)
     report = index.orders.import_files([folder])
     assert (1, [folder / "a.wl"]) == (report.taken, [path for path, _ in report.failed])
@@ -223,16 +223,16 @@ def bad(number: int) -> Dataset:
 
 
 def test_a_bad_answer_stops_no_other(index: Index) -> None:
-    taken = take_over(index.orders, "UP", [item(1), bad(2), item(3), Dataset()], whole=True)
+    taken = take_over(index.orders.store, "UP", [item(1), bad(2), item(3), Dataset()], complete=True)
     assert (4, 2, 0, 2) == (taken.items, taken.changed, taken.withdrawn, len(taken.bad))
     assert ["A1", "A3"] == accessions(index)
 
 
 def test_what_a_bad_answer_is_about_is_not_withdrawn_and_the_rest_is(index: Index) -> None:
-    take_over(index.orders, "UP", [item(1), item(2), item(3)], whole=True)
-    assert 1 == take_over(index.orders, "UP", [item(1), bad(2)], whole=True).withdrawn
+    take_over(index.orders.store, "UP", [item(1), item(2), item(3)], complete=True)
+    assert 1 == take_over(index.orders.store, "UP", [item(1), bad(2)], complete=True).withdrawn
     assert ["A1", "A2"] == accessions(index)
-    assert 0 == take_over(index.orders, "UP", [item(1), Dataset()], whole=True).withdrawn
+    assert 0 == take_over(index.orders.store, "UP", [item(1), Dataset()], complete=True).withdrawn
     assert ["A1", "A2"] == accessions(index)
 
 
@@ -302,9 +302,9 @@ def test_a_name_that_two_patients_have_means_neither() -> None:
     request = {**REQUEST, "contained": [], "subject": {"reference": "Patient/p"}}
     other = {**PATIENT, "identifier": [{"value": "P2"}]}
     assert 1 == len(orders_of(bundle(("http://a/Patient/p", PATIENT), ("", PATIENT), ("", request))))
-    with pytest.raises(BadResource, match="'Patient/p' is no Patient"):
+    with pytest.raises(BadResource, match="'Patient/p' is not a Patient"):
         orders_of(bundle(("http://a/Patient/p", PATIENT), ("http://b/Patient/p", other), ("", request)))
-    with pytest.raises(BadResource, match="'' is no Patient"):
+    with pytest.raises(BadResource, match="'' is not a Patient"):
         orders_of(bundle(("", PATIENT), ("", {**request, "subject": {}})))
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from index import Index, Status
+from index import Index, OrderStatus
 from index.orders.hl7 import mllp
 from support.daemon import eventually
 from support.hl7 import END, START, Sender, adt, message, msh, order_group, orm, pid, verdict
+from support.worklist import selected, set_step_status
 
 
 def only(index: Index) -> Any:
@@ -170,13 +171,13 @@ def test_an_order_is_ended_by_its_number_alone(
         only(index).status,
         [s["ScheduledProcedureStepStatus"] for s in steps(index)],
     )
-    assert [] == index.orders.candidates()
+    assert [] == selected(index)
 
 
 def test_what_a_modality_began_is_not_set_back_by_a_change(index: Index, ris: Sender) -> None:
     ris.send(orm())
-    (item,) = index.orders.candidates()
-    index.orders.set_step_status(item.step, Status.STARTED)
+    assert 1 == len(selected(index))
+    set_step_status(index, OrderStatus.STARTED)
     ris.send(orm("XO"))
     assert ("STARTED", "STARTED") == (only(index).status, steps(index)[0]["ScheduledProcedureStepStatus"])
 
@@ -196,7 +197,7 @@ def test_what_a_modality_began_is_not_set_back_by_a_change(index: Index, ris: Se
         (orm("SC", status="??"), "AE ORC-5: order status '??' is none of"),
         (orm("CA"), "AE ORC-2: no order has this placer, filler or accession number"),
         (orm(placer="", filler="", accession="", procedure=""), "AE ORC-2: a placer, filler"),
-        (orm(uid="1.2.x"), "AE ZDS-1: '1.2.x' is no UID"),
+        (orm(uid="1.2.x"), "AE ZDS-1: '1.2.x' is not a UID"),
         (orm(charset="KLINGON"), "AE MSH-18: character set 'KLINGON' is none of"),
         (orm(patient=pid(name="Müller^Ä")).replace("ü".encode(), b"\xfc"), "AE MSH-18: byte"),
         (adt("A40", pid()), "AE MRG: the segment is missing"),
@@ -245,7 +246,7 @@ def test_character_sets(index: Index, ris: Sender, charset: str, codec: str, nam
     while END not in ris._buffer:
         ris._buffer += ris.socket.recv(65536)
     assert b"MSA|AA|" in ris._buffer
-    (item,) = index.orders.candidates()
+    (item,) = selected(index)
     assert (name, dicom) == (item.attributes["PatientName"], item.charset)
 
 
@@ -312,9 +313,9 @@ def test_a_message_that_is_too_large_is_rejected_and_the_next_one_taken(
 
 def test_a_slow_message_is_cut_off() -> None:
     near, far = socket.socketpair()
-    frames = mllp.Frames(near, idle=5, message=0.2)
+    frames = mllp.FrameReader(near, idle=5, message=0.2)
     far.sendall(START + b"MSH")
-    with pytest.raises(mllp.Closed, match="silent"):
+    with pytest.raises(mllp.ConnectionEnded, match="silent"):
         frames.next()
     near.close()
     far.close()
@@ -357,7 +358,7 @@ def test_a_full_database_is_an_error_that_the_sender_may_repeat(
     def full(_: object) -> None:
         raise NotKept("database or disk is full")
 
-    monkeypatch.setattr(index.orders._store, "put_all", full)
+    monkeypatch.setattr(index.orders.store, "put_all", full)
     assert verdict(ris.send(orm())).startswith("AE MSH: cannot be kept now")
     monkeypatch.undo()
     assert "AA" == verdict(ris.send(orm()))

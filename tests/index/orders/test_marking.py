@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from index import Index, NewOrder, Source
 from index.database.tables import Study
-from index.orders.matching.study_identity import identity_of, options_for
+from index.orders.matching.study_identity import candidate_orders, identity_of
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep
 
@@ -88,7 +88,7 @@ def test_a_study_looks_at_the_orders_of_its_patient_only(index: Index) -> None:
     ((row, uid),) = index._database.rows(Study.select(Study.id, Study.uid).where(Study.uid == f"{ROOT}.5"))
     facts = identity_of(index._database, row, uid)
     assert facts
-    assert ["P5"] == [option.patient.number for option in options_for(index._database, facts)]
+    assert ["P5"] == [option.patient.number for option in candidate_orders(index._database, facts)]
 
 
 def test_marking_is_one_statement_without_a_list(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

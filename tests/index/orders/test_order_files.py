@@ -15,6 +15,7 @@ from support.daemon import cli, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import keep
 from support.hl7 import END, START, message, msh, orm
+from support.worklist import selected
 
 WORKLIST_CLASS = "1.2.840.10008.5.1.4.31"
 
@@ -44,7 +45,7 @@ def item(number: int = 1, **attributes: Any) -> Dataset:
 
 
 def accessions(index: Index) -> list[str]:
-    return sorted(one.attributes["AccessionNumber"] for one in index.orders.candidates())
+    return sorted(one.attributes["AccessionNumber"] for one in selected(index))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_added_changed_and_removed_files_are_followed(followed: Index, tmp_path:
         told.attributes["PatientWeight"],
         told.study_uid,
     )
-    assert "ISO_IR 100" == followed.orders.candidates()[0].charset
+    assert "ISO_IR 100" == selected(followed)[0].charset
 
     save(item(1, AccessionNumber="A1-changed"), first)
     assert eventually(lambda: ["A1-changed", "A2"] == accessions(followed))
@@ -112,7 +113,7 @@ def test_what_changed_while_nobody_looked_is_seen(served: Callable[..., Index], 
     assert eventually(lambda: ["A2", "A3"] == accessions(index))
     assert uids[1] == index.orders.listed()[0].study_uid
     assert {"CT1": 2, "CT2": 1, "XX": 1} == {
-        station: len(index.orders.candidates(station=station)) for station in ("CT1", "CT2", "XX")
+        station: len(selected(index, ScheduledStationAETitle=station)) for station in ("CT1", "CT2", "XX")
     }
 
 
@@ -120,7 +121,7 @@ def test_a_lost_share_does_not_empty_the_worklist(followed: Index, tmp_path: Pat
     save(item(1), tmp_path / "wl" / "a.wl")
     assert eventually(lambda: ["A1"] == accessions(followed))
     (tmp_path / "wl").rename(tmp_path / "away")
-    followed.orders._folder.look()
+    followed.orders._folder.update()
     assert ["A1"] == accessions(followed)
 
 
@@ -172,7 +173,7 @@ REQUEST = {
 
 
 def test_a_service_request_with_its_patient(index: Index) -> None:
-    (row,) = index.orders.add_fhir(REQUEST)
+    (row,) = index.orders.store.put_all(fhir.orders_of(REQUEST))
     (order,) = index.orders.listed(row)
     code = {"CodeValue": "303653007", "CodingSchemeDesignator": "SCT", "CodeMeaning": "CT of head"}
     expected = {
@@ -207,7 +208,7 @@ def test_a_service_request_with_its_patient(index: Index) -> None:
         ],
     }
     assert expected == order.attributes
-    assert [row] == index.orders.add_fhir({**REQUEST, "status": "revoked"})
+    assert [row] == index.orders.store.put_all(fhir.orders_of({**REQUEST, "status": "revoked"}))
     assert ["CANCELLED"] == [one.status for one in index.orders.listed()]
 
 
@@ -218,13 +219,14 @@ def test_a_bundle(index: Index) -> None:
         {"resource": request},
         {"resource": {**request, "id": "sr2"}},
     ]
-    assert 2 == len(index.orders.add_fhir({"resourceType": "Bundle", "type": "collection", "entry": entries}))
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    assert 2 == len(index.orders.store.put_all(fhir.orders_of(bundle)))
 
 
 @pytest.mark.parametrize(
     ("resource", "reason"),
     [
-        ([], "no FHIR resource"),
+        ([], "not a FHIR resource"),
         ({"resourceType": "Patient"}, "resourceType 'Patient'"),
         ({**REQUEST, "status": "nonsense"}, "ServiceRequest.status 'nonsense' is none of draft"),
         ({**REQUEST, "subject": {"reference": "Patient/9"}}, "ServiceRequest.subject 'Patient/9'"),

@@ -7,101 +7,121 @@ import orjson
 import pytest
 
 from index import Index, NewOrder, NotFound, Source
-from index.orders.matching.rules import Option, Person, Request, StudyIdentity, Verdict, decide
-from index.orders.records import Status
+from index.orders.matching.rules import (
+    MatchResult,
+    OrderIdentity,
+    PatientIdentity,
+    RequestAttributes,
+    StudyIdentity,
+    match_orders,
+)
+from index.orders.records import OrderStatus
 from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import keep
 from support.hl7 import Sender, adt, orm, pid, verdict
+from support.worklist import selected
 
-JANE = Person(1, "P1", "")
-NOT_HERS = Verdict(doubts=("Study Instance UID found order 1, but not of this patient",))
+JANE = PatientIdentity(1, "P1", "")
+NOT_HERS = MatchResult(doubts=("Study Instance UID found order 1, but not of this patient",))
 
 
-def option(number: int, **changes: Any) -> Option:
+def order(number: int, **changes: Any) -> OrderIdentity:
     values: dict[str, Any] = {
         "id": number,
         "key": f"k{number}",
         "patient": JANE,
-        "status": Status.SCHEDULED,
+        "status": OrderStatus.SCHEDULED,
         "study_uid": f"1.{number}",
         "procedure_id": f"R{number}",
         "accession": (f"A{number}", ""),
         "step_ids": frozenset((f"S{number}",)),
     }
-    return Option(**{**values, **changes})
+    return OrderIdentity(**{**values, **changes})
 
 
-FIRST, SECOND = option(1), option(2)
+FIRST, SECOND = order(1), order(2)
 
 
 @pytest.mark.parametrize(
-    ("facts", "options", "expected"),
+    ("identity", "candidates", "expected"),
     [
-        (StudyIdentity("1.1", JANE), [FIRST, SECOND], Verdict(frozenset((1,)), "study-uid")),
+        (StudyIdentity("1.1", JANE), [FIRST, SECOND], MatchResult(frozenset((1,)), "study-uid")),
         (
-            StudyIdentity("9", JANE, (Request("R2", "S2"),)),
+            StudyIdentity("9", JANE, (RequestAttributes("R2", "S2"),)),
             [FIRST, SECOND],
-            Verdict(frozenset((2,)), "step-id"),
+            MatchResult(frozenset((2,)), "step-id"),
         ),
-        (StudyIdentity("9", JANE, (Request("R2", "S1"),)), [FIRST, SECOND], Verdict()),
+        (StudyIdentity("9", JANE, (RequestAttributes("R2", "S1"),)), [FIRST, SECOND], MatchResult()),
         (
-            StudyIdentity("9", JANE, (Request("", "S1"), Request("", "S2"))),
+            StudyIdentity("9", JANE, (RequestAttributes("", "S1"), RequestAttributes("", "S2"))),
             [FIRST, SECOND],
-            Verdict(frozenset((1, 2)), "step-id"),
+            MatchResult(frozenset((1, 2)), "step-id"),
         ),
-        (StudyIdentity("9", JANE, (), (("A2", ""),)), [FIRST, SECOND], Verdict(frozenset((2,)), "accession")),
-        (StudyIdentity("9", JANE, (), (("A2", "X"),)), [option(2, accession=("A2", "Y"))], Verdict()),
-        (StudyIdentity("9", JANE, (), (("A2", "X"),)), [SECOND], Verdict(frozenset((2,)), "accession")),
+        (
+            StudyIdentity("9", JANE, (), (("A2", ""),)),
+            [FIRST, SECOND],
+            MatchResult(frozenset((2,)), "accession"),
+        ),
+        (StudyIdentity("9", JANE, (), (("A2", "X"),)), [order(2, accession=("A2", "Y"))], MatchResult()),
+        (StudyIdentity("9", JANE, (), (("A2", "X"),)), [SECOND], MatchResult(frozenset((2,)), "accession")),
         # The first rule that finds one decides.
         (
             StudyIdentity("1.1", JANE, (), (("A2", ""),)),
             [FIRST, SECOND],
-            Verdict(frozenset((1,)), "study-uid"),
+            MatchResult(frozenset((1,)), "study-uid"),
         ),
         # Another patient's, and several.
-        (StudyIdentity("1.1", Person(2, "P2", "")), [FIRST], NOT_HERS),
-        (StudyIdentity("1.1", Person(2, "", "")), [FIRST], NOT_HERS),
+        (StudyIdentity("1.1", PatientIdentity(2, "P2", "")), [FIRST], NOT_HERS),
+        (StudyIdentity("1.1", PatientIdentity(2, "", "")), [FIRST], NOT_HERS),
         (
             StudyIdentity("9", JANE, (), (("A", ""),)),
-            [option(1, accession=("A", "")), option(2, accession=("A", ""))],
-            Verdict(doubts=("accession number found several: order 1, order 2",)),
+            [order(1, accession=("A", "")), order(2, accession=("A", ""))],
+            MatchResult(doubts=("accession number found several: order 1, order 2",)),
         ),
         # What one rule leaves open the next one may tell.
         (
             StudyIdentity("7", JANE, (), (("A2", ""),)),
-            [option(1, study_uid="7"), option(2, study_uid="7")],
-            Verdict(frozenset((2,)), "accession", ("Study Instance UID found several: order 1, order 2",)),
+            [order(1, study_uid="7"), order(2, study_uid="7")],
+            MatchResult(
+                frozenset((2,)), "accession", ("Study Instance UID found several: order 1, order 2",)
+            ),
         ),
         # One order that two sources tell of; a cancelled one beside its successor.
         (
             StudyIdentity("9", JANE, (), (("A1", ""),)),
-            [option(5, procedure_id="R1", accession=("A1", "")), FIRST],
-            Verdict(frozenset((1,)), "accession"),
+            [order(5, procedure_id="R1", accession=("A1", "")), FIRST],
+            MatchResult(frozenset((1,)), "accession"),
         ),
         (
             StudyIdentity("9", JANE, (), (("A", ""),)),
-            [option(1, accession=("A", ""), status=Status.CANCELLED), option(2, accession=("A", ""))],
-            Verdict(frozenset((2,)), "accession"),
+            [order(1, accession=("A", ""), status=OrderStatus.CANCELLED), order(2, accession=("A", ""))],
+            MatchResult(frozenset((2,)), "accession"),
         ),
         # PatientID without an issuer is that of any; two issuers are two patients.
         (
-            StudyIdentity("1.1", Person(2, "P1", "")),
-            [option(1, patient=Person(1, "P1", "HOSP"))],
-            Verdict(frozenset((1,)), "study-uid"),
+            StudyIdentity("1.1", PatientIdentity(2, "P1", "")),
+            [order(1, patient=PatientIdentity(1, "P1", "HOSP"))],
+            MatchResult(frozenset((1,)), "study-uid"),
         ),
-        (StudyIdentity("1.1", Person(2, "P1", "X")), [option(1, patient=Person(1, "P1", "Y"))], NOT_HERS),
+        (
+            StudyIdentity("1.1", PatientIdentity(2, "P1", "X")),
+            [order(1, patient=PatientIdentity(1, "P1", "Y"))],
+            NOT_HERS,
+        ),
     ],
 )
-def test_rules(facts: StudyIdentity, options: list[Option], expected: Verdict) -> None:
-    assert expected == decide(facts, options)
-    assert expected == decide(facts, options[::-1])
+def test_rules(identity: StudyIdentity, candidates: list[OrderIdentity], expected: MatchResult) -> None:
+    assert expected == match_orders(identity, candidates)
+    assert expected == match_orders(identity, candidates[::-1])
 
 
 def test_the_table_of_rules_is_configurable() -> None:
-    facts = StudyIdentity("1.1", JANE, (), (("A2", ""),))
-    assert Verdict(frozenset((2,)), "accession") == decide(facts, [FIRST, SECOND], ("accession", "study-uid"))
-    assert Verdict() == decide(StudyIdentity("1.1", JANE), [FIRST], ("accession",))
+    identity = StudyIdentity("1.1", JANE, (), (("A2", ""),))
+    assert MatchResult(frozenset((2,)), "accession") == match_orders(
+        identity, [FIRST, SECOND], ("accession", "study-uid")
+    )
+    assert MatchResult() == match_orders(StudyIdentity("1.1", JANE), [FIRST], ("accession",))
 
 
 def resource(index: Index, uid: str, version: str = "r4", kind: str = "ImagingStudy") -> dict[str, Any]:
@@ -242,12 +262,12 @@ def test_matching_survives_a_restart(served: Callable[..., Index]) -> None:
     keep(index, instance())
     index = served()
     assert expect_order(index, f"{ROOT}.1")
-    assert 1 == len(index.orders.candidates())
+    assert 1 == len(selected(index))
 
 
 def test_matching_fails_no_store(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("brought up by matching")
 
-    monkeypatch.setattr(index.orders._matches, "_weigh", broken)
+    monkeypatch.setattr(index.orders._matches, "_changes", broken)
     assert "stored" == keep(index, instance()).outcome

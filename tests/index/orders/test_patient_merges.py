@@ -12,6 +12,7 @@ from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import keep
 from support.hl7 import Sender, adt, orm, pid, verdict
+from support.worklist import selected
 
 
 def subject(index: Index, study: int) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def test_a_merge_takes_everything_to_the_survivor(index: Index, ris: Sender, aut
     (order,) = index.orders.listed()
     assert "NEW" == order.attributes["PatientID"]
     assert [("NEW", "Doe^Jane^Merged")] == [
-        (one.attributes["PatientID"], one.attributes["PatientName"]) for one in index.orders.candidates()
+        (one.attributes["PatientID"], one.attributes["PatientName"]) for one in selected(index)
     ]
     assert {"NEW"} == {study["patient_id"] for study in index.studies()}
     assert eventually(lambda: survivor == resource(index, "1.2.9").get("subject"))
@@ -88,9 +89,9 @@ def test_an_update_overrules_what_instances_say(index: Index, ris: Sender) -> No
     assert "AA" == verdict(ris.send(adt("A08", pid("P1", "Right^Name", "19800808", "F"))))
     assert eventually(lambda: "Right" == (subject(index, 1).get("name") or [{}])[0].get("family"))
     assert ("1980-08-08", "female") == tuple(subject(index, 1)[k] for k in ("birthDate", "gender"))
-    (item,) = index.orders.candidates()
+    (item,) = selected(index)
     assert ("Right^Name", "19800808") == (item.attributes["PatientName"], item.attributes["PatientBirthDate"])
-    assert 1 == len(index.orders.candidates(name="right"))
+    assert 1 == len(selected(index, PatientName="right"))
 
 
 def test_another_hospitals_patient_of_the_same_number_is_let_alone(served: Callable[..., Index]) -> None:
@@ -150,7 +151,7 @@ def test_a_merge_without_an_authority_is_done(
     sender.close()
     assert ["NEW"] == told(index)
     assert ["NEW", "NEW"] == [study["patient_id"] for study in index.studies()]
-    assert "NEW" == index.orders.candidates()[0].attributes["PatientID"]
+    assert "NEW" == selected(index)[0].attributes["PatientID"]
 
 
 def test_a_number_of_two_authorities_is_not_merged_without_one(index: Index, ris: Sender) -> None:
@@ -177,7 +178,7 @@ def test_an_update_without_an_authority_is_done(index: Index, ris: Sender, autho
     keep(index, instance(1, PatientID="P1", PatientName="Wrong^Name"))
     ris.send(orm(patient=pid("P1", "Wrong^Name", authority=authority)))
     assert "AA" == verdict(ris.send(adt("A08", pid("P1", "Right^Name"))))
-    (item,) = index.orders.candidates()
+    (item,) = selected(index)
     assert "Right^Name" == item.attributes["PatientName"]
     assert eventually(lambda: "Right" == (subject(index, 1).get("name") or [{}])[0].get("family"))
 
@@ -215,7 +216,7 @@ def test_the_record_number_is_the_patients_where_no_authority_is_configured(
 def test_an_update_and_a_merge_reach_what_any_of_several_identifiers_names(index: Index, ris: Sender) -> None:
     ris.send(orm(patient=pid("M3", "Wrong^Name", authority="HOSP")))
     assert "AA" == verdict(ris.send(adt("A08", SEVERAL)))
-    assert "Doe^Jane" == index.orders.candidates()[0].attributes["PatientName"]
+    assert "Doe^Jane" == selected(index)[0].attributes["PatientName"]
     mrg = "MRG|E900^^^EMPI&1.2.3&ISO~M3^^^HOSP"
     survivor = "PID|||E901^^^EMPI&1.2.3&ISO^PI~M4^^^HOSP^PI||Doe^Jane"
     assert "AA" == verdict(ris.send(adt("A40", survivor, mrg)))
@@ -226,7 +227,7 @@ def test_an_insurance_number_is_no_patients_record_number(index: Index, ris: Sen
     ris.send(orm(patient=pid("12345", "Other^Patient")))
     update = "PID|||M3^^^HOSP^MR~12345^^^^SS~12345||Doe^Jane"
     assert "AA" == verdict(ris.send(adt("A08", update)))
-    assert "Other^Patient" == index.orders.candidates()[0].attributes["PatientName"]
+    assert "Other^Patient" == selected(index)[0].attributes["PatientName"]
 
 
 def test_what_an_update_deletes_is_deleted(index: Index, ris: Sender) -> None:
@@ -234,7 +235,7 @@ def test_what_an_update_deletes_is_deleted(index: Index, ris: Sender) -> None:
     keep(index, instance(1, PatientID="P1", PatientSex="M"))
     ris.send(orm(patient=pid("P1")))
     assert "AA" == verdict(ris.send(adt("A08", 'PID|||P1||Doe^Jane||""|""')))
-    (item,) = index.orders.candidates()
+    (item,) = selected(index)
     assert set() == {"PatientBirthDate", "PatientSex"} & item.attributes.keys()
     assert eventually(lambda: bool(subject(index, 1)) and "gender" not in subject(index, 1))
 
@@ -275,7 +276,7 @@ def test_an_unlink_takes_along_who_was_merged_before(index: Index, ris: Sender) 
 
 def test_an_unlink_names_two_patients(ris: Sender) -> None:
     for segments in ([pid("A")], [pid("A"), pid("B"), pid("C")], []):
-        assert verdict(ris.send(adt("A37", *segments))).startswith("AE PID: two patients are parted")
+        assert verdict(ris.send(adt("A37", *segments))).startswith("AE PID: two patients are unlinked")
 
 
 def test_patients_of_a_number_are_found_by_an_index(index: Index) -> None:

@@ -206,10 +206,11 @@ TOLD = st.one_of(
 @example({"PregnancyStatus": "1"}, {})
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_was_told_the_answer_is_valid(attributes: dict[str, Any], step: dict[str, Any]) -> None:
-    from index.worklist.identifiers import answer, tree_of
+    from index.query.identifiers import answer, read_identifier
+    from index.query.worklist_keys import KEYS as WORKLIST_KEYS
 
     item = {**attributes, "ScheduledProcedureStepSequence": [step]}
-    made = answer(tree_of(everything({})), item, "ISO_IR 100")
+    made = answer(read_identifier(everything({})), item, "ISO_IR 100", WORKLIST_KEYS)
     stream = DicomBytesIO()
     stream.is_little_endian, stream.is_implicit_VR = True, True
     write_dataset(stream, made)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from index import Index, Source, WorklistSettings
-from index.orders import candidates
 from index.orders.dicom import order_of
+from index.worklist import selection
 from support.filling import STORAGE
-from support.worklist import item, query
+from support.worklist import item, query, selected
 
 OLD = 12
 
@@ -42,7 +42,7 @@ def asked(index: Index, **wanted: Any) -> tuple[list[str], bool]:
 
 
 def test_steps_that_nobody_ended_do_not_hide_todays(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "LIMIT", OLD - 2)
+    monkeypatch.setattr(selection, "LIMIT", OLD - 2)
     found, is_cut_short = asked(index, ScheduledStationAETitle="CT1")
     assert "RP900" == found[0]
     assert (is_cut_short, len(found)) in ((True, 5), (False, 1))
@@ -66,14 +66,14 @@ def test_steps_that_nobody_ended_do_not_hide_todays(index: Index, monkeypatch: p
 def test_a_key_finds_what_stands_behind_the_limit(
     index: Index, wanted: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "LIMIT", OLD - 2)
+    monkeypatch.setattr(selection, "LIMIT", OLD - 2)
     assert (["RP900"], False) == asked(index, **wanted)
 
 
 def test_what_was_not_looked_at_is_said(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     add(index, 901, day(0), PatientBirthDate="20000101")
     add(index, 902, day(1), PatientBirthDate="20010101")
-    monkeypatch.setattr(candidates, "LIMIT", 2)
+    monkeypatch.setattr(selection, "LIMIT", 2)
     assert (["RP901"], True) == asked(index, PatientBirthDate="20000101")
 
 
@@ -101,6 +101,6 @@ def test_a_step_without_a_date_does_not_expire(index: Index) -> None:
 
 
 def test_several_batches(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "BATCH", 4)
+    monkeypatch.setattr(selection, "BATCH", 4)
     expected = {f"P{number}" for number in range(OLD)} | {"P900"}
-    assert expected == {one.attributes["PatientID"] for one in index.orders.candidates()}
+    assert expected == {one.attributes["PatientID"] for one in selected(index)}

@@ -1,25 +1,34 @@
 """Matching of worklist keys (PS3.4 Section C.2.2.2) and what answers are made of, without a network."""
 
+import re
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 import pytest
+from peewee import SQL
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from index.database.tables import ScheduledStep
 from index.orders.dicom import attributes_of
-from index.query.keys import KEYS, SCHEDULED_STEPS
-from index.query.matching import BadIdentifier
-from index.worklist.identifiers import answer, tree_of, unsupported
-from index.worklist.matching import Wanted
-from index.worklist.query import hints
+from index.query import identifiers
+from index.query.identifier_matching import IdentifierMatcher
+from index.query.identifiers import read_identifier
+from index.query.value_matching import BadIdentifier
+from index.query.worklist_keys import KEYS, SCHEDULED_STEPS
+from index.worklist.query import START
+from index.worklist.selection import conditions
 from support.worklist import item, query
+
+answer = partial(identifiers.answer, keys=KEYS)
+matcher = partial(IdentifierMatcher, keys=KEYS, period=START)
 
 
 def fits(wanted: dict[str, Any], **said: Any) -> bool:
-    return Wanted(tree_of(query(**wanted))).fits(attributes_of(item(1, **said)))
+    return matcher(read_identifier(query(**wanted))).fits(attributes_of(item(1, **said)))
 
 
 DATE, TIME = "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime"
@@ -70,18 +79,20 @@ def test_person_names(wanted: str, said: str, *, expected: bool) -> None:
     ],
 )
 def test_names_without_accents(wanted: str, said: str, *, expected: bool) -> None:
-    identifier, told = tree_of(query(PatientName=wanted)), attributes_of(item(1, PatientName=said))
-    assert expected is Wanted(identifier, ignore_accents=True).fits(told)
-    assert "name" not in hints(identifier, ignore_accents=True)
+    identifier, told = read_identifier(query(PatientName=wanted)), attributes_of(item(1, PatientName=said))
+    assert expected is matcher(identifier, ignore_accents=True).fits(told)
+    assert "patient_name" not in selected_by(identifier, ignore_accents=True)[0]
 
 
 def test_accents_count_unless_asked_for() -> None:
     assert not fits({"PatientName": "Muller*"}, PatientName="Müller")
     asked = query(ScheduledPerformingPhysicianName="Jurgen*", PatientID="*")
     told = attributes_of(item(1, ScheduledPerformingPhysicianName="Jürgen^A", PatientID="Ü1"))
-    assert [False, True] == [Wanted(tree_of(asked), ignore_accents=flag).fits(told) for flag in (False, True)]
+    assert [False, True] == [
+        matcher(read_identifier(asked), ignore_accents=flag).fits(told) for flag in (False, True)
+    ]
     asked = query(PatientID="U1")
-    assert not Wanted(tree_of(asked), ignore_accents=True).fits(told)
+    assert not matcher(read_identifier(asked), ignore_accents=True).fits(told)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ def test_one_item_of_a_sequence_has_to_have_it_all() -> None:
 )
 def test_a_key_that_is_none_is_named(wanted: dict[str, str]) -> None:
     with pytest.raises(BadIdentifier, match=next(iter(wanted))):
-        Wanted(tree_of(query(**wanted)))
+        matcher(read_identifier(query(**wanted)))
 
 
 def test_a_key_that_is_cut_off_is_named() -> None:
@@ -181,16 +192,16 @@ def test_a_key_that_is_cut_off_is_named() -> None:
     encoded = stream.getvalue()
     at = encoded.index(b"P12345")
     with pytest.raises(BadIdentifier, match="PatientID: ends within its value"):
-        tree_of(dcmread(BytesIO(encoded[: at + 4]), force=True))
+        read_identifier(dcmread(BytesIO(encoded[: at + 4]), force=True))
     with pytest.raises(BadIdentifier, match="ends within its value"):
-        tree_of(dcmread(BytesIO(b"\x99\x99no identifier"), force=True))
+        read_identifier(dcmread(BytesIO(b"\x99\x99no identifier"), force=True))
 
 
 def test_two_items_are_no_key() -> None:
     asked = query()
     asked.ScheduledProcedureStepSequence.append(Dataset())
     with pytest.raises(BadIdentifier, match="one item"):
-        Wanted(tree_of(asked))
+        matcher(read_identifier(asked))
 
 
 def test_only_what_is_asked_for_is_answered() -> None:
@@ -199,7 +210,9 @@ def test_only_what_is_asked_for_is_answered() -> None:
     asked.PatientWeight = None
     asked.RequestedProcedureCodeSequence = [code("")]
     del asked.RequestedProcedureCodeSequence[0].CodingSchemeDesignator
-    found = answer(tree_of(asked), attributes_of(item(1, RequestedProcedureCodeSequence=[code("1")])), "")
+    found = answer(
+        read_identifier(asked), attributes_of(item(1, RequestedProcedureCodeSequence=[code("1")])), ""
+    )
     assert ["PatientName", "PatientWeight", "RequestedProcedureCodeSequence"] == [
         one.keyword for one in found
     ]
@@ -212,7 +225,7 @@ def test_only_what_is_asked_for_is_answered() -> None:
 def test_a_sequence_without_keys_is_answered_whole() -> None:
     asked = Dataset()
     asked.ScheduledProcedureStepSequence = []
-    found = answer(tree_of(asked), attributes_of(item(1)), "")
+    found = answer(read_identifier(asked), attributes_of(item(1)), "")
     said = item(1).ScheduledProcedureStepSequence[0]
     assert {one.keyword: one.value for one in said} == {
         one.keyword: one.value for one in found.ScheduledProcedureStepSequence[0]
@@ -223,12 +236,13 @@ def test_keys_that_nobody_knows_are_passed_over() -> None:
     asked = query(WindowCenter="40")
     asked.add_new(0x00091010, "LO", "private")
     asked.ScheduledProcedureStepSequence[0].SliceThickness = None
-    tree = tree_of(asked)
+    identifier = read_identifier(asked)
     assert ["WindowCenter", f"{SCHEDULED_STEPS}.SliceThickness", "(0009,1010)"] == sorted(
-        unsupported(tree), key=lambda one: (one.startswith("("), not one.startswith("W"))
+        identifiers.unsupported(identifier, KEYS),
+        key=lambda one: (one.startswith("("), not one.startswith("W")),
     )
-    assert Wanted(tree).fits(attributes_of(item(1)))
-    assert "WindowCenter" not in answer(tree, attributes_of(item(1)), "")
+    assert matcher(identifier).fits(attributes_of(item(1)))
+    assert "WindowCenter" not in answer(identifier, attributes_of(item(1)), "")
 
 
 @pytest.mark.parametrize(
@@ -244,10 +258,17 @@ def test_keys_that_nobody_knows_are_passed_over() -> None:
 )
 def test_character_sets_of_answers(name: str, charset: str, expected: str | None) -> None:
     said = {**attributes_of(item(1)), "PatientName": name}
-    assert expected == answer(tree_of(query()), said, charset).get("SpecificCharacterSet")
+    assert expected == answer(read_identifier(query()), said, charset).get("SpecificCharacterSet")
 
 
-def test_what_sql_chooses_by() -> None:
+def selected_by(identifier: dict[str, Any], *, ignore_accents: bool = False) -> tuple[str, list[Any]]:
+    """Return the conditions of SQL and their values."""
+    wanted = conditions(identifier, ignore_accents=ignore_accents)
+    sql, values = ScheduledStep.select(SQL("1")).where(*wanted).sql()
+    return sql.partition(" WHERE ")[2], values
+
+
+def test_what_sql_selects_by() -> None:
     asked = query(
         PatientName="doe-smith^Ann*",
         PatientID="P1",
@@ -255,13 +276,12 @@ def test_what_sql_chooses_by() -> None:
         Modality="CT",
         **{DATE: "20260101-"},
     )
-    assert {
-        "patient_id": "P1",
-        "modality": "CT",
-        "dates": ("20260101", None),
-        "name": "smith",
-        "scheduled_only": True,
-    } == dict(hints(tree_of(asked)))
+    sql, values = selected_by(read_identifier(asked))
+    columns = ("patient_number", "modality", "status", "patient_name", "start_date", "start_date")
+    assert columns == tuple(re.findall(r'"(\w+)" (?:=|IN|I?LIKE|!=|>=|<=)', sql))
+    assert ["P1", "", "CT", "SCHEDULED", "ARRIVED", "READY", "%smith%", "", "20260101"] == [
+        one for one in values if one != "\\"
+    ]
 
 
 def test_the_table_has_the_required_keys_and_forty_more() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from index import Index, WorklistSettings
-from index.orders.hl7.batch import messages
+from index.orders.hl7.message import messages
 from support.filling import STORAGE
 from support.hl7 import verdict
 

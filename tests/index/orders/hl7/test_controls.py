@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from index import Index, Status
-from index.orders.hl7.controls import CONTROLS, EVENTS, STATES, Action, Event
+from index import Index, OrderStatus
+from index.orders.hl7.adt import EVENTS, Event
+from index.orders.hl7.requests import CONTROLS, STATES, Action
 from support.hl7 import adt, message, msh, order_group, orm, pid
+from support.worklist import selected, set_step_status
 
 Told = Callable[..., list[str]]
 
@@ -71,14 +73,14 @@ def test_what_a_control_and_a_status_make_of_an_order(
     tell(orm())
     assert ["AA"] == tell(change(control, said))
     assert [(expected, expected)] == state(still)
-    assert (expected == "SCHEDULED") == bool(still.orders.candidates())
+    assert (expected == "SCHEDULED") == bool(selected(still))
 
 
 @pytest.mark.parametrize("control", ["CA", "DC", "XO"])
 @pytest.mark.parametrize("again", ["NW", "XO"])
 def test_what_was_cancelled_comes_back(tell: Told, still: Index, control: str, again: str) -> None:
     tell(orm(), change(control, "DC" if control == "XO" else ""))
-    assert [] == still.orders.candidates()
+    assert [] == selected(still)
     assert ["AA"] == tell(orm(again))
     assert [("SCHEDULED", "SCHEDULED")] == state(still)
 
@@ -90,11 +92,11 @@ def test_what_its_source_completed_comes_back_where_that_is_said(tell: Told, sti
     assert [("SCHEDULED", "SCHEDULED")] == state(still)
 
 
-@pytest.mark.parametrize("made", [Status.STARTED, Status.COMPLETED, Status.DISCONTINUED])
-def test_what_a_modality_did_is_not_undone(tell: Told, still: Index, made: Status) -> None:
+@pytest.mark.parametrize("made", [OrderStatus.STARTED, OrderStatus.COMPLETED, OrderStatus.DISCONTINUED])
+def test_what_a_modality_did_is_not_undone(tell: Told, still: Index, made: OrderStatus) -> None:
     tell(orm())
-    (item,) = still.orders.candidates()
-    still.orders.set_step_status(item.step, made)
+    assert 1 == len(selected(still))
+    set_step_status(still, made)
     tell(orm(), change("XO"), change("SC", "SC"))
     assert [(str(made), str(made))] == state(still)
 

@@ -5,15 +5,16 @@ from collections.abc import Callable
 import pytest
 
 from index import Index, WorklistSettings
-from index.orders.hl7.charsets import CHARSETS, decode, known
+from index.orders.hl7.charsets import CHARSETS, codec_and_charset, decode
 from index.orders.hl7.faults import BadMessage
 from support.hl7 import orm, pid
+from support.worklist import selected
 
 Told = Callable[..., list[str]]
 
 
 def named(index: Index) -> tuple[str, str]:
-    (item,) = index.orders.candidates()
+    (item,) = selected(index)
     return item.attributes["PatientName"], item.charset
 
 
@@ -78,7 +79,7 @@ def test_a_character_set_that_is_none_is_a_fault_of_configuration() -> None:
 
 def test_every_name_of_table_0211_is_a_codec() -> None:
     for name in CHARSETS:
-        codec, _ = known(name)
+        codec, _ = codec_and_charset(name)
         assert "MSH|^~\\&|" == decode(b"MSH|^~\\&|", [name])[0], codec
 
 
@@ -88,5 +89,5 @@ def test_names_that_are_none_leave_nothing_behind() -> None:
 
     for number in range(50):
         with pytest.raises(BadMessage):
-            known(f"KLINGON-{number}")
+            codec_and_charset(f"KLINGON-{number}")
     assert not [name for name in encodings._cache if "klingon" in name]

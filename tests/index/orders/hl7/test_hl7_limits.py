@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from index import Index
 from index.orders.hl7 import adt, mllp
 from index.orders.hl7.acknowledging import acknowledge
-from index.orders.hl7.batch import messages
 from index.orders.hl7.faults import BadMessage
 from index.orders.hl7.message import (
     MAX_COMPONENTS,
@@ -23,6 +22,7 @@ from index.orders.hl7.message import (
     MAX_SEGMENT,
     MAX_SEGMENTS,
     Message,
+    messages,
 )
 from index.orders.hl7.requests import MAX_GROUPS, requests
 from support.hl7 import END, START, message, msh, orm, pid
@@ -95,7 +95,7 @@ def test_a_megabyte_of_delimiters_takes_a_few_of_memory(content: bytes) -> None:
 
 def test_other_feeds_get_their_turn_between_two_orders(still: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     handler, taken, other = still.orders._handler, [], []
-    put_all = still.orders._store.put_all
+    put_all = still.orders.store.put_all
 
     def put(orders: Any) -> Any:
         row = put_all(orders)
@@ -106,7 +106,7 @@ def test_other_feeds_get_their_turn_between_two_orders(still: Index, monkeypatch
             other.append(feed)
         return row
 
-    monkeypatch.setattr(still.orders._store, "put_all", put)
+    monkeypatch.setattr(still.orders.store, "put_all", put)
     monkeypatch.setattr("index.orders.hl7.handler._TURN_SECONDS", 0.05)
     assert "AA" == handler.handle(groups(20))[0]
     other[0].join(60)

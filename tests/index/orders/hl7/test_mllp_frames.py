@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from index import Index
 from index.orders.hl7 import mllp
-from index.orders.hl7.batch import messages
 from index.orders.hl7.faults import BadMessage
-from index.orders.hl7.message import Message
+from index.orders.hl7.message import Message, messages
 from index.orders.hl7.requests import requests
 from support.hl7 import END, START, Sender, adt, message, msh, orm, pid, verdict
 
@@ -53,12 +52,12 @@ class Chunks:
 
 def read(*chunks: bytes, ends: bool = True) -> list[bytes]:
     """Return the frames of a connection."""
-    cut = mllp.Frames(Chunks(*chunks, ends=ends))
+    cut = mllp.FrameReader(Chunks(*chunks, ends=ends))
     found = []
     try:
         while True:
             found.append(cut.next())
-    except mllp.Closed:
+    except mllp.ConnectionEnded:
         return found
 
 
@@ -148,16 +147,16 @@ def test_where_a_frame_ends(chunks: list[bytes], expected: list[bytes]) -> None:
 def test_a_message_that_is_too_large_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mllp, "MAX_MESSAGE", len(A))
     large = [START + A, b"x" * 10, b"y" * 10]
-    frames = mllp.Frames(Chunks(*large, b"\x1c", b"\r" + START + B + END))
+    frames = mllp.FrameReader(Chunks(*large, b"\x1c", b"\r" + START + B + END))
     with pytest.raises(mllp.TooLarge) as refused:
         frames.next()
     assert refused.value.head.startswith(A)
     assert B == frames.next()
     # What cuts it off is not answered for it: the connection is closed, and it comes again.
-    with pytest.raises(mllp.Closed, match="cut off by another one"):
-        mllp.Frames(Chunks(*large, START + B + END)).next()
-    with pytest.raises(mllp.Closed, match="ended within a message that is too large"):
-        mllp.Frames(Chunks(*large)).next()
+    with pytest.raises(mllp.ConnectionEnded, match="cut off by another one"):
+        mllp.FrameReader(Chunks(*large, START + B + END)).next()
+    with pytest.raises(mllp.ConnectionEnded, match="ended within a message that is too large"):
+        mllp.FrameReader(Chunks(*large)).next()
 
 
 def test_a_frame_that_ends_without_cr_is_answered_while_its_sender_waits(ris: Sender) -> None:

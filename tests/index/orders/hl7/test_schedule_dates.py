@@ -10,6 +10,7 @@ from index import Index, NewOrder, Source
 from index.orders.dicom import BadItem, order_of
 from index.orders.fhir import BadResource, orders_of
 from support.hl7 import message, msh, orm, pid
+from support.worklist import selected
 
 Told = Callable[..., list[str]]
 
@@ -96,7 +97,7 @@ def test_no_date_is_now(tell: Told, still: Index) -> None:
     assert ["AA"] == tell(content)
     ((date, time),) = scheduled(still)
     assert is_now(date, time)
-    assert 1 == len(still.orders.candidates(dates=(date, date)))
+    assert 1 == len(selected(still, ScheduledProcedureStepStartDate=date))
     # What comes once more without a date leaves it.
     tell(content, content.replace(b"|NW|", b"|XO|"))
     assert [(date, time)] == scheduled(still)
@@ -110,7 +111,7 @@ def test_a_change_without_a_date_leaves_that_of_before(tell: Told, still: Index)
 def test_a_cancel_needs_no_date_that_can_be_read(tell: Told, still: Index) -> None:
     tell(orm())
     assert ["AA"] == tell(orm("CA", start="soon"))
-    assert [] == still.orders.candidates()
+    assert [] == selected(still)
 
 
 @pytest.mark.parametrize("source", [Source.FHIR, Source.FILE, Source.UPSTREAM])
@@ -128,7 +129,7 @@ def test_a_date_that_is_none_is_refused_from_files_too() -> None:
     step.add_new("ScheduledProcedureStepStartDate", "LO", "20261325")
     item = Dataset()
     item.PatientID, item.ScheduledProcedureStepSequence = "P1", [step]
-    with pytest.raises(BadItem, match=r"ScheduledProcedureStepStartDate .* is '20261325', no date"):
+    with pytest.raises(BadItem, match=r"ScheduledProcedureStepStartDate .* is '20261325', not a date"):
         order_of(item, Source.FILE, "", "x")
     request = {
         "resourceType": "ServiceRequest",

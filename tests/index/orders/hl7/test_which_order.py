@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from index import Index, NewOrder, Source, Status
+from index import Index, NewOrder, OrderStatus, Source
 from support.hl7 import message, msh, order_group, orm, pid
+from support.worklist import selected, set_step_status
 
 Told = Callable[..., list[str]]
 NO_NUMBERS: dict[str, str] = {"placer": "", "filler": "", "accession": "", "procedure": "", "step": ""}
@@ -254,8 +255,8 @@ def test_another_senders_change_leaves_what_the_patient_is_called(tell: Told, st
 
 def test_what_a_modality_completed_cannot_be_cancelled(tell: Told, still: Index) -> None:
     tell(told(placer="K", step="S1"))
-    (item,) = still.orders.candidates()
-    still.orders.set_step_status(item.step, Status.COMPLETED)
+    assert 1 == len(selected(still))
+    set_step_status(still, OrderStatus.COMPLETED)
     assert ["AE ORC-1: the modality has completed this order"] == tell(told("CA", placer="K"))
     assert ["COMPLETED"] == [one[3] for one in items(still)]
 

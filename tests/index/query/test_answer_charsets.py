@@ -12,7 +12,8 @@ from pydicom.filewriter import write_dataset
 
 from index.dicom.charsets import NAME_DELIMITERS, TEXT_DELIMITERS, decode, repertoire
 from index.orders.dicom import attributes_of
-from index.worklist.identifiers import answer, tree_of
+from index.query.identifiers import answer, read_identifier
+from index.query.worklist_keys import KEYS
 from support.daemon import run
 from support.worklist import item, query, write
 
@@ -65,7 +66,7 @@ def test_the_set_holds_the_text_or_is_utf_8(
     charset: str, name: str, expected: str | list[str] | None, tmp_path: Path
 ) -> None:
     said = {**attributes_of(item(1)), "PatientName": name}
-    made = answer(tree_of(query()), said, charset)
+    made = answer(read_identifier(query()), said, charset, KEYS)
     assert expected == made.get("SpecificCharacterSet")
     path = write(made, tmp_path / "answer.dcm")
     assert name == str(dcmread(path).PatientName)
@@ -88,7 +89,7 @@ def test_whatever_the_set_and_the_text(terms: list[str], text: str) -> None:
     said = {**attributes_of(item(1)), "PatientName": text, "RequestedProcedureDescription": text.strip()}
     asked = query()
     asked.RequestedProcedureDescription = ""
-    made = answer(tree_of(asked), said, "\\".join(terms))
+    made = answer(read_identifier(asked), said, "\\".join(terms), KEYS)
     stream = DicomBytesIO()
     stream.is_little_endian, stream.is_implicit_VR = True, False
     write_dataset(stream, made)
