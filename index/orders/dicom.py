@@ -14,7 +14,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from index.dicom.value_rules import described, fitting, is_single
+from index.dicom.value_rules import is_single, tag_and_vr, valid_values
 from index.orders.records import NewOrder, Source
 from index.orders.states import order_status, step_status
 
@@ -78,12 +78,12 @@ def order_of(dataset: Dataset, source: Source, sender: str, identity: str, stamp
     if not steps:
         raise BadItem(f"has no {_SEQUENCE} (0040,0100) with an item")
     for day in (step.get(_DATE) for step in steps):
-        if day and not fitting(_DATE, day):
+        if day and not valid_values(_DATE, day):
             raise BadItem(f"{_DATE} (0040,0002) is {day!r}, no date")
     patient = {keyword: attributes.pop(keyword) for keyword in list(attributes) if _is_patients(keyword)}
     if not patient.get("PatientID") and not patient.get("PatientName"):
         raise BadItem("has neither PatientID (0010,0020) nor PatientName (0010,0010)")
-    if not fitting("StudyInstanceUID", attributes.get("StudyInstanceUID")):
+    if not valid_values("StudyInstanceUID", attributes.get("StudyInstanceUID")):
         attributes.pop("StudyInstanceUID", None)
     charset = attributes.pop("SpecificCharacterSet", "")
     return NewOrder(
@@ -100,7 +100,7 @@ def order_of(dataset: Dataset, source: Source, sender: str, identity: str, stamp
 
 
 def _is_patients(keyword: str) -> bool:
-    return described(keyword)[0].group == _PATIENT_GROUP
+    return tag_and_vr(keyword)[0].group == _PATIENT_GROUP
 
 
 def attributes_of(dataset: Dataset, depth: int = 0) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _value(element: DataElement, depth: int) -> Any:
     keyword = element.keyword
     if tag_for_keyword(keyword) != element.tag or element.VR in _BINARY:
         return None
-    is_sequence = described(keyword)[1] == "SQ"
+    is_sequence = tag_and_vr(keyword)[1] == "SQ"
     if is_sequence != (element.VR == "SQ"):
         log.warning("attribute_left_out", tag=str(element.tag), reason=f"has VR {element.VR}")
         return None

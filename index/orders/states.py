@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from index.dicom.value_rules import one_fitting
+from index.dicom.value_rules import valid_value
 from index.orders.records import OPEN, Status
 from index.records import Attributes
 
@@ -22,7 +22,7 @@ def order_status(steps: Sequence[Status]) -> Status:
 
 def step_status(item: Attributes) -> Status:
     """Return the state that an item of ScheduledProcedureStepSequence says it is in."""
-    said = one_fitting(item, STEP_STATUS)
+    said = valid_value(item, STEP_STATUS)
     return Status(said) if said in set(Status) else Status.SCHEDULED
 
 

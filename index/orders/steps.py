@@ -7,7 +7,7 @@ from typing import Any
 
 from index.database.connection import Database
 from index.database.tables import ScheduledStep
-from index.dicom.value_rules import one_fitting
+from index.dicom.value_rules import valid_value
 from index.orders.records import ENDED, OPEN, NewOrder, Status, short_id
 from index.orders.states import STEP_STATUS, progressed, step_status
 from index.records import Attributes
@@ -97,10 +97,10 @@ def step_columns(item: Attributes, step_id: str, status: Status) -> dict[str, An
     """Return the columns that an item of ScheduledProcedureStepSequence fills."""
     said = {**item, _ID: step_id, STEP_STATUS: str(status)}
     return {
-        "station": one_fitting(item, "ScheduledStationAETitle"),
-        "modality": one_fitting(item, "Modality"),
-        "start_date": one_fitting(item, _DATE),
-        "start_time": one_fitting(item, _TIME),
+        "station": valid_value(item, "ScheduledStationAETitle"),
+        "modality": valid_value(item, "Modality"),
+        "start_date": valid_value(item, _DATE),
+        "start_time": valid_value(item, _TIME),
         "status": status,
         "attributes": said,
     }

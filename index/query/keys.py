@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydicom.tag import BaseTag
 
-from index.dicom.value_rules import described
+from index.dicom.value_rules import tag_and_vr
 
 Entry = tuple[str, str]
 Entries = Mapping[str, "Entry | tuple[str, str, Entries]"]
@@ -163,7 +163,7 @@ def _keys(entries: Entries) -> dict[str, Key]:
     made = {}
     for keyword, (matching, returned, *items) in entries.items():
         below = _keys(items[0]) if items else {}
-        made[keyword] = Key(keyword, *described(keyword), matching, returned, below)
+        made[keyword] = Key(keyword, *tag_and_vr(keyword), matching, returned, below)
     return made
 
 

@@ -7,7 +7,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from index.dicom.value_rules import described, fitting, is_code, is_single
+from index.dicom.value_rules import has_valid_code, is_single, tag_and_vr, valid_values
 from index.query.charsets import UTF_8, charset_for
 from index.query.keys import KEYS, Key
 from index.query.matching import BadIdentifier
@@ -83,14 +83,14 @@ def _asked(tree: Tree, item: Attributes, keys: Mapping[str, Key]) -> Dataset:
         key, value = keys.get(keyword), item.get(keyword)
         if key is None and value is None:
             continue
-        tag, vr = (key.tag, key.vr) if key else described(keyword)
+        tag, vr = (key.tag, key.vr) if key else tag_and_vr(keyword)
         if vr != "SQ":
             content = _value(keyword, vr, value)
         elif isinstance(wanted, list) and wanted and wanted[0]:
             below = key.items if key else {}
-            content = Items([_asked(wanted[0], one, below) for one in value or () if is_code(one)])
+            content = Items([_asked(wanted[0], one, below) for one in value or () if has_valid_code(one)])
         else:
-            content = Items([_whole(one) for one in value or () if is_code(one)])
+            content = Items([_whole(one) for one in value or () if has_valid_code(one)])
         made.add(DataElement(tag, vr, content))
     return made
 
@@ -100,11 +100,11 @@ def _whole(item: Attributes) -> Dataset:
     made = Dataset()
     for keyword, value in item.items():
         try:
-            tag, vr = described(keyword)
+            tag, vr = tag_and_vr(keyword)
         except KeyError:
             continue
         items = (value or ()) if vr == "SQ" else ()
-        whole = Items([_whole(one) for one in items if is_code(one)])
+        whole = Items([_whole(one) for one in items if has_valid_code(one)])
         content = whole if vr == "SQ" else _value(keyword, vr, value)
         made.add(DataElement(tag, vr, content))
     return made
@@ -112,7 +112,7 @@ def _whole(item: Attributes) -> Dataset:
 
 def _value(keyword: str, vr: str, value: Any) -> Any:
     """Return a value as pydicom takes it; what its VR cannot hold is left out."""
-    several = fitting(keyword, value)
+    several = valid_values(keyword, value)
     try:
         if vr in _INTEGERS:
             numbers: Sequence[Any] = [int(text) for text in several]

@@ -7,7 +7,7 @@ Identifiers and items are mappings by keyword, nested for sequences; see records
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from index.dicom.value_rules import fitting, texts
+from index.dicom.value_rules import texts, valid_values
 from index.query.keys import KEYS, Key
 from index.query.matching import BadIdentifier, Matcher, limits, matcher, moment, plain
 from index.records import Attributes
@@ -67,7 +67,7 @@ class _Tested:
         self._match = match
 
     def __call__(self, item: Attributes) -> bool:
-        return self._match(fitting(self._keyword, item.get(self._keyword)))
+        return self._match(valid_values(self._keyword, item.get(self._keyword)))
 
 
 def _in_sequence(key: Key, value: Any, *, ignore_accents: bool) -> Test | None:
@@ -96,7 +96,10 @@ def _period(identifier: Attributes) -> Test | None:
     last = (last_day or "~") + (last_time or "~")
 
     def fits(item: Attributes) -> bool:
-        day, time = "".join(fitting(_DATE, item.get(_DATE))), "".join(fitting(_TIME, item.get(_TIME)))
+        day, time = (
+            "".join(valid_values(_DATE, item.get(_DATE))),
+            "".join(valid_values(_TIME, item.get(_TIME))),
+        )
         return bool(day and time) and first <= moment("DA", day) + moment("TM", time) <= last
 
     return fits

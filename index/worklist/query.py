@@ -6,7 +6,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from index.dicom.value_rules import fitting, texts
+from index.dicom.value_rules import texts, valid_values
 from index.orders.records import Candidate
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
@@ -88,7 +88,7 @@ class Query:
         """Return a candidate's attributes; a step for any station becomes the caller's where configured."""
         attributes = candidate.attributes
         (step,) = attributes[SCHEDULED_STEPS]
-        if self._settings.fill_station and not fitting(_STATION, step.get(_STATION)):
+        if self._settings.fill_station and not valid_values(_STATION, step.get(_STATION)):
             return {**attributes, SCHEDULED_STEPS: [{**step, _STATION: self._caller}]}
         return attributes
 
