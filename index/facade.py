@@ -11,8 +11,7 @@ import structlog
 from pydicom.dataset import Dataset
 
 from index.database.connection import Database, open_database, sqlite_path
-from index.database.node import ServingLock, is_elsewhere, register
-from index.database.node import check as check_owner
+from index.database.node import ServingLock, check_owner, is_elsewhere, register
 from index.database.settings import IndexSettings
 from index.database.tables import Study
 from index.dicom.part10 import NotPart10

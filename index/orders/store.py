@@ -9,7 +9,7 @@ import structlog
 
 from index.database.connection import Database
 from index.database.instance_rows import digest
-from index.database.mark_changed import ensure_study, now, touch_order
+from index.database.mark_changed import ensure_study, mark_order_changed, now
 from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder
 from index.dicom.value_rules import doubts
 from index.errors import NotFound
@@ -220,7 +220,7 @@ class OrderStore:
         return str(rows[0][0])
 
     def _touch(self, order: int, uid: str) -> None:
-        touch_order(self._database, order, uid)
+        mark_order_changed(self._database, order, uid)
 
 
 def _said(attributes: Attributes) -> dict[str, Any]:

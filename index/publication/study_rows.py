@@ -16,7 +16,7 @@ from index.database.tables import SeriesVariant, StudyVariant, canonical
 from index.database.tables import Study as StudyRow
 from index.dicom.value_rules import texts
 from index.election.patients import study_patient
-from index.election.values import Opinion, body, elect, starts
+from index.election.values import Variant, body_variants, elect, series_before_study
 from index.errors import NotFound
 from index.orders.matching.match_store import orders_of
 from index.procedures.completeness import announced, steps_of
@@ -73,7 +73,7 @@ def _load(database: Database, study: int, uid: str) -> Study:
             StudyVariant.study == study
         )
     )
-    opinions = [Opinion(*variant) for variant in variants]
+    opinions = [Variant(*variant) for variant in variants]
     attributes, disagreements = elect(opinions, "study", uid)
     found = study_patient(database, study, uid)
     if found is None:
@@ -84,10 +84,10 @@ def _load(database: Database, study: int, uid: str) -> Study:
         disagreements += of_series
         opinions += series_opinions
     series.sort(key=lambda one: (number(one.attributes.get("SeriesNumber")), one.uid))
-    disagreements += starts(uid, attributes, series)
+    disagreements += series_before_study(uid, attributes, series)
     return Study(
         uid,
-        found.stated,
+        found.published,
         attributes,
         series,
         (*found.disagreements, *disagreements),
@@ -95,7 +95,7 @@ def _load(database: Database, study: int, uid: str) -> Study:
     )
 
 
-def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
+def _accessions(opinions: Sequence[Variant]) -> list[Attributes]:
     """Return all that is said of Accession Numbers, by a study's instances and in their requests."""
     counts: Counter[str] = Counter()
     # What no instance carries is of a withdrawn study: it counts only where nothing else is there.
@@ -106,7 +106,7 @@ def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
     return [orjson.loads(text) for text in sorted(counts, key=lambda text: (-counts[text], text))]
 
 
-def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed], list[Opinion]]]:
+def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed], list[Variant]]]:
     for row, uid in database.rows(
         SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
     ):
@@ -115,9 +115,13 @@ def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disag
                 SeriesVariant.series == row
             )
         )
-        opinions = [Opinion(*variant) for variant in variants]
+        opinions = [Variant(*variant) for variant in variants]
         attributes, disagreements = elect(opinions, "series", uid)
-        yield Series(uid, attributes, _instances(database, row), body(opinions)), disagreements, opinions
+        yield (
+            Series(uid, attributes, _instances(database, row), body_variants(opinions)),
+            disagreements,
+            opinions,
+        )
 
 
 def _instances(database: Database, series: int) -> list[Instance]:
@@ -199,11 +203,11 @@ def _summary(
     study: tuple[Any, ...], opinions: list[tuple[Any, ...]], of_series: list[tuple[Any, ...]]
 ) -> Summary:
     _, uid, series, instances = study
-    patient, _ = elect([Opinion({**p, **said}, n) for p, said, _, n in opinions], "patient", "")
-    attributes, _ = elect([Opinion(s, n) for _, _, s, n in opinions], "study", uid)
+    patient, _ = elect([Variant({**p, **said}, n) for p, said, _, n in opinions], "patient", "")
+    attributes, _ = elect([Variant(s, n) for _, _, s, n in opinions], "study", uid)
     modalities = set()
     for rows in _grouped(of_series).values():
-        elected, _ = elect([Opinion(*row) for row in rows], "series", "")
+        elected, _ = elect([Variant(*row) for row in rows], "series", "")
         modalities.add(elected.get("Modality", "OT"))
     return Summary(
         uid,

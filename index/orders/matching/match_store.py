@@ -7,10 +7,10 @@ from typing import Any
 import structlog
 
 from index.database.connection import Database
-from index.database.mark_changed import Key, touch_studies
+from index.database.mark_changed import Key, mark_studies_changed
 from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyMatch, StudyOrder
 from index.database.tables import Patient as PatientRow
-from index.election.patients import said_of
+from index.election.patients import elect_patient
 from index.errors import NotFound
 from index.orders.matching.rules import DEFAULT_RULES, Verdict, decide
 from index.orders.matching.study_identity import identity_of, keys_of, options_for
@@ -113,7 +113,7 @@ class Matches:
         asked = ImagingOrder.select(ImagingOrder.study_uid).where(
             ImagingOrder.id.in_(before ^ verdict.orders)
         )
-        touch_studies(self._database, {other for (other,) in self._database.rows(asked)} - {uid})
+        mark_studies_changed(self._database, {other for (other,) in self._database.rows(asked)} - {uid})
 
     def set(self, uid: str, order: int) -> None:
         """Match a study to an order, whatever the rules say. Raises NotFound."""
@@ -122,21 +122,21 @@ class Matches:
             if not self._database.rows(ImagingOrder.select(ImagingOrder.id).where(ImagingOrder.id == order)):
                 raise NotFound(f"order {order} is not in the index")
             self._write(uid, Verdict(frozenset((order,)), BY_OPERATOR), operator=True)
-            touch_studies(self._database, [uid])
+            mark_studies_changed(self._database, [uid])
 
     def undo(self, uid: str) -> None:
         """Part a study from its orders; the rules leave it alone from now on. Raises NotFound."""
         with self._database.writing():
             self._must_exist(uid)
             self._write(uid, Verdict(rule=UNDONE), operator=True)
-            touch_studies(self._database, [uid])
+            mark_studies_changed(self._database, [uid])
 
     def automatic(self, uid: str) -> None:
         """Let the rules decide about a study again. Raises NotFound."""
         with self._database.writing():
             self._must_exist(uid)
             self._write(uid, Verdict(), operator=False)
-            touch_studies(self._database, [uid])
+            mark_studies_changed(self._database, [uid])
 
     def _must_exist(self, uid: str) -> None:
         if not self._database.rows(
@@ -169,7 +169,9 @@ def orders_of(database: Database, uid: str, *, has_instances: bool) -> tuple[Ord
     rows = database.rows(query.where(mine).order_by(table.key))
     starts = _starts(database, [row for row, *_ in rows])
     keys = {patient: key for *_, patient, key in rows}
-    patients = {patient: Patient(key, said_of(database, patient, key)[0]) for patient, key in keys.items()}
+    patients = {
+        patient: Patient(key, elect_patient(database, patient, key)[0]) for patient, key in keys.items()
+    }
     return tuple(
         Order(
             key,

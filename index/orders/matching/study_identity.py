@@ -8,7 +8,7 @@ from index.database.instance_rows import issuer_of
 from index.database.mark_changed import Key
 from index.database.tables import ImagingOrder, ScheduledStep, Series, SeriesVariant, StudyVariant
 from index.election.patients import study_patient
-from index.election.values import Opinion, elect
+from index.election.values import Variant, elect
 from index.orders.matching.rules import Option, Person, Request, StudyIdentity
 from index.orders.records import Status, short_id
 from index.records import Attributes
@@ -21,7 +21,7 @@ def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | Non
     opinions = database.rows(query.where(StudyVariant.study == study))
     if found is None or not opinions:
         return None
-    attributes, _ = elect([Opinion(*row) for row in opinions], "study", uid)
+    attributes, _ = elect([Variant(*row) for row in opinions], "study", uid)
     items = [item for one in _series(database, study) for item in one.get("RequestAttributesSequence") or ()]
     # As the worklist answers them, whoever has told the scanner.
     requests = [Request(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items]
@@ -39,9 +39,9 @@ _REQUEST = ("RequestedProcedureID", "ScheduledProcedureStepID", "AccessionNumber
 
 def _series(database: Database, study: int) -> Iterable[Attributes]:
     query = SeriesVariant.select(SeriesVariant.series, SeriesVariant.attributes, SeriesVariant.instance_count)
-    by_series: dict[int, list[Opinion]] = {}
+    by_series: dict[int, list[Variant]] = {}
     for series, attributes, count in database.rows(query.join(Series).where(Series.study == study)):
-        by_series.setdefault(series, []).append(Opinion(attributes, count))
+        by_series.setdefault(series, []).append(Variant(attributes, count))
     for opinions in by_series.values():
         yield elect(opinions, "series", "")[0]
 

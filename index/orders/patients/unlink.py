@@ -2,7 +2,7 @@
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
-from index.database.mark_changed import touch_patients
+from index.database.mark_changed import mark_patients_changed
 from index.database.tables import ImagingOrder, Patient, Study, StudyVariant
 from index.orders.patients.identities import known_as, patient_columns
 
@@ -21,7 +21,7 @@ def part(database: Database, rows: list[int], root: int) -> None:
             execute(Patient.update(survivor=survivor).where(Patient.id == row))
     _move_studies(database, root, moved)
     _move_orders(database, root, moved)
-    touch_patients(database, sorted({root, *moved.values()}))
+    mark_patients_changed(database, sorted({root, *moved.values()}))
 
 
 def _last(row: int, into: dict[int, int | None]) -> int:
