@@ -25,7 +25,7 @@ Several = TypeVar("Several", bound=tuple[Any, ...])
 
 def _is_title(value: str) -> str:
     if not value.strip():
-        raise ValueError("an AE title has at least one character that is no space (PS3.5 Table 6.2-1)")
+        raise ValueError("an AE title has at least one character other than a space (PS3.5 Table 6.2-1)")
     return value
 
 
@@ -36,7 +36,7 @@ def _is_host(value: str) -> str:
     except UnicodeError:
         is_valid = False
     if not is_valid:
-        raise ValueError("is no host name or address")
+        raise ValueError("is not a host name or address")
     return value
 
 

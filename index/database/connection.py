@@ -48,7 +48,7 @@ _HAS_SCHEMA = "SELECT count(*) FROM sqlite_master WHERE name = 'schema_version'"
 _FATAL = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 # An I/O error by its primary code, but the disk is only full: there is no room for the -shm file.
 _FULL = sqlite3.SQLITE_IOERR_SHMSIZE
-# The first of two keys of a PostgreSQL advisory lock; the second stands for the schema.
+# The first of two keys of a PostgreSQL advisory lock; the second is the schema.
 SCHEMA_LOCK = 0x49534431
 _LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
 
@@ -109,7 +109,7 @@ class Database:
                 if opened:
                     self.peewee.close()
         except peewee.PeeweeException as error:
-            raise self._translate(error) from error
+            raise self.translate(error) from error
 
     @contextmanager
     def writing(self, *, durable: bool = True, at_once: bool = False) -> Iterator[None]:
@@ -137,7 +137,7 @@ class Database:
         with self.connection(), self.peewee.atomic():
             yield
 
-    def _translate(self, error: peewee.PeeweeException) -> Exception:
+    def translate(self, error: peewee.PeeweeException) -> Exception:
         """Return NotKept for a full or busy database. For a damaged one, stop and return DatabaseFault."""
         cause = _cause(error)
         if _primary_code(cause) in _FATAL:
@@ -294,7 +294,7 @@ def check_url(url: str) -> None:
     try:
         name = str(parse(url)["database"] or "")
     except (ValueError, KeyError) as error:
-        raise ValueError("is no database URL") from error
+        raise ValueError("is not a database URL") from error
     if url.startswith("sqlite:"):
         if name in ("", ":memory:"):
             raise ValueError("names no file; as in sqlite:////var/lib/imagingstudyd/index.sqlite")

@@ -25,7 +25,7 @@ def read_object(file: BinaryIO) -> tuple[Header, FileMeta]:
     start = os.pread(descriptor, HEAD_SIZE, 0)
     meta = read_meta(ByteWindow(start, lambda offset, length: os.pread(descriptor, length, offset), size))
     if meta.sop_class_uid == DICOMDIR:
-        raise NotPart10("a DICOMDIR, no instance")
+        raise NotPart10("a DICOMDIR, not an instance")
     head = start[meta.offset :] or os.pread(descriptor, HEAD_SIZE, meta.offset)
 
     def more(offset: int, length: int) -> bytes:

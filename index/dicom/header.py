@@ -28,8 +28,8 @@ from index.dicom.scanning.structure import read_element
 from index.errors import Unreadable
 from index.records import Header
 
-# Bytes that hold the header of nearly every instance. An object that is no larger stays in memory until it is
-# complete, and may be written to the journal.
+# Bytes that hold the header of nearly every instance. An object of at most this size stays in memory until it
+# is complete, and may be written to the journal.
 HEAD_SIZE = 64 * 1024
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # PS3.5 Section A.5, and PS3.6 Table A-1 for the JPIP Referenced ones.
