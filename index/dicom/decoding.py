@@ -29,7 +29,7 @@ from index.dicom.charsets import (
     decode,
     repertoire,
 )
-from index.dicom.scanning.scanner import Doubts, Raw
+from index.dicom.scanning.encodings import Doubts, Raw
 from index.records import Header
 
 _PADDING = b" \0"

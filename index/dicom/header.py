@@ -16,14 +16,16 @@ from index.dicom.scanning.encodings import (
     HEADER,
     IMPLICIT_LITTLE,
     BrokenEncoding,
+    Doubts,
     Encoding,
+    Raw,
     UnknownEncoding,
     detect_encoding,
     is_vr,
 )
 from index.dicom.scanning.frames import read_frames
 from index.dicom.scanning.layout_cache import LayoutCache
-from index.dicom.scanning.scanner import Doubts, Raw, has_uids, scan
+from index.dicom.scanning.scanner import has_uids, scan
 from index.dicom.scanning.structure import read_element
 from index.errors import Unreadable
 from index.records import Header

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from index.dicom.attributes import KIND_OF_VR
+
+# Values as encoded: tag -> bytes, or for a sequence the list of its items, each a Raw again.
+Raw = dict[int, Any]
+Doubts = dict[str, None]  # in order, each once
 
 UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1: a delimiter ends the value
 ITEM = 0xFFFEE000

@@ -13,12 +13,14 @@ from index.dicom.scanning.encodings import (
     SEQUENCE_END,
     UNDEFINED,
     BrokenEncoding,
+    Doubts,
     Element,
     Encoding,
+    Raw,
     encoding_of_item,
     encoding_of_sequence,
 )
-from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, Doubts, Raw, read_items
+from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, read_items
 from index.dicom.scanning.structure import read_element, skip_sequence
 
 # Frames without an anatomy after which the search ends: the functional group is in all frames or in none.

@@ -8,7 +8,8 @@ element has its remembered position and length; where one differs, the layout is
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any
+
+from index.dicom.scanning.encodings import Raw
 
 # Shorter runs are read element by element.
 SHORTEST = 4
@@ -28,6 +29,9 @@ class Step:
     header: int
     size: int
     is_wanted: bool
+
+
+ReadStep = Callable[[int, int, int], Step | None]
 
 
 class _Layout:
@@ -55,18 +59,11 @@ class LayoutCache:
         self._known: dict[bytes, _Layout] = {}
 
     def follow(
-        self,
-        data: bytes,
-        position: int,
-        previous: int,
-        last: int,
-        left: int,
-        raw: dict[int, Any],
-        step: Callable[[int, int, int], Step | None],
+        self, data: bytes, position: int, previous: int, last: int, left: int, raw: Raw, read_step: ReadStep
     ) -> tuple[int, int, int]:
         """Read elements by layouts or one by one; return position, tag before it, elements left to read.
 
-        `step(position, previous, last)` reads one plain element at a position, or returns None.
+        `read_step(position, previous, last)` reads one plain element at a position, or returns None.
         """
         known, size = self._known, len(data)
         run: list[Step] = []
@@ -91,12 +88,12 @@ class LayoutCache:
                 self._remember(data, run)
                 run.clear()
                 continue
-            taken = step(position, previous, last)
-            if taken is None:
+            step = read_step(position, previous, last)
+            if step is None:
                 break
-            run.append(taken)
-            position += taken.size
-            previous = taken.tag
+            run.append(step)
+            position += step.size
+            previous = step.tag
             left -= 1
         self._remember(data, run)
         return position, previous, left

@@ -11,14 +11,12 @@ from pydicom.tag import BaseTag
 
 from index.dicom.attributes import WANTED, Attribute, Kind
 from index.dicom.scanning.byte_window import ByteWindow
-from index.dicom.scanning.encodings import HEADER, ITEM, BrokenEncoding, Element, Encoding
+from index.dicom.scanning.encodings import HEADER, ITEM, BrokenEncoding, Doubts, Element, Encoding, Raw
 from index.dicom.scanning.frames import read_frames
 from index.dicom.scanning.scanner import (
     ITEM_LIMIT,
     SEQUENCE_LIMIT,
-    Doubts,
     HeaderEnd,
-    Raw,
     as_written,
     check_order_and_vr,
     should_keep,
@@ -32,7 +30,7 @@ READS = 20_000
 _ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # the tag of an item in either byte order
 
 
-class _Allowance:
+class _Limits:
     """How much pydicom may still read of one data set."""
 
     def __init__(self) -> None:
@@ -51,13 +49,13 @@ class _Allowance:
 class _File:
     """A ByteWindow as a file for pydicom, read within limits. Raises BrokenEncoding at an early end."""
 
-    def __init__(self, window: ByteWindow, allowance: _Allowance, offset: int = 0) -> None:
+    def __init__(self, window: ByteWindow, limits: _Limits, offset: int = 0) -> None:
         self._window = window
         self._offset = offset
-        self.allowance = allowance
+        self.limits = limits
 
     def read(self, length: int) -> bytes:
-        self.allowance.spend(length)
+        self.limits.spend(length)
         found = self._window.read(self._offset, length)
         # A data set may end where a header could begin.
         if len(found) < length and (found or length != HEADER or self._offset != self._window.size):
@@ -76,13 +74,13 @@ class _File:
 class _Value(BytesIO):
     """The value of a sequence, read within limits."""
 
-    def __init__(self, value: bytes, allowance: _Allowance) -> None:
+    def __init__(self, value: bytes, limits: _Limits) -> None:
         super().__init__(value)
-        self._allowance = allowance
+        self._limits = limits
 
     def read(self, length: int | None = -1) -> bytes:
         found = super().read(length)
-        self._allowance.spend(len(found))
+        self._limits.spend(len(found))
         return found
 
 
@@ -90,7 +88,7 @@ def collect(
     window: ByteWindow, start: int, encoding: Encoding, raw: Raw, doubts: Doubts
 ) -> BrokenEncoding | None:
     """Collect the wanted elements from `start` on into `raw`; return the fault that ended it, or None."""
-    file = _File(window, _Allowance(), start)
+    file = _File(window, _Limits(), start)
     end = HeaderEnd(raw, doubts)
     previous = -1
 
@@ -114,7 +112,7 @@ def collect(
             specific_tags=[BaseTag(tag) for tag in WANTED],
         )
         for element in elements:
-            _keep(element, WANTED, raw, doubts, file.allowance, file.tell())
+            _keep(element, WANTED, raw, doubts, file.limits, file.tell())
     except BrokenEncoding as fault:
         return fault
     except Exception as fault:  # noqa: BLE001 - pydicom's parser raises many kinds
@@ -127,7 +125,7 @@ def _keep(
     table: Any,
     raw: Raw,
     doubts: Doubts,
-    allowance: _Allowance,
+    limits: _Limits,
     end: int = 0,
 ) -> None:
     """Keep one element by the rules of the plain scan. `end` is the offset behind it, or 0 if unknown."""
@@ -142,7 +140,7 @@ def _keep(
         start = element.file_tell or 0
         header = Element(tag, "SQ", start, 0)
         if should_keep(attribute, header, end - start, raw, doubts):
-            raw[tag] = _items(element.value, attribute, doubts, allowance)
+            raw[tag] = _items(element.value, attribute, doubts, limits)
         return
     header = Element(tag, element.VR, element.value_tell, element.length)
     if not should_keep(attribute, header, element.length, raw, doubts):
@@ -156,27 +154,23 @@ def _keep(
     if value and value[:4] not in _ITEM:  # pydicom does not check it
         doubts[f"{attribute.keyword} is left out: an item is broken"] = None
         return
+    implicit, little = element.is_implicit_VR, element.is_little_endian
     try:
-        sequence = read_sequence(
-            cast("Any", _Value(value, allowance)),
-            element.is_implicit_VR,
-            element.is_little_endian,
-            len(value),
-            "latin_1",
-        )
-        raw[tag] = _items(sequence, attribute, doubts, allowance)
+        file = cast("Any", _Value(value, limits))
+        sequence = read_sequence(file, implicit, little, len(value), "latin_1")
+        raw[tag] = _items(sequence, attribute, doubts, limits)
     except Exception:  # noqa: BLE001 - as above
         doubts[f"{attribute.keyword} is left out: an item is broken"] = None
 
 
-def _items(sequence: Sequence, attribute: Attribute, doubts: Doubts, allowance: _Allowance) -> list[Raw]:
+def _items(sequence: Sequence, attribute: Attribute, doubts: Doubts, limits: _Limits) -> list[Raw]:
     if len(sequence) > ITEM_LIMIT:
         doubts[too_many_items(attribute)] = None
-    return [_item(item, attribute, doubts, allowance) for item in sequence[:ITEM_LIMIT]]
+    return [_item(item, attribute, doubts, limits) for item in sequence[:ITEM_LIMIT]]
 
 
-def _item(item: Dataset, attribute: Attribute, doubts: Doubts, allowance: _Allowance) -> Raw:
+def _item(item: Dataset, attribute: Attribute, doubts: Doubts, limits: _Limits) -> Raw:
     raw: Raw = {}
     for tag in item.keys() & attribute.items.keys():
-        _keep(item.get_item(tag), attribute.items, raw, doubts, allowance)
+        _keep(item.get_item(tag), attribute.items, raw, doubts, limits)
     return raw

@@ -1,11 +1,10 @@
 """The plain scan: one bounded pass over the elements of a data set (PS3.5 Section 7).
 
-The values are not decoded: a `Raw` maps tags to bytes, or for a sequence to the list of its items as `Raw`.
+The values are collected as `Raw`, not decoded.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from index.dicom.attributes import (
     IDENTITY,
@@ -23,17 +22,16 @@ from index.dicom.scanning.encodings import (
     SEQUENCE_END,
     UNDEFINED,
     BrokenEncoding,
+    Doubts,
     Element,
     Encoding,
+    Raw,
     UnknownEncoding,
     encoding_of_item,
     encoding_of_sequence,
 )
 from index.dicom.scanning.layout_cache import LayoutCache, Step
 from index.dicom.scanning.structure import read_element, skip_sequence
-
-Raw = dict[int, Any]
-Doubts = dict[str, None]  # in order, each once
 
 PIXEL_GROUP = 0x7FE00000  # no tag is wanted from here on
 

@@ -16,8 +16,15 @@ from index.dicom.header import read_header
 from index.dicom.scanning import pydicom_scanner as fallback
 from index.dicom.scanning import structure
 from index.dicom.scanning.byte_window import ELEMENT_LIMIT, ByteWindow
-from index.dicom.scanning.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, BrokenEncoding, Encoding
-from index.dicom.scanning.scanner import NO_VR, Doubts, Raw
+from index.dicom.scanning.encodings import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    BrokenEncoding,
+    Doubts,
+    Encoding,
+    Raw,
+)
+from index.dicom.scanning.scanner import NO_VR
 from index.errors import Unreadable
 from index.records import Header
 from support.dicom_encoding import (
@@ -371,14 +378,14 @@ class Looks(ByteWindow):
 def test_every_loop_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 10: 8 MB of zeros behind a bad VR took 4 s. Bounds are counted, since clocks differ."""
     reads = 0
-    spend = fallback._Allowance.spend
+    spend = fallback._Limits.spend
 
     def counted(allowance: Any, length: int) -> None:
         nonlocal reads
         reads += 1
         spend(allowance, length)
 
-    monkeypatch.setattr("index.dicom.scanning.pydicom_scanner._Allowance.spend", counted)
+    monkeypatch.setattr("index.dicom.scanning.pydicom_scanner._Limits.spend", counted)
     monkeypatch.setattr("index.dicom.header.ByteWindow", Looks)
     for start in (b"", Writer().data_set([SOP]), around(b"")[:-76]):
         Looks.looks = reads = 0
