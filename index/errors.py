@@ -1,17 +1,14 @@
-"""What can go wrong in the index, as types.
-
-scp/wire/status.py maps each of them to a DIMSE status; the index itself knows none.
-"""
+"""The errors of the index. scp/wire/status.py maps them to DIMSE statuses, which the index does not know."""
 
 import errno
 
 
 class IndexFault(Exception):
-    """Base of every error that the index raises on purpose; its text names the thing and the value."""
+    """Base of the errors that the index raises on purpose. The text names the thing and the value."""
 
 
 class NotKept(IndexFault):
-    """The instance cannot be kept now: no space, an I/O error, a failed commit, below the watermark."""
+    """The instance cannot be kept now: too little space, an I/O error, a failed commit."""
 
 
 class TooLarge(NotKept):
@@ -23,7 +20,7 @@ class Unreadable(IndexFault):
 
 
 class InvalidUID(IndexFault):
-    """A UID that must be there is missing, or is not 1 to 64 characters of `[0-9.]`."""
+    """A required UID is missing, or is not 1 to 64 characters of `[0-9.]`."""
 
 
 class Disagreement(IndexFault):
@@ -31,23 +28,23 @@ class Disagreement(IndexFault):
 
 
 class NotFound(IndexFault):
-    """What was asked for is not in the index."""
+    """The study, instance or resource asked for is not in the index."""
 
 
 class NotExpressible(IndexFault):
-    """The FHIR version asked for cannot hold this study; the text says why."""
+    """A FHIR version cannot hold this study. The text gives the reason."""
 
 
 class DatabaseFault(IndexFault):
-    """The database cannot be used at all: corrupt, of a newer version, unreachable. The daemon stops."""
+    """The database cannot be used: damaged, of a newer version, or not reachable. The daemon stops."""
 
 
 class NewerSchema(DatabaseFault):
-    """The database was written by a newer version of this program; nothing of it is touched."""
+    """A newer version of this program wrote the database. It is not changed."""
 
 
 class ForeignIndex(DatabaseFault):
-    """The index is that of another data directory; nothing of it is touched."""
+    """The index is that of another data directory. It is not changed."""
 
 
 class Locked(IndexFault):
@@ -55,7 +52,7 @@ class Locked(IndexFault):
 
 
 class CannotListen(OSError):
-    """An address of the configuration cannot be listened on; its keys begin with `section`, as `http.`."""
+    """The daemon cannot listen on a configured address, whose keys begin with `section`, such as `http.`."""
 
     def __init__(self, section: str, host: str, port: int, error: OSError) -> None:
         super().__init__(error.errno, error.strerror or str(error))
@@ -65,7 +62,7 @@ class CannotListen(OSError):
 
     @property
     def key(self) -> str:
-        """The key whose value is at fault: the port where it is taken or reserved, else the host."""
+        """The key of the wrong value: the port if it is in use or reserved, else the host."""
         is_port = self.errno in (errno.EADDRINUSE, errno.EACCES)
         return f"{self.section}{'port' if is_port else 'host'}"
 

@@ -12,8 +12,7 @@ from pydicom.dataset import Dataset
 
 from index.database.attribute_tables import count_outdated_in, note_current
 from index.database.connection import Database, open_database, sqlite_path
-from index.database.node import ServingLock, is_elsewhere, register
-from index.database.node import check as check_owner
+from index.database.node import ServingLock, check_owner, is_elsewhere, register
 from index.database.settings import IndexSettings
 from index.database.tables import Study
 from index.dicom.part10 import NotPart10

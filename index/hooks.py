@@ -1,10 +1,10 @@
-"""What the daemon may observe of the index: what happens, and how it stands."""
+"""What the daemon may observe of the index: events, and its state."""
 
 from dataclasses import dataclass
 
 
 class Observer:
-    """Is told what happens, in the thread in which it happens: its methods are quick and never raise."""
+    """Called at each event, in the thread of the event. Methods must be quick and must not raise."""
 
     def committed(self, instances: int, seconds: float) -> None:
         """A group of instances has been committed."""
@@ -13,17 +13,17 @@ class Observer:
         """A study has been published."""
 
     def publication_failed(self) -> None:
-        """A study could not be published; it will be tried again."""
+        """A study could not be published. It will be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`publication_lag`: seconds that the study which waits longest for its publication is overdue.
+    """The state of the index.
 
-    `waiting` are instances that wait for their commit, `spooled` small objects whose files are not synced yet
-    (the index holds their bytes), `unpublished` studies that wait for publication, `failing` those of them
-    whose last try failed. `free` and `watermark` are in bytes; `shortage` tells why there is too little room,
-    or nothing.
+    `waiting`: instances that wait for their commit. `spooled`: small objects whose files are not synced yet;
+    the journal has their bytes. `unpublished`: studies that wait for publication; `failing`: those whose last
+    try failed. `publication_lag`: the longest time that a study is overdue, in seconds. `free` and
+    `watermark` are in bytes. `shortage`: why there is too little space, or empty.
     """
 
     waiting: int

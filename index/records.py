@@ -1,8 +1,8 @@
-"""The frozen records that pass through the façade and between the modules of the index.
+"""The frozen records of the facade and between the modules of the index.
 
-Attributes are mappings from DICOM keyword (PS3.6) to value. A value is text (decoded, trimmed), a list of
-texts where the attribute is multi-valued in the table of `header.py`, or, for sequences, a list of such
-mappings. An attribute without a value is absent. All of it can be written as JSON and compared.
+Attributes map DICOM keywords (PS3.6) to values. A value is text (decoded, trimmed); a list of texts where
+dicom/attributes.py allows several; or, of a sequence, a list of such mappings. An attribute without a value
+is absent. All can be written as JSON and compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ Attributes = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What one instance says of itself, by the level that it says it of (PS3.3 A.1.2).
+    """The attributes of one instance by level (PS3.3 A.1.2).
 
-    The UIDs are as they stand in the data set, padding trimmed; missing ones are empty.
-    `doubts` are short sentences of what was odd and was left out, without patient data.
+    The UIDs are those of the data set without padding; missing ones are empty. `doubts` are short sentences
+    about faults and values left out, without patient data.
     """
 
     sop_class_uid: str
@@ -33,7 +33,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an instance came from. `association` is the id that log events carry."""
+    """The sender of an instance. `association` is the id in log events."""
 
     calling_aet: str = ""
     called_aet: str = ""
@@ -43,7 +43,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A stored instance as its ImagingStudy needs it. `size` is of the Part 10 file, in bytes."""
+    """A stored instance as its ImagingStudy needs it. `size`: of the Part 10 file, in bytes."""
 
     uid: str
     sop_class_uid: str
@@ -54,7 +54,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Disagreed:
-    """An attribute on which instances disagree: each value seen, and how many instances carry it."""
+    """An attribute that differs between instances: each value, and how many instances have it."""
 
     level: str
     uid: str
@@ -66,8 +66,8 @@ class Disagreed:
 class Series:
     """A series with its elected attributes; instances in order of number (missing last), then UID.
 
-    `body` is each distinct set of what instances say of the patient's body (attributes.BODY), in an order of
-    its own. Where it is empty, the elected attributes are all that is said.
+    `body`: each distinct set of attributes of the patient's body (attributes.BODY), ordered by value. Where
+    it is empty, the elected attributes are all there are.
     """
 
     uid: str
@@ -78,7 +78,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A patient with elected attributes. `id` is the FHIR id: a function of PatientID and its issuer."""
+    """A patient with elected attributes. `id`: the FHIR id, a function of PatientID and its issuer."""
 
     id: str
     attributes: Attributes
@@ -86,7 +86,7 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order of the worklist (a requested procedure) that a study was matched to.
+    """An order (requested procedure) to which a study is matched.
 
     `id` names it in the index. `status` is SCHEDULED, STARTED, COMPLETED, CANCELLED or DISCONTINUED.
     `attributes` are those of the Requested Procedure, Imaging Service Request and Visit modules (PS3.3 C.4),
@@ -96,7 +96,7 @@ class Order:
     RequestingPhysician, PlacerOrderNumberImagingServiceRequest, FillerOrderNumberImagingServiceRequest,
     OrderPlacerIdentifierSequence, OrderFillerIdentifierSequence, RequestedProcedurePriority,
     IssueDateOfImagingServiceRequest, IssueTimeOfImagingServiceRequest, StudyInstanceUID and so on.
-    `patient` is whom it is for; None: the study's patient.
+    `patient` is its patient; None: the study's patient.
     """
 
     id: str
@@ -121,11 +121,11 @@ class ProcedureStep:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """All that an ImagingStudy is made from; series in order of number (missing last), then UID.
+    """The source of an ImagingStudy; series in order of number (missing last), then UID.
 
-    `orders` are those that the study was matched to. A withdrawn study keeps its rows and says so.
-    `accessions` are all Accession Numbers that instances and their requests name, the most frequent first, by
-    AccessionNumber and IssuerOfAccessionNumberSequence.
+    `orders`: those to which the study is matched. `withdrawn`: its instances were deleted. `accessions`: all
+    Accession Numbers of instances and their requests, the most frequent first, as AccessionNumber and
+    IssuerOfAccessionNumberSequence.
     """
 
     uid: str

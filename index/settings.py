@@ -1,4 +1,4 @@
-"""The index's own sections of the configuration; scp/settings/sections.py composes them with its own."""
+"""Sections of the configuration that belong to the index. scp/settings/sections.py adds its own."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,12 +12,12 @@ from pydantic import (
     Field,
 )
 
-# A century: what lies beyond is a slip, and no date any more.
+# A century: more is a mistake.
 MOST_DAYS = 36500
-# Answers that a query may ask for; more than a scanner or the memory holds.
+# Answers to one query: more than a scanner can show.
 MOST_ANSWERS = 1_000_000
 
-# RFC 1035 Section 2.3.4, written with dots.
+# RFC 1035 Section 2.3.4, in the notation with dots.
 LONGEST_HOST = 253
 
 Several = TypeVar("Several", bound=tuple[Any, ...])
@@ -25,19 +25,18 @@ Several = TypeVar("Several", bound=tuple[Any, ...])
 
 def _is_title(value: str) -> str:
     if not value.strip():
-        raise ValueError("an AE title has at least one character that is no space (PS3.5 Table 6.2-1)")
+        raise ValueError("an AE title has at least one character other than a space (PS3.5 Table 6.2-1)")
     return value
 
 
 def _is_host(value: str) -> str:
-    # To getaddrinfo(3) no name at all means every address.
     try:
-        value.encode("idna")  # as getaddrinfo(3) is asked
-        is_sound = bool(value) and len(value) <= LONGEST_HOST and value.isprintable() and " " not in value
+        value.encode("idna")  # as for getaddrinfo(3), which takes an empty name for every address
+        is_valid = bool(value) and len(value) <= LONGEST_HOST and value.isprintable() and " " not in value
     except UnicodeError:
-        is_sound = False
-    if not is_sound:
-        raise ValueError("is no host name or address")
+        is_valid = False
+    if not is_valid:
+        raise ValueError("is not a host name or address")
     return value
 
 
@@ -56,14 +55,14 @@ def _is_given(value: Any) -> Any:
 # PS3.5 Table 6.2-1: 16 characters at most, no backslash, no control characters, not only spaces.
 AETitle = Annotated[str, Field(pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$"), AfterValidator(_is_title)]
 Host = Annotated[str, AfterValidator(_is_host)]
-# Of values in an order, each of which counts once.
+# A list without repeated values.
 Unique = AfterValidator(_is_unique)
-# An empty path would be the folder that the daemon happens to be started in.
+# An empty path would be the working directory of the daemon.
 GivenPath = Annotated[Path, BeforeValidator(_is_given)]
 
 
 class Section(BaseModel):
-    """A section of the configuration: unknown keys are refused, values are frozen."""
+    """A section of the configuration. Unknown keys are errors; values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 

@@ -1,7 +1,7 @@
-"""The threads that work for a whole daemon: guarded, begun again after a fault, and looked at.
+"""The long-running threads of a daemon: restarted after a fault, and observed.
 
-A thread that dies is found by nobody: the daemon stores and answers, and what the thread did is not done any
-more. Here each has a name, under which health, metrics and the service manager's watchdog know of it.
+A thread that ends unnoticed leaves its work undone while the daemon goes on. Here each thread has a name, by
+which health, metrics and the watchdog of the service manager report it.
 """
 
 import threading
@@ -14,23 +14,24 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-# From a fault to the next try, in seconds: twice as long each time, up to the most.
+# Seconds from a fault to the next try: twice as long each time, up to LONGEST_PAUSE.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-# A thread that has worked for so long since its fault is well again, in seconds.
+# Seconds without a fault after which the last fault is over.
 RECOVERED_SECONDS = 60.0
-# Without a sign of life for so long, at work, a thread is said to hang, in seconds. A study of 100,000
-# instances is published in less, and so are the time-outs of networks and of SQLite's lock.
+# Seconds without a sign of life after which a working thread hangs. To publish a study of 100,000 instances
+# takes less, and so do time-outs of networks and of SQLite's lock.
 HANGING_SECONDS = 120.0
-# For so long that only another start of the daemon helps, in seconds.
+# Seconds without a sign of life after which only a restart of the daemon helps.
 LOST_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """How a thread stands. `fault` names the kind of the last fault, until it is over; `silent` in seconds.
+    """The state of a thread.
 
-    `restarts` where only another start of the daemon helps it.
+    `fault`: the type of the last fault, until it is over. `silent`: seconds without a sign of life.
+    `needs_restart`: only a restart of the daemon helps.
     """
 
     name: str
@@ -38,11 +39,11 @@ class WorkerState:
     failures: int
     fault: str
     silent: float
-    restarts: bool
+    needs_restart: bool
 
     @property
-    def said(self) -> str:
-        """In a few words; `ok` where all is well."""
+    def summary(self) -> str:
+        """The state in a few words: `ok`, or the fault."""
         if not self.is_alive:
             return "has ended"
         if self.silent > HANGING_SECONDS:
@@ -51,11 +52,10 @@ class WorkerState:
 
 
 class Worker:
-    """One thread that runs `run` until it is told to stop, whatever that brings up.
+    """One thread that calls `run` until it is stopped, again after each fault.
 
-    `run` returns when `stopping` is set; it says by `waiting` or `rest` when it has nothing to do. Where what
-    it does hangs on others (a share, another machine), another start of the daemon would not help it:
-    `depends`.
+    `run` returns when `stopping` is set, and calls `waiting` or `rest` when it has nothing to do. `depends`:
+    it waits for other systems (a share, another machine), so that a restart of the daemon does not help.
     """
 
     def __init__(self, name: str, run: Callable[[], None], *, depends: bool = False) -> None:
@@ -65,7 +65,7 @@ class Worker:
         self._depends = depends
         self._failures = 0
         self._fault = ""
-        # When the fault is over by itself, and since when it has been at work, on the monotonic clock.
+        # When the fault is over, and since when the thread has been working; on the monotonic clock.
         self._until: float | None = None
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
@@ -76,27 +76,27 @@ class Worker:
         return self._thread.ident is not None
 
     def start(self) -> None:
-        """Begin. Raises RuntimeError where there can be no more threads."""
+        """Start the thread. Raises RuntimeError where the system allows no more threads."""
         self.beat()
         self._thread.start()
 
     def stop(self, seconds: float | None = None) -> None:
-        """Let it end, and wait for that. Where it waits for something else, its owner has to wake it."""
+        """Set `stopping` and wait for the end. If it waits for something else, its owner has to wake it."""
         self.stopping.set()
         if self.is_started and self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
     def beat(self) -> None:
-        """Give a sign of life: it is at work, and gets on."""
+        """Give a sign of life: it is working."""
         self._busy_since = time.monotonic()
 
     def rest(self) -> None:
-        """It has nothing to do now."""
+        """Report that it has nothing to do now."""
         self._busy_since = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """It has nothing to do, or cannot tell how long that takes, within this."""
+        """A block in which it has nothing to do, or waits for an unknown time."""
         self.rest()
         try:
             yield
@@ -104,22 +104,22 @@ class Worker:
             self.beat()
 
     def wait(self, seconds: float) -> bool:
-        """Rest for so long; return whether it is to stop, which ends the rest at once."""
+        """Rest for so long, or until it has to stop; return whether it has to stop."""
         with self.waiting():
             return self.stopping.wait(seconds)
 
     def failed(self, error: BaseException) -> None:
-        """Note a fault that it goes on after by itself; it is over with the next `done`."""
+        """Record a fault after which it goes on by itself. The next `done` ends the fault."""
         self._failures += 1
         self._fault, self._until = type(error).__name__, None
 
     def done(self) -> None:
-        """Note that its work was done without a fault."""
+        """Record that its work was done without a fault."""
         if self._until is None:
             self._fault = ""
 
     def state(self) -> WorkerState:
-        """Return how it stands."""
+        """Return its state."""
         now, since, until = time.monotonic(), self._busy_since, self._until
         is_over = until is not None and now > until
         alive = self._thread.is_alive() or self.stopping.is_set()
@@ -138,8 +138,8 @@ class Worker:
                 self._run()
                 if self.stopping.is_set():
                     return
-                raise RuntimeError("it has returned, though nobody told it to stop")  # noqa: TRY301
-            except BaseException as error:  # whatever it is, nobody else would take it up
+                raise RuntimeError("it has returned, but was not stopped")  # noqa: TRY301
+            except BaseException as error:  # any fault: no other code would handle it
                 if time.monotonic() - began > RECOVERED_SECONDS:
                     pause = FIRST_PAUSE
                 log.exception("worker_failed", worker=self.name, again_seconds=pause)
@@ -156,14 +156,14 @@ class Supervisor:
         self._workers: dict[str, Worker] = {}
 
     def add(self, name: str, run: Callable[[], None], *, depends: bool = False) -> Worker:
-        """Return a worker of this name, not started yet; one of the same name is forgotten."""
+        """Return a new worker, not started yet. It replaces one of the same name."""
         worker = self._workers[name] = Worker(name, run, depends=depends)
         return worker
 
     def states(self) -> list[WorkerState]:
-        """Return how those stand that have been started."""
+        """Return the states of the workers that have been started."""
         return [worker.state() for worker in self._workers.values() if worker.is_started]
 
     def lost(self) -> list[str]:
-        """Return the names of those that only another start of the daemon helps."""
-        return [state.name for state in self.states() if state.restarts]
+        """Return the names of the workers that only a restart of the daemon helps."""
+        return [state.name for state in self.states() if state.needs_restart]

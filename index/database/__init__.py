@@ -1,1 +1,1 @@
-"""TODO: index/database."""
+"""The database: connections, all tables, the statements that write rows, and migrations."""

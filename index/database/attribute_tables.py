@@ -28,7 +28,7 @@ def note_current(database: Database) -> None:
     if _last(database) == table_digest():
         return
     with suppress(NotKept), database.writing():
-        database.lock_others_out()
+        database.lock_schema()
         if _last(database) != table_digest():
             first = Instance.select(peewee.fn.COALESCE(peewee.fn.MAX(Instance.id), 0) + 1)
             database.execute(AttributeTable.insert(digest=table_digest(), first_instance=first))

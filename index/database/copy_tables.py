@@ -1,4 +1,4 @@
-"""What only the old index knows, taken into a new one: feed, orders, matches, conflicts and so on."""
+"""Copy the tables that are not made from objects into a new index: feed, orders, matches, conflicts, ..."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from index.database.connection import Database
 from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant
 from index.records import Origin
 
-# Instances of the old index that are read at one time.
+# Instances of the old index that are read at once.
 PAGE = 1000
-# Made from the objects; everything else is carried over, whoever added the table.
+# Made from the objects. Every other table is copied, also future ones.
 _MADE = {table._meta.table_name for table in (Instance, SeriesVariant, StudyVariant)}  # noqa: SLF001  peewee's way
-_NOT_CARRIED = _MADE | {"schema_version", "rebuild", "spool_position", "attribute_table"}
-# Studies and series keep their ids; their counts begin at nothing.
-_BEGIN = {"study": {"instance_count", "series_count"}, "series": {"instance_count"}}
+_NOT_COPIED = _MADE | {"schema_version", "rebuild", "spool_position", "attribute_table"}
+# Studies and series keep their ids; these counts begin at 0.
+_COUNTS = {"study": {"instance_count", "series_count"}, "series": {"instance_count"}}
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """What the old index knows of one instance."""
+class OldInstance:
+    """What the old index has about one instance."""
 
     path: str
     uid: str = ""
@@ -34,7 +34,7 @@ class Remembered:
 
 
 def fingerprint(old: Database) -> str:
-    """Return what changes whenever the instances of an index do."""
+    """Return a text that changes whenever the instances of an index change."""
     with old.connection():
         row = old.peewee.execute_sql(
             "SELECT count(*), max(id), (SELECT sum(revision) FROM study) FROM instance"
@@ -42,8 +42,8 @@ def fingerprint(old: Database) -> str:
     return repr(row)
 
 
-def remembered(old: Database) -> Iterator[Remembered]:
-    """Yield what the old index knows of each instance, in their order of arrival."""
+def old_instances(old: Database) -> Iterator[OldInstance]:
+    """Yield the instances of the old index in their order of arrival."""
     last = 0
     query = Instance.select(
         Instance.id,
@@ -59,17 +59,17 @@ def remembered(old: Database) -> Iterator[Remembered]:
     while rows := old.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
         for _, path, uid, size, sha1, calling, called, address, received in rows:
             origin = Origin(calling or "", called or "", address or "")
-            yield Remembered(path, uid, size, sha1, origin, received)
+            yield OldInstance(path, uid, size, sha1, origin, received)
         last = rows[-1][0]
 
 
-def carry_over(old: Path, new: Database) -> None:
-    """Copy what is not made from objects, all of it or nothing. Raises peewee.PeeweeException."""
+def copy_tables(old: Path, new: Database) -> None:
+    """Copy all tables that are not made from objects, or none. Raises peewee.PeeweeException."""
     with _attached(old, new), new.peewee.atomic("IMMEDIATE"):
         for table in _tables(new, "old"):
-            if table not in _NOT_CARRIED:
+            if table not in _NOT_COPIED:
                 _copy(new, table)
-        # A tombstone is all that is left of its study.
+        # A withdrawn study has no objects: its variants are copied too.
         _copy(
             new,
             "study_variant",
@@ -85,8 +85,8 @@ def carry_over(old: Path, new: Database) -> None:
         )
 
 
-def drop_what_is_empty(new: Database) -> None:
-    """Take out the series that no object belongs to any more, and let their studies be published."""
+def delete_empty_series(new: Database) -> None:
+    """Delete series without instances, and mark their studies changed."""
     empty = Series.select(Series.study).where(Series.instance_count == 0)
     new.execute(Study.update(revision=Study.revision + 1).where(Study.id.in_(empty)))
     new.execute(Series.delete().where(Series.instance_count == 0))
@@ -110,10 +110,10 @@ def _tables(database: Database, schema: str) -> list[str]:
 
 
 def _copy(new: Database, table: str, which: str = "") -> None:
-    """Copy a table's rows; names are those of our own schema."""
+    """Copy the rows of a table. Its names are those of our schema."""
     rows = new.peewee.execute_sql(f"PRAGMA old.table_info({table})").fetchall()
     columns = [row[1] for row in rows]
-    values = ["0" if column in _BEGIN.get(table, ()) else column for column in columns]
+    values = ["0" if column in _COUNTS.get(table, ()) else column for column in columns]
     new.peewee.execute_sql(
         f"INSERT INTO main.{table} ({', '.join(columns)})"  # noqa: S608
         f" SELECT {', '.join(values)} FROM old.{table} {which}"
@@ -121,7 +121,7 @@ def _copy(new: Database, table: str, which: str = "") -> None:
 
 
 def close_and_merge(database: Database) -> None:
-    """Close a database so that its file alone holds everything: no write-ahead log is left beside it."""
+    """Close a database so that one file holds it all, without a write-ahead log beside it."""
     path = Path(str(database.peewee.database))
     database.close()
     connection = sqlite3.connect(path)

@@ -1,4 +1,4 @@
-"""Which studies an order or a patient concerns: they are marked changed, so that they are published anew."""
+"""Mark the studies of an order or a patient changed, so that they are published again."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ def now() -> int:
 
 
 def ensure_study(database: Database, uid: str) -> None:
-    """Make sure that the study that an order asks for has a row, and mark it changed."""
+    """Insert the study of an order if it has no row, and mark it changed."""
     at = now()
     row = Study.insert(uid=uid, first_received=at, last_received=at)
     database.execute(
@@ -26,13 +26,13 @@ def ensure_study(database: Database, uid: str) -> None:
     )
 
 
-def touch_studies(database: Database, uids: Iterable[str]) -> None:
+def mark_studies_changed(database: Database, uids: Iterable[str]) -> None:
     """Mark studies changed, by their UIDs."""
     database.execute(Study.update(revision=Study.revision + 1).where(Study.uid.in_(list(uids))))
 
 
-def touch_patients(database: Database, patients: Sequence[int]) -> None:
-    """Mark every study changed that has instances or an order of these patients (row ids)."""
+def mark_patients_changed(database: Database, patients: Sequence[int]) -> None:
+    """Mark the studies changed that have instances or an order of these patients (row ids)."""
     variants = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
     theirs = ImagingOrder.patient.in_(patients)
     ordered = ImagingOrder.select(ImagingOrder.study_uid).where(theirs)
@@ -41,11 +41,11 @@ def touch_patients(database: Database, patients: Sequence[int]) -> None:
     database.execute(Study.update(revision=Study.revision + 1).where(concerned))
 
 
-def touch_order(database: Database, order: int, uid: str) -> None:
-    """Mark every study changed that an order asks for (`uid`), is matched to, or could be matched to.
+def mark_order_changed(database: Database, order: int, uid: str) -> None:
+    """Mark the studies changed that an order names (`uid`), is matched to, or could be matched to.
 
-    The last by the accession number alone. Ids of procedures and steps are shared by many studies ("1"): they
-    count for those of the order's patient only, by its row or by its PatientID.
+    It could be matched by its Accession Number, and to studies of its patient (row or PatientID) by the ids
+    of procedure and step: many studies share such ids ("1").
     """
     database.prepared(_mark_order).run(order=order, uid=uid)
 
@@ -59,7 +59,7 @@ def _mark_order(p: Callable[[str], SQL]) -> Query:
     of_patient = (of_row | _with_key("patient", ImagingOrder.patient_number).where(mine)).alias("of_patient")
     procedure = ImagingOrder.select(ImagingOrder.procedure_id).where(mine)
     step = ScheduledStep.select(ScheduledStep.step_id).where(ScheduledStep.order == p("order"))
-    # From the few studies of the patient, never from the many that share the id.
+    # The patient has few studies; many share the id.
     shared = StudyKey.select(StudyKey.study_uid).join(of_patient, on=(StudyKey.study_uid == of_patient.c.uid))
     has_procedure = (StudyKey.kind == SQL("'procedure'")) & StudyKey.value.in_(procedure)
     shared = shared.where(has_procedure | ((StudyKey.kind == SQL("'step'")) & StudyKey.value.in_(step)))
@@ -68,6 +68,6 @@ def _mark_order(p: Callable[[str], SQL]) -> Query:
 
 
 def _with_key(kind: str, column: Any) -> Any:
-    """Select the studies that have the value of an order's column as a key."""
+    """Select the studies with a key that equals an order's column."""
     query = StudyKey.select(StudyKey.study_uid).join(ImagingOrder, on=(column == StudyKey.value))
     return query.where((StudyKey.kind == SQL(f"'{kind}'")) & (column != SQL("''")))

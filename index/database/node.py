@@ -1,14 +1,13 @@
-"""Which data directory an index is of, and that one daemon serves from it.
+"""The data directory of an index, and the lock of the daemon that serves from it.
 
-An index that lies elsewhere can be named by two data directories. Each would then give its objects the paths
-of the other's, and unlink those. A directory has an identity, in its file `identity`, and the index knows it
-from the first daemon on that serves from it. PostgreSQL's advisory lock keeps a second daemon out.
+Two data directories must not share an index: each would use and delete the paths of the other. A data
+directory has an identity, in its file `identity`. The first daemon that serves from it writes the identity
+into the index. An advisory lock of PostgreSQL keeps a second daemon out.
 """
 
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,29 +15,30 @@ from pathlib import Path
 import peewee
 import structlog
 
-from index.database.connection import CHANGING, Database
+from index.database.connection import SCHEMA_LOCK, Database
+from index.database.mark_changed import now
 from index.database.tables import Instance, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
 
 log = structlog.get_logger(__name__)
 
-# How often a daemon makes sure that the lock is still its own, in seconds.
-LOOK_SECONDS = 5.0
-# Of these newest instances, one is in the directory that an index is of, though others may just be deleted.
+# Seconds between two checks that the daemon still has the lock.
+CHECK_SECONDS = 5.0
+# One of these newest instances is in the data directory of the index, though some may have been deleted.
 NEWEST = 20
-_SIZE = 64
-# The first of two keys of PostgreSQL's advisory locks; the second stands for the schema.
-SERVING = CHANGING + 1
+_SIZE = 64  # bytes of the file `identity` that are read
+# The first of two keys of a PostgreSQL advisory lock; the second is the schema.
+SERVING_LOCK = SCHEMA_LOCK + 1
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:
-    """Tell whether an index does not lie in its data directory; None stands for a server's."""
+    """Whether an index is not in its data directory. The path is None for a database server."""
     return path is None or path.resolve() != (data / "index.sqlite").resolve()
 
 
-def check(database: Database, data: Path) -> None:
-    """Raise ForeignIndex where this is the index of another data directory."""
+def check_owner(database: Database, data: Path) -> None:
+    """Raise ForeignIndex where the index is that of another data directory."""
     known = database.rows(Node.select(Node.identity, Node.host, Node.path).order_by(Node.id))
     mine = _identity(data)
     if not known:
@@ -57,17 +57,14 @@ def check(database: Database, data: Path) -> None:
 
 
 def register(database: Database, data: Path) -> None:
-    """Make a data directory that has been checked the one that an index is of.
-
-    Raises DatabaseFault, OSError.
-    """
+    """Give the index a data directory, if it has none. Raises ForeignIndex, DatabaseFault, OSError."""
     mine = _identity(data) or _make_identity(data)
     with database.writing():
-        database.lock_others_out()
+        database.lock_schema()
         if not database.rows(Node.select(Node.id).limit(1)):
             row = {"identity": mine, "host": socket.gethostname(), "path": str(data.resolve())}
-            database.execute(Node.insert(**row, since=time.time_ns() // 1_000_000))
-    check(database, data)
+            database.execute(Node.insert(**row, since=now()))
+    check_owner(database, data)
 
 
 def _holds_objects(database: Database, data: Path) -> bool:
@@ -84,7 +81,7 @@ def _size(path: Path) -> int:
 
 
 def _identity(data: Path) -> str:
-    """Return what stands in the file `identity`; nothing where there is none. Raises DatabaseFault."""
+    """Return the content of the file `identity`, or nothing without one. Raises DatabaseFault."""
     path = data / "identity"
     try:
         with open_file(path) as file:
@@ -99,7 +96,7 @@ def _identity(data: Path) -> str:
 
 
 def _make_identity(data: Path) -> str:
-    """Give a data directory an identity, unless another process has just done so."""
+    """Write the file `identity`, unless another process has just done so; return its content."""
     path, temporary = data / "identity", data / f".identity.{os.getpid()}.tmp"
     temporary.unlink(missing_ok=True)
     try:
@@ -116,7 +113,7 @@ def _make_identity(data: Path) -> str:
 
 
 def _single_connection(database: Database) -> peewee.Database:
-    """Return one connection to the same PostgreSQL database, not yet open, which all threads may use."""
+    """Return one closed connection to the same PostgreSQL database, for all threads."""
     from playhouse.postgres_ext import Psycopg3Database
 
     same = database.peewee.database, database.peewee.connect_params
@@ -125,10 +122,9 @@ def _single_connection(database: Database) -> peewee.Database:
 
 
 class ServingLock:
-    """Held by the one daemon of a PostgreSQL database, on a connection of its own.
+    """The lock of the daemon of a PostgreSQL database, on its own connection.
 
-    A server that is restarted forgets it: it is then taken again, and where another daemon was faster,
-    `on_fatal` is told.
+    A restart of the server loses it: it is taken again, and `on_fatal` is called where another daemon has it.
     """
 
     def __init__(self, database: Database, on_fatal: Callable[[DatabaseFault], None]) -> None:
@@ -139,7 +135,7 @@ class ServingLock:
         self._thread = threading.Thread(target=self._run, name="index-lock", daemon=True)
 
     def take(self) -> None:
-        """Take it. Raises Locked where another daemon has it, DatabaseFault where there is no server."""
+        """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""
         try:
             taken = self._try()
         except peewee.PeeweeException as error:
@@ -150,7 +146,7 @@ class ServingLock:
         self._thread.start()
 
     def release(self) -> None:
-        """Let another daemon have it."""
+        """Release the lock."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -159,17 +155,17 @@ class ServingLock:
     def _try(self) -> bool:
         self._connection.connect(reuse_if_open=True)
         sql = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
-        return bool(self._connection.execute_sql(sql, (SERVING,)).fetchone()[0])
+        return bool(self._connection.execute_sql(sql, (SERVING_LOCK,)).fetchone()[0])
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._stopping.wait(CHECK_SECONDS):
             try:
-                self._look()
-            except Exception:  # no server: nothing is written either
+                self._check_lock()
+            except Exception:  # without a server nothing is written either
                 log.exception("index_lock_unknown")
                 self._connection.close()
 
-    def _look(self) -> None:
+    def _check_lock(self) -> None:
         if not self._connection.is_closed():
             self._connection.execute_sql("SELECT 1")
         elif not self._try():

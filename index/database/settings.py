@@ -11,7 +11,7 @@ from index.settings import Section
 class IndexSettings(Section):
     """`[index]`: the database."""
 
-    # A secret, since it may hold a password.
+    # A secret, since it may contain a password.
     url: SecretStr | None = Field(
         None,
         description="Database URL. Default: index.sqlite in the data directory. postgresql://… works too.",
@@ -20,12 +20,11 @@ class IndexSettings(Section):
     @field_validator("url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
-
         if value is not None:
             check_url(value.get_secret_value())
         return value
 
     @property
     def file(self) -> Path | None:
-        """Where an SQLite index lies that is named by a URL."""
+        """The file of an SQLite index that a URL names."""
         return sqlite_path(self.url.get_secret_value(), Path()) if self.url else None

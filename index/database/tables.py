@@ -1,8 +1,8 @@
-"""The tables as peewee models; `migrations/` creates them, a test holds the two together.
+"""All tables as peewee models. `migrations/` creates them with their indexes; a test compares the columns.
 
-Attributes are JSON texts keyed by DICOM keyword. A *variant* is one distinct set of what instances say
-of their study or series, with the number of instances that say it: electing a value then costs as many
-rows as there are opinions, not as there are instances.
+Attributes are JSON objects keyed by DICOM keyword (PS3.6). A *variant* is one distinct set of attributes of a
+study or series, with the number of instances that have it: an election reads variants, not instances. Times
+are milliseconds since 1970 in UTC.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import peewee
 
 
 class JSONField(peewee.TextField):
-    """A mapping or list, kept as canonical JSON text: equal values are equal texts."""
+    """A mapping or list as canonical JSON text: equal values are equal texts."""
 
     def db_value(self, value: Any) -> str | None:
         """Encode with sorted keys."""
@@ -24,27 +24,28 @@ class JSONField(peewee.TextField):
 
 
 def canonical(value: Any) -> str:
-    """Return the one JSON text of `value`."""
+    """Return the JSON text of `value` with sorted keys."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 class Table(peewee.Model):
     """Base of all tables."""
 
+    id = peewee.BigAutoField()
+
     class Meta:
-        """Names as they are written: study_variant, not studyvariant."""
+        """Table names have underscores: study_variant, not studyvariant."""
 
         legacy_table_names = False
 
 
 class Patient(Table):
-    """A patient. `key` is the FHIR id: a function of PatientID and issuer, or of the study without one.
+    """A patient. `key` is the FHIR id: a function of PatientID and issuer, or of the study without PatientID.
 
-    `attributes` are what the hospital said last (ADT). A merged patient has a survivor, which has none;
-    `merged` is whom it was merged into itself, before that one was merged as well.
+    `attributes` are those of the last ADT message. `merged` is the patient that this one was merged into,
+    `survivor` the last of such a chain: it has no survivor.
     """
 
-    id = peewee.BigAutoField()
     key = peewee.TextField(unique=True)
     attributes = JSONField(default=dict)
     survivor = peewee.ForeignKeyField("self", null=True)
@@ -52,11 +53,10 @@ class Patient(Table):
 
 
 class Study(Table):
-    """A study with its counts. It is to be published while `revision` and `published` differ."""
+    """A study with its counts. It waits for publication while `revision` and `published` differ."""
 
-    id = peewee.BigAutoField()
     uid = peewee.TextField(unique=True)
-    patient = peewee.ForeignKeyField(Patient, null=True, backref="studies")
+    patient = peewee.ForeignKeyField(Patient, null=True)
     attributes = JSONField(default=dict)
     series_count = peewee.IntegerField(default=0)
     instance_count = peewee.IntegerField(default=0)
@@ -68,9 +68,8 @@ class Study(Table):
 
 
 class StudyVariant(Table):
-    """One distinct set of patient and study attributes, and how many instances carry it."""
+    """A distinct set of patient and study attributes, and how many instances have it. Unique by digest."""
 
-    id = peewee.BigAutoField()
     study = peewee.ForeignKeyField(Study)
     digest = peewee.TextField()
     patient = peewee.ForeignKeyField(Patient)
@@ -78,64 +77,40 @@ class StudyVariant(Table):
     attributes = JSONField()
     instance_count = peewee.IntegerField()
 
-    class Meta:
-        """A set is there once."""
-
-        indexes = ((("study", "digest"), True),)
-
 
 class Series(Table):
-    """A series of one study, with its count."""
+    """A series of a study, with its count. Unique by study and UID: one UID may be misused in two studies."""
 
-    id = peewee.BigAutoField()
-    study = peewee.ForeignKeyField(Study, backref="series")
+    study = peewee.ForeignKeyField(Study)
     uid = peewee.TextField()
     attributes = JSONField(default=dict)
     instance_count = peewee.IntegerField(default=0)
 
-    class Meta:
-        """A Series Instance UID may be misused in two studies."""
-
-        indexes = ((("study", "uid"), True),)
-
 
 class SeriesVariant(Table):
-    """One distinct set of series attributes, and how many instances carry it."""
+    """A distinct set of series attributes, and how many instances have it. Unique by digest."""
 
-    id = peewee.BigAutoField()
     series = peewee.ForeignKeyField(Series)
     digest = peewee.TextField()
     attributes = JSONField()
     instance_count = peewee.IntegerField()
 
-    class Meta:
-        """A set is there once."""
-
-        indexes = ((("series", "digest"), True),)
-
 
 class Source(Table):
-    """A sender: calling and called AE title, and address."""
+    """A sender, unique by calling AE title, called AE title and address."""
 
-    id = peewee.BigAutoField()
     calling_aet = peewee.TextField()
     called_aet = peewee.TextField()
     address = peewee.TextField()
 
-    class Meta:
-        """A sender is there once."""
-
-        indexes = ((("calling_aet", "called_aet", "address"), True),)
-
 
 class Instance(Table):
-    """A stored instance; `id` is the order of arrival, times are milliseconds since 1970 in UTC."""
+    """A stored instance. `id` is the order of arrival."""
 
-    id = peewee.BigAutoField()
     uid = peewee.TextField(unique=True)
-    series = peewee.ForeignKeyField(Series, backref="instances")
-    study_variant = peewee.ForeignKeyField(StudyVariant, backref="instances")
-    series_variant = peewee.ForeignKeyField(SeriesVariant, backref="instances")
+    series = peewee.ForeignKeyField(Series)
+    study_variant = peewee.ForeignKeyField(StudyVariant)
+    series_variant = peewee.ForeignKeyField(SeriesVariant)
     sop_class_uid = peewee.TextField()
     transfer_syntax = peewee.TextField()
     attributes = JSONField()
@@ -148,10 +123,9 @@ class Instance(Table):
 
 
 class Conflict(Table):
-    """A data set that came with the SOP Instance UID of another one, kept aside."""
+    """A data set that was received with the SOP Instance UID of another one; kept in `conflicts/`."""
 
-    id = peewee.BigAutoField()
-    uid = peewee.TextField(index=True)
+    uid = peewee.TextField()
     study_uid = peewee.TextField()
     series_uid = peewee.TextField()
     transfer_syntax = peewee.TextField()
@@ -163,9 +137,8 @@ class Conflict(Table):
 
 
 class Resource(Table):
-    """A resource that was published: the hash of its last content, and how often that changed."""
+    """A published resource, unique by FHIR version, type and name. `version` counts its contents."""
 
-    id = peewee.BigAutoField()
     fhir = peewee.TextField()
     type = peewee.TextField()
     name = peewee.TextField()
@@ -173,29 +146,17 @@ class Resource(Table):
     sha256 = peewee.TextField()
     deleted = peewee.IntegerField()
 
-    class Meta:
-        """A resource is there once for each FHIR version."""
-
-        indexes = ((("fhir", "type", "name"), True),)
-
 
 class StudyResource(Table):
-    """A resource is written for these studies."""
+    """A study for which a resource is written. Unique by both."""
 
-    id = peewee.BigAutoField()
     study = peewee.ForeignKeyField(Study)
     resource = peewee.ForeignKeyField(Resource)
 
-    class Meta:
-        """Once for each pair."""
-
-        indexes = ((("study", "resource"), True),)
-
 
 class Change(Table):
-    """An entry of the change feed; `id` is its place, `kind` created, updated or deleted."""
+    """An entry of the change feed, in the order of `id`. `kind`: created, updated or deleted."""
 
-    id = peewee.BigAutoField()
     resource = peewee.ForeignKeyField(Resource)
     version = peewee.IntegerField()
     kind = peewee.TextField()
@@ -203,58 +164,50 @@ class Change(Table):
 
 
 class RemovedObject(Table):
-    """An object whose row is deleted, until its file is gone as well."""
+    """An object whose row is deleted and whose file is not yet."""
 
-    id = peewee.BigAutoField()
     path = peewee.TextField()
 
 
 class ImagingOrder(Table):
-    """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` case-folded.
+    """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` is case-folded.
 
-    `patient_attributes` follow merges and updates, `told_patient` are those that its source told last.
-    `stamp` tells the versions of its source apart: of a file its size and time.
+    Unique by source, sender and identity. `patient_attributes` follow merges and updates; `told_patient` are
+    those that the source sent last. `stamp` is the version of the source: of a file its size and time.
     """
 
-    id = peewee.BigAutoField()
     key = peewee.TextField(unique=True)
     source = peewee.TextField()
     sender = peewee.TextField()
     identity = peewee.TextField()
     patient = peewee.ForeignKeyField(Patient)
-    patient_number = peewee.TextField(index=True)
+    patient_number = peewee.TextField()
     patient_name = peewee.TextField()
     patient_attributes = JSONField()
     told_patient = JSONField(default=dict)
     attributes = JSONField()
     charset = peewee.TextField()
     stamp = peewee.TextField()
-    placer = peewee.TextField(index=True)
-    filler = peewee.TextField(index=True)
-    accession = peewee.TextField(index=True)
+    placer = peewee.TextField()
+    filler = peewee.TextField()
+    accession = peewee.TextField()
     accession_issuer = peewee.TextField()
-    procedure_id = peewee.TextField(index=True)
-    study_uid = peewee.TextField(index=True)
+    procedure_id = peewee.TextField()
+    study_uid = peewee.TextField()
     status = peewee.TextField()
     created = peewee.BigIntegerField()
     changed = peewee.BigIntegerField()
 
-    class Meta:
-        """A sender has one order of a name."""
-
-        indexes = ((("source", "sender", "identity"), True),)
-
 
 class ScheduledStep(Table):
-    """A scheduled procedure step. `station` is its one AE title; empty where it has none, or several.
+    """A scheduled procedure step, unique by order and step id. Columns hold valid values (value_rules.py).
 
-    Likewise `modality`. Columns hold what a worklist answers: values that fit their VR (vr.py).
-    `by_modality`: its status is what a modality made of it (MPPS, images), not its order.
+    `station` and `modality` are empty where the step has none or several. `by_modality`: the status is from a
+    modality (MPPS, images), not from the order.
     """
 
-    id = peewee.BigAutoField()
-    order = peewee.ForeignKeyField(ImagingOrder, backref="steps")
-    step_id = peewee.TextField(index=True)
+    order = peewee.ForeignKeyField(ImagingOrder)
+    step_id = peewee.TextField()
     station = peewee.TextField()
     modality = peewee.TextField()
     start_date = peewee.TextField()
@@ -263,16 +216,10 @@ class ScheduledStep(Table):
     by_modality = peewee.IntegerField(default=0)
     attributes = JSONField()
 
-    class Meta:
-        """A step is there once in its order."""
-
-        indexes = ((("order", "step_id"), True), (("status", "start_date", "station"), False))
-
 
 class StudyMatch(Table):
-    """What matching came to for a study: by which rule, or by an operator, or what the doubt is."""
+    """The result of matching a study: the rule, or the operator's choice, or the doubt."""
 
-    id = peewee.BigAutoField()
     study_uid = peewee.TextField(unique=True)
     rule = peewee.TextField()
     operator = peewee.IntegerField()
@@ -280,36 +227,23 @@ class StudyMatch(Table):
 
 
 class StudyOrder(Table):
-    """A study is matched to an order."""
+    """An order to which a study is matched. Unique by both."""
 
-    id = peewee.BigAutoField()
     study_uid = peewee.TextField()
     order = peewee.ForeignKeyField(ImagingOrder)
 
-    class Meta:
-        """Once for each pair."""
-
-        indexes = ((("study_uid", "order"), True),)
-
 
 class StudyKey(Table):
-    """What an order that comes later would find a study by: kind and value as in matching.py."""
+    """A key by which later orders find a study: `kind`: accession, patient, procedure or step."""
 
-    id = peewee.BigAutoField()
     study_uid = peewee.TextField()
     kind = peewee.TextField()
     value = peewee.TextField()
 
-    class Meta:
-        """Once for each study."""
-
-        indexes = ((("study_uid", "kind", "value"), True), (("kind", "value"), False))
-
 
 class PerformedStep(Table):
-    """A performed procedure step; `dataset` is all of it as DICOM JSON (PS3.18 Annex F)."""
+    """A performed procedure step. `dataset` is all of it as DICOM JSON (PS3.18 Annex F)."""
 
-    id = peewee.BigAutoField()
     uid = peewee.TextField(unique=True)
     state = peewee.TextField()
     sender = peewee.TextField()
@@ -320,48 +254,29 @@ class PerformedStep(Table):
 
 
 class PerformedStepStudy(Table):
-    """A step is of a study."""
+    """A study to which a performed step belongs. Unique by both."""
 
-    id = peewee.BigAutoField()
     step = peewee.ForeignKeyField(PerformedStep)
-    study_uid = peewee.TextField(index=True)
-
-    class Meta:
-        """Once for each pair."""
-
-        indexes = ((("step", "study_uid"), True),)
+    study_uid = peewee.TextField()
 
 
 class PerformedFor(Table):
-    """A step performs a scheduled one (row id)."""
+    """A scheduled step (row id) that a performed step performs. Unique by both."""
 
-    id = peewee.BigAutoField()
     step = peewee.ForeignKeyField(PerformedStep)
-    scheduled = peewee.BigIntegerField(index=True)
-
-    class Meta:
-        """Once for each pair."""
-
-        indexes = ((("step", "scheduled"), True),)
+    scheduled = peewee.BigIntegerField()
 
 
 class PerformedInstance(Table):
-    """An instance that a step says it made."""
+    """An instance that a performed step lists. Unique by step and UID."""
 
-    id = peewee.BigAutoField()
     step = peewee.ForeignKeyField(PerformedStep)
     uid = peewee.TextField()
 
-    class Meta:
-        """Once for each step."""
-
-        indexes = ((("step", "uid"), True),)
-
 
 class Node(Table):
-    """A data directory; `path` and `host` are where it was first served from, `since` in ms since 1970."""
+    """A data directory. `path`, `host` and `since`: where and when it was first served."""
 
-    id = peewee.BigAutoField()
     identity = peewee.TextField(unique=True)
     host = peewee.TextField()
     path = peewee.TextField()
@@ -369,26 +284,23 @@ class Node(Table):
 
 
 class Verification(Table):
-    """When the last `verify` that read every object began, in milliseconds since 1970: one row, or none."""
+    """When the last `verify` that read every object began: one row, or none."""
 
-    id = peewee.BigAutoField()
     began = peewee.BigIntegerField()
 
 
 class DamagedObject(Table):
-    """An object that was not whole when it was last read."""
+    """An object that was damaged when it was last read."""
 
-    id = peewee.BigAutoField()
     path = peewee.TextField(unique=True)
 
 
 class CommitmentRow(Table):
-    """A storage commitment; times are milliseconds since 1970 in UTC.
+    """A storage commitment, unique by peer and transaction UID.
 
     `checked`: when the objects that it asks for were last read; 0 is never.
     """
 
-    id = peewee.BigAutoField()
     peer = peewee.TextField()
     transaction_uid = peewee.TextField()
     asked = JSONField()
@@ -401,54 +313,20 @@ class CommitmentRow(Table):
     checked = peewee.BigIntegerField(default=0)
 
     class Meta:
-        """A peer's transactions have different UIDs."""
+        """The class name is not the table's."""
 
         table_name = "commitment"
-        indexes = ((("peer", "transaction_uid"), True), (("state", "due"), False))
 
 
 class AttributeTable(Table):
     """An attribute table, by its digest; `first_instance` is the first row id that was made with it."""
 
-    id = peewee.BigAutoField()
     digest = peewee.TextField()
     first_instance = peewee.BigIntegerField()
 
 
 class SpoolPosition(Table):
-    """The last record whose instance is in the index, and the last whose object is synced: one row."""
+    """The last record of the journal that is indexed, and the last whose object is synced: one row."""
 
-    id = peewee.BigAutoField()
     number = peewee.BigIntegerField()
     settled = peewee.BigIntegerField()
-
-
-TABLES: tuple[type[Table], ...] = (
-    Patient,
-    Study,
-    StudyVariant,
-    Series,
-    SeriesVariant,
-    Source,
-    Instance,
-    Conflict,
-    Resource,
-    StudyResource,
-    Change,
-    RemovedObject,
-    ImagingOrder,
-    ScheduledStep,
-    StudyMatch,
-    StudyOrder,
-    StudyKey,
-    PerformedStep,
-    PerformedStepStudy,
-    PerformedFor,
-    PerformedInstance,
-    Node,
-    Verification,
-    DamagedObject,
-    CommitmentRow,
-    SpoolPosition,
-    AttributeTable,
-)

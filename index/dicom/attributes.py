@@ -33,7 +33,7 @@ KIND_OF_VR = {
     "SQ": Kind.SEQUENCE,
 }
 
-# Senders write one text VR for another; the bytes are read alike. UN is any of them (PS3.5 Section 6.2.2).
+# Some senders write one text VR for another; the bytes are read alike. UN is any VR (PS3.5 6.2.2).
 _TEXTUAL = frozenset(vr for vr, kind in KIND_OF_VR.items() if kind not in (Kind.NUMBER, Kind.SEQUENCE)) | {
     "UN"
 }
@@ -60,7 +60,7 @@ class Attribute:
         object.__setattr__(self, "plain", self.kind in (Kind.CODE, Kind.TEXT) and not self.many)
 
     def fits(self, vr: str | None) -> bool:
-        """Tell whether a value that says it has this VR (None: implicit VR, says nothing) can be read."""
+        """Whether a value of this VR (None: implicit VR) can be read as this attribute."""
         if vr is None or vr == self.vr:
             return True
         if self.kind is Kind.SEQUENCE:
@@ -152,7 +152,7 @@ ANATOMIC_REGION = _sequence("AnatomicRegionSequence", 0x00082218, _REGION, eleme
 FRAME_LATERALITY = Attribute("FrameLaterality", 0x00209072, "CS", elements=("series.laterality",))
 FRAME_ANATOMY = _sequence("FrameAnatomySequence", 0x00209071, _table(ANATOMIC_REGION, FRAME_LATERALITY))
 
-# The identity of an instance and what governs the reading; they belong to no level's attributes.
+# The UIDs of an instance, and attributes that control the reading. They have no level.
 SOP_CLASS_UID = Attribute(
     "SOPClassUID", 0x00080016, "UI", elements=("series.instance.sopClass", "series.instance.type")
 )
@@ -253,7 +253,7 @@ _INSTANCE = (
     Attribute("ContentDescription", 0x00700081, "LO"),
 )
 
-# What instances say of the patient's body; values.py makes FrameAnatomySequence of what frames say.
+# Attributes of the patient's body. decoding.py makes FrameAnatomySequence from the groups of frames.
 BODY = frozenset(
     (
         "AnatomicRegionSequence",
@@ -274,7 +274,7 @@ def _leveled() -> dict[int, Attribute]:
     return {a.tag: replace(a, levels=(level,)) for level, table in tables for a in table}
 
 
-# Everything wanted from the top of a data set, by tag.
+# All attributes kept from the top level of a data set, by tag.
 WANTED: Table = {
     **_leveled(),
     **_table(

@@ -1,16 +1,15 @@
-"""Text of a data element by its SpecificCharacterSet (PS3.3 Section C.12.1.1.2, PS3.5 Section 6.1).
+"""Decode text by SpecificCharacterSet (PS3.3 Section C.12.1.1.2, PS3.5 Section 6.1).
 
-Decoding never fails: what is not in the repertoire is replaced, and the caller is told.
+Decoding never fails: bytes outside the repertoire are replaced, and reported to the caller.
 """
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 ESC = b"\x1b"
 
 # PS3.3 Tables C.12-2 to C.12-5: registration number -> Python's codec of text before any escape sequence.
-# 87 and 159 are entered by an escape sequence only.
+# 87 and 159 begin with an escape sequence only.
 _REGISTERED = {
     6: "ascii",
     13: "shift_jis",
@@ -32,10 +31,10 @@ _REGISTERED = {
     203: "iso8859_15",
 }
 _NAMED = {"GB18030": "gb18030", "GBK": "gbk"}
-# Seen in the field for what the standard writes otherwise.
+# Misspellings that devices send.
 _MISNAMED = {"ISO 2022 GBK": "gbk", "ISO 2022 58": "gb2312", "UTF-8": "utf_8", "UTF8": "utf_8"}
 
-# PS3.3 Tables C.12-3 and C.12-4: what follows ESC -> the codec of code element G1.
+# PS3.3 Tables C.12-3 and C.12-4: the bytes behind ESC -> the codec of code element G1.
 _TO_G1 = {
     b")I": "shift_jis",
     b"-A": "latin_1",
@@ -53,7 +52,7 @@ _TO_G1 = {
     b"$)C": "euc_kr",
 }
 _TO_ASCII = (b"(B", b"(J")  # G0 back to one byte a character; G1 stays as it is
-_TO_DOUBLE_BYTE = (b"$B", b"$(D")  # G0 to JIS X 0208 or 0212, which Python's codec switches to by itself
+_TO_DOUBLE_BYTE = (b"$B", b"$(D")  # G0 to JIS X 0208 or 0212, which Python's codec does by itself
 _DOUBLE_BYTE_CODEC = "iso2022_jp_2"
 
 # Code extensions end at these (PS3.5 Section 6.1.2.5.3): line ends, values, and the parts of a name.
@@ -62,12 +61,12 @@ NAME_DELIMITERS = re.compile(rb"[\t\n\f\r\\^=]")
 
 _SPELLED = re.compile(r"(?:ISO_IR|ISO 2022 IR) (\d+)")
 _MISSPELLED = re.compile(r"ISO[ _-]?(?:2022[ _-]?)?IR[ _-]?(\d+)")
-_SHOWN = 40  # characters of an unknown name that a doubt repeats: longer than any defined term
+_SHOWN = 40  # characters of an unknown term in a doubt: more than any defined term has
 
 
 @dataclass(frozen=True, slots=True)
 class Repertoire:
-    """What a SpecificCharacterSet says: the codec before any escape sequence, and what is odd about it."""
+    """The codec that holds before any escape sequence, and doubts about SpecificCharacterSet."""
 
     codec: str
     doubts: tuple[str, ...] = ()
@@ -77,7 +76,7 @@ DEFAULT = Repertoire("ascii")
 
 
 def _codec(term: str) -> tuple[str, str]:
-    """Codec and doubt of one defined term."""
+    """Return the codec of a defined term, and a doubt or nothing."""
     spelled = _SPELLED.fullmatch(term)
     if spelled and (codec := _REGISTERED.get(int(spelled[1]))):
         return codec, ""
@@ -91,7 +90,6 @@ def _codec(term: str) -> tuple[str, str]:
     return "ascii", f"SpecificCharacterSet {term[:_SHOWN]!r} is unknown"
 
 
-@lru_cache(maxsize=256)  # a site uses a handful; the bound is against a peer that invents them
 def repertoire(value: bytes) -> Repertoire:
     """Read the value of SpecificCharacterSet (0008,0005). Unknown terms become the default and a doubt."""
     terms = [term.strip(" \0") for term in value.decode("latin_1").split("\\")]
@@ -103,15 +101,15 @@ def _plain(value: bytes, codec: str) -> tuple[str, bool]:
     try:
         return value.decode(codec), True
     except UnicodeDecodeError:
-        # Latin-1 for an undeclared repertoire: every byte has a character, so that nothing is lost.
+        # Latin-1 for an undeclared repertoire: every byte is a character there, so that nothing is lost.
         return value.decode("latin_1" if codec == "ascii" else codec, "replace"), False
 
 
 def decode(value: bytes, initial: Repertoire, delimiters: re.Pattern[bytes]) -> tuple[str, bool]:
-    """Decode a whole value; False beside the text where something is not in its repertoire.
+    """Decode a value; return the text, and whether all bytes were in their repertoire.
 
-    Code extensions (ISO 2022, PS3.5 Section 6.1.2.5) are followed whether they are declared or not: an escape
-    sequence says clearly what it switches to. After a delimiter the initial repertoire holds again.
+    Escape sequences (ISO 2022, PS3.5 Section 6.1.2.5) are followed whether they are declared or not. After a
+    delimiter the initial repertoire holds again.
     """
     if ESC not in value:
         return _plain(value, initial.codec)

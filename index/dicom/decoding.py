@@ -1,4 +1,4 @@
-"""From the bytes of kept elements to a Header: text decoded, padding trimmed, what is odd said as a doubt."""
+"""Make a Header from the bytes of the kept elements: decode text, trim padding, record doubts."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ from index.dicom.charsets import (
     decode,
     repertoire,
 )
-from index.dicom.scanning.scanner import Issues, Raw
+from index.dicom.scanning.encodings import Doubts, Raw
 from index.records import Header
 
 _PADDING = b" \0"
@@ -39,39 +39,34 @@ _NUMBER_SIZES = (2, 4)  # bytes of US and SS, UL and SL
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _CONTROLS_OF_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _LINE_END = re.compile("\r\n?|\x0c")
-_SINGLE = (Kind.CODE, Kind.NAME)  # where a second value can be told from a stray backslash
+_SINGLE = (Kind.CODE, Kind.NAME)  # kinds in which a backslash always separates values
 
-
-# What differs between the instances of a series.
+# Attributes that differ between the instances of a series.
 _OF_INSTANCE = frozenset(tag for tag, one in WANTED.items() if one.levels == ("instance",)) | {
     SOP_CLASS_UID.tag,
     SOP_INSTANCE_UID.tag,
 }
 
-# Where a single-frame image has what FrameAnatomySequence says.
+# Where a single-frame image has the attributes of FrameAnatomySequence.
 _OF_IMAGE = {ANATOMIC_REGION.keyword: "AnatomicRegionSequence", FRAME_LATERALITY.keyword: "ImageLaterality"}
 
 Levels = dict[str, dict[str, Any]]
 
 
-class _Describer:
-    """Turns raw values into attributes, in the byte order of one data set, and collects doubts."""
+class _Decoder:
+    """Decodes values in the byte order of one data set, and collects doubts."""
 
-    def __init__(self, *, little: bool, doubts: Issues) -> None:
+    def __init__(self, *, little: bool, doubts: Doubts) -> None:
         self._order: Any = "little" if little else "big"
-        self._doubts = doubts
-
-    def doubt(self, doubts: Issues) -> None:
-        """Add doubts."""
-        self._doubts.update(doubts)
+        self.doubts = doubts
 
     def repertoire(self, raw: Raw, inherited: Repertoire) -> Repertoire:
-        """Tell the character set of a data set or item (PS3.5 Section 7.5.3)."""
+        """Return the character set of a data set or item (PS3.5 Section 7.5.3)."""
         value = raw.get(SPECIFIC_CHARACTER_SET.tag)
         if value is None:
             return inherited
         declared = repertoire(value)
-        self._doubts.update(dict.fromkeys(declared.doubts))
+        self.doubts.update(dict.fromkeys(declared.doubts))
         return declared
 
     def value(self, attribute: Attribute, value: Any, charset: Repertoire) -> Any:
@@ -92,7 +87,7 @@ class _Describer:
         if attribute.many:
             return [one for one in (self._one(attribute, part) for part in text.split("\\")) if one]
         if "\\" in text and kind in _SINGLE:
-            self._doubts[f"{attribute.keyword} has several values; the first is kept"] = None
+            self.doubts[f"{attribute.keyword} has several values; the first is kept"] = None
             text = text.split("\\", 1)[0]
         return self._one(attribute, text)
 
@@ -104,7 +99,7 @@ class _Describer:
             known = DEFAULT if attribute.kind is Kind.CODE else charset
             text, good = decode(value, known, NAME_DELIMITERS if name else TEXT_DELIMITERS)
             if not good:
-                self._doubts[f"{attribute.keyword} has characters outside its character set"] = None
+                self.doubts[f"{attribute.keyword} has characters outside its character set"] = None
         return text if text.isprintable() else self._printable(attribute, text)
 
     def _printable(self, attribute: Attribute, text: str) -> str:
@@ -114,7 +109,7 @@ class _Describer:
             controls = _CONTROLS_OF_LINES
         text, removed = controls.subn("", text)
         if removed:
-            self._doubts[f"{attribute.keyword} has control characters; they are left out"] = None
+            self.doubts[f"{attribute.keyword} has control characters; they are left out"] = None
         return text
 
     def _one(self, attribute: Attribute, text: str) -> str:
@@ -126,12 +121,12 @@ class _Describer:
 
     def _number(self, attribute: Attribute, value: bytes) -> str:
         if value and len(value) not in _NUMBER_SIZES:
-            self._doubts[f"{attribute.keyword} is left out: it is no single integer"] = None
+            self.doubts[f"{attribute.keyword} is left out: it is no single integer"] = None
             return ""
         return str(int.from_bytes(value, self._order)) if value else ""
 
     def _items(self, attribute: Attribute, items: list[Raw], inherited: Repertoire) -> list[dict[str, Any]]:
-        described = []
+        decoded = []
         for raw in items:
             charset = self.repertoire(raw, inherited)
             found = {
@@ -141,70 +136,67 @@ class _Describer:
                 if (value := self.value(child, raw[tag], charset))
             }
             if found:
-                described.append(found)
-        return described
+                decoded.append(found)
+        return decoded
 
 
-def _add_frame_anatomy(raw: Raw, series: dict[str, Any], describer: _Describer, charset: Repertoire) -> None:
-    """Take what the frames say of their anatomy (PS3.3 Section C.7.6.16.2.8).
+def _add_frame_anatomy(raw: Raw, series: dict[str, Any], decoder: _Decoder, charset: Repertoire) -> None:
+    """Add the anatomy of the frames to the series (PS3.3 Section C.7.6.16.2.8).
 
-    What all of them say stands where a single-frame image has it, unless that says another thing already.
+    An anatomy of all frames becomes the attributes of a single-frame image, unless these have other values.
     """
-    said = {}
+    distinct = {}
     for group in raw[SHARED_GROUPS.tag]:
-        inner = describer.repertoire(group, charset)
-        for anatomy in describer.value(FRAME_ANATOMY, group.get(FRAME_ANATOMY.tag, []), inner):
-            said[orjson.dumps(anatomy, option=orjson.OPT_SORT_KEYS)] = anatomy
-    anatomies = [said[text] for text in sorted(said)]
+        inner = decoder.repertoire(group, charset)
+        for anatomy in decoder.value(FRAME_ANATOMY, group.get(FRAME_ANATOMY.tag, []), inner):
+            distinct[orjson.dumps(anatomy, option=orjson.OPT_SORT_KEYS)] = anatomy
+    anatomies = [distinct[text] for text in sorted(distinct)]
     if len(anatomies) == 1:
-        alike = {_OF_IMAGE[keyword]: value for keyword, value in anatomies[0].items()}
-        if all(series.get(keyword, value) == value for keyword, value in alike.items()):
-            series |= alike
+        of_image = {_OF_IMAGE[keyword]: value for keyword, value in anatomies[0].items()}
+        if all(series.get(keyword, value) == value for keyword, value in of_image.items()):
+            series |= of_image
             return
     if anatomies:
         series[FRAME_ANATOMY.keyword] = anatomies
 
 
-class Descriptions:
-    """What the last data set said of its patient, study and series: the next of a series says the same."""
+class LevelsCache:
+    """Patient, study and series of the last data set: the next one of a series has the same."""
 
     def __init__(self) -> None:
         self._raw: Raw | None = None
         self._little = True
         self._levels: dict[str, dict[str, Any]] = {}
 
-    def levels(self, raw: Raw, describer: _Describer, charset: Repertoire, little: bool) -> Levels:  # noqa: FBT001
+    def levels(self, raw: Raw, decoder: _Decoder, charset: Repertoire, little: bool) -> Levels:  # noqa: FBT001
         """Return the attributes of each level but the instance's; equal ones are the same mappings."""
         shared = {tag: value for tag, value in raw.items() if tag not in _OF_INSTANCE}
         if shared == self._raw and little is self._little:
             return self._levels
-        doubts: Issues = {}
-        levels = _levels(shared, _Describer(little=little, doubts=doubts), charset)
-        describer.doubt(doubts)
+        doubts: Doubts = {}
+        levels = _levels(shared, _Decoder(little=little, doubts=doubts), charset)
+        decoder.doubts.update(doubts)
         self._raw, self._little, self._levels = None if doubts else shared, little, levels
         return levels
 
 
-def _levels(raw: Raw, describer: _Describer, charset: Repertoire) -> Levels:
+def _levels(raw: Raw, decoder: _Decoder, charset: Repertoire) -> Levels:
     levels: Levels = {level: {} for level in LEVELS}
     for tag, value in raw.items():
         attribute = WANTED[tag]
-        if attribute.levels and (text := describer.value(attribute, value, charset)):
+        if attribute.levels and (text := decoder.value(attribute, value, charset)):
             for level in attribute.levels:
                 levels[level][attribute.keyword] = text
     if SHARED_GROUPS.tag in raw:
-        _add_frame_anatomy(raw, levels["series"], describer, charset)
+        _add_frame_anatomy(raw, levels["series"], decoder, charset)
     return levels
 
 
-def describe(raw: Raw, doubts: Issues, *, little: bool, before: Descriptions | None = None) -> Header:
-    """Make the Header of what was collected from a data set in this byte order. `doubts` come first in it.
-
-    `before` remembers what was described before.
-    """
-    describer = _Describer(little=little, doubts=doubts)
-    charset = describer.repertoire(raw, DEFAULT)
-    levels = (before or Descriptions()).levels(raw, describer, charset, little)
+def decode_header(raw: Raw, doubts: Doubts, *, little: bool, cache: LevelsCache) -> Header:
+    """Make the Header of a data set in this byte order. The given doubts come first in it."""
+    decoder = _Decoder(little=little, doubts=doubts)
+    charset = decoder.repertoire(raw, DEFAULT)
+    levels = cache.levels(raw, decoder, charset, little)
     own = {tag: value for tag, value in raw.items() if tag in _OF_INSTANCE}
     sop_class, instance, study, series = (
         raw.get(uid.tag, b"").strip(_PADDING).decode("latin_1")
@@ -218,6 +210,6 @@ def describe(raw: Raw, doubts: Issues, *, little: bool, before: Descriptions | N
         levels["patient"],
         levels["study"],
         levels["series"],
-        _levels(own, describer, charset)["instance"],
+        _levels(own, decoder, charset)["instance"],
         tuple(doubts),
     )

@@ -1,31 +1,31 @@
-"""A stored or foreign Part 10 file read as far as its header; import, reindex and verify do it alike."""
+"""The header of a Part 10 file (PS3.10): import, reindex and verify read it by the same function."""
 
 import dataclasses
 import os
 from typing import BinaryIO
 
-from index.dicom.header import HEAD_SIZE, read_header, tell_transfer_syntax
+from index.dicom.header import HEAD_SIZE, detect_transfer_syntax, read_header
 from index.dicom.part10 import FileMeta, NotPart10, read_meta
-from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.byte_window import ByteWindow
 from index.dicom.uids import check_header
 from index.records import Header
 
-# PS3.10 Section 8: the directory of a medium; it is no instance of a study.
+# PS3.10 Section 8: the directory of a medium, not an instance of a study.
 DICOMDIR = "1.2.840.10008.1.3.10"
 
 
 def read_object(file: BinaryIO) -> tuple[Header, FileMeta]:
-    """Return a file's header and meta information; its UIDs are there and are UIDs.
+    """Return a file's header, whose UIDs are valid, and its meta information.
 
-    A file has no command set, and its meta information is often wrong: its data set is what counts.
+    The meta information of files is often wrong: the data set counts.
     Raises NotPart10, Unreadable, InvalidUID, OSError.
     """
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size
     start = os.pread(descriptor, HEAD_SIZE, 0)
-    meta = read_meta(Window(start, lambda offset, length: os.pread(descriptor, length, offset), size))
+    meta = read_meta(ByteWindow(start, lambda offset, length: os.pread(descriptor, length, offset), size))
     if meta.sop_class_uid == DICOMDIR:
-        raise NotPart10("a DICOMDIR, no instance")
+        raise NotPart10("a DICOMDIR, not an instance")
     head = start[meta.offset :] or os.pread(descriptor, HEAD_SIZE, meta.offset)
 
     def more(offset: int, length: int) -> bytes:
@@ -33,7 +33,7 @@ def read_object(file: BinaryIO) -> tuple[Header, FileMeta]:
 
     size -= meta.offset
     if not meta.transfer_syntax:
-        syntax = tell_transfer_syntax(head, more, size)
+        syntax = detect_transfer_syntax(head, more, size)
         meta = dataclasses.replace(meta, transfer_syntax=syntax)
     header = read_header(head, meta.transfer_syntax, more=more, size=size)
     check_header(header)

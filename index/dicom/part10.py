@@ -1,42 +1,39 @@
-"""The DICOM File Meta Information (PS3.10 Section 7.1): ours written, any read."""
+"""The DICOM File Meta Information (PS3.10 Section 7.1): written for our files, read from any file."""
 
-import functools
-import re
 import struct
 from dataclasses import dataclass
 
-from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.byte_window import ByteWindow
 from index.dicom.scanning.encodings import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     HEADER,
     UNDEFINED,
+    BrokenEncoding,
     Element,
     Encoding,
-    Garbled,
-    seen,
+    detect_encoding,
 )
 from index.dicom.scanning.structure import skip_sequence
+from index.dicom.uids import UID
 
 PREAMBLE = bytes(128)
 PREFIX = b"DICM"
 
-# A function of the UIDs alone: the same instance gives the same file, whoever sends it and whenever.
-# Derived from a UUID (PS3.5 Section B.2), made once for this product.
+# Fixed, so that the same instance always gives the same file. Derived from a UUID (PS3.5 Section B.2).
 IMPLEMENTATION_CLASS_UID = "2.25.241580961294463541236987045126984721361"
-IMPLEMENTATION_VERSION_NAME = "IMAGINGSTUDYD_1"
+_IMPLEMENTATION_VERSION_NAME = b"IMAGINGSTUDYD_1 "  # padded to an even length
 
-# Its first two bytes in either byte order.
+# The first two bytes of group 0002 in either byte order.
 GROUP = (b"\x02\x00", b"\x00\x02")
 
-# What an element takes, compared with those that are skipped: the group is for a few.
+# The cost of an element, in elements of the budget: the group has few.
 _COST = 10
 _HEADER = 12  # bytes of an element's header, at most
-# Longer values are no UIDs, nor anything else that is asked for here.
+# Longer values are not read, in bytes: UIDs and the group length are shorter.
 VALUE_LIMIT = 256
-# An element without a VR that would be so long in Implicit VR, in bytes, has a VR that is none.
+# An element of at least this length in Implicit VR, in bytes, has an invalid VR instead.
 _AMBIGUOUS = 0x2020
-_UID = re.compile(r"[0-9.]{1,64}")  # PS3.5 Section 9.1
 
 _GROUP_LENGTH = 0x00020000
 _MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
@@ -46,15 +43,12 @@ _IMPLEMENTATION_CLASS_UID = 0x00020012
 
 
 class NotPart10(ValueError):
-    """The bytes are no DICOM file."""
+    """The bytes are not a DICOM file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileMeta:
-    """What a file says of its data set, and at which offset in bytes that begins.
-
-    UIDs that are not there, or are none, are empty.
-    """
+    """A file's meta information; `offset` is that of its data set. Missing or invalid UIDs are empty."""
 
     transfer_syntax: str
     offset: int
@@ -68,29 +62,24 @@ def _ui(element: int, uid: str) -> bytes:
     return struct.pack("<HH2sH", 2, element, b"UI", len(value)) + value
 
 
-# A site's instances are of few SOP Classes and transfer syntaxes.
-@functools.lru_cache(maxsize=256)
-def _around(sop_class_uid: str, transfer_syntax: str) -> tuple[bytes, bytes]:
-    """Return what stands before and behind the SOP Instance UID."""
-    version = IMPLEMENTATION_VERSION_NAME.encode("ascii")
-    version += b" " * (len(version) % 2)
-    before = struct.pack("<HH2s2xI2s", 2, 1, b"OB", 2, b"\0\1") + _ui(0x0002, sop_class_uid)
-    behind = _ui(0x0010, transfer_syntax) + _ui(0x0012, IMPLEMENTATION_CLASS_UID)
-    return before, behind + struct.pack("<HH2sH", 2, 0x0013, b"SH", len(version)) + version
+_VERSION = struct.pack("<HH2s2xI2s", 2, 0x0001, b"OB", 2, b"\0\1")
+_IMPLEMENTATION = _ui(0x0012, IMPLEMENTATION_CLASS_UID) + struct.pack(
+    "<HH2sH16s", 2, 0x0013, b"SH", len(_IMPLEMENTATION_VERSION_NAME), _IMPLEMENTATION_VERSION_NAME
+)
 
 
 def encode_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
     """Return preamble, prefix and File Meta Information (PS3.10 Table 7.1-1)."""
-    before, behind = _around(sop_class_uid, transfer_syntax)
-    group = b"".join((before, _ui(0x0003, sop_instance_uid), behind))
+    uids = _ui(0x0002, sop_class_uid) + _ui(0x0003, sop_instance_uid) + _ui(0x0010, transfer_syntax)
+    group = _VERSION + uids + _IMPLEMENTATION
     return PREAMBLE + PREFIX + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
 
 
-def read_meta(window: Window) -> FileMeta:
-    """Read the File Meta Information of a file, of which `window` has all.
+def read_meta(window: ByteWindow) -> FileMeta:
+    """Read the File Meta Information of the file that `window` reads.
 
-    Files without preamble, and bare data sets that begin with group 0008, are taken too: old archives
-    hold them. Raises NotPart10 where it is neither, OSError where it cannot be read.
+    Files without preamble, and data sets without meta information that begin with group 0008, are taken too:
+    old archives hold them. Raises NotPart10, OSError.
     """
     start = window.read(0, len(PREAMBLE) + len(PREFIX))
     if start[len(PREAMBLE) :] == PREFIX:
@@ -99,22 +88,22 @@ def read_meta(window: Window) -> FileMeta:
         return read_group(window, len(PREFIX))
     if start[:2] in GROUP:
         return read_group(window, 0)
-    encoding = seen(start[:HEADER], window.size)
+    encoding = detect_encoding(start[:HEADER], window.size)
     if start[:2] == b"\x08\x00" or (start[:2] == b"\x00\x08" and encoding is EXPLICIT_BIG):
         return FileMeta("", 0)
     raise NotPart10("no DICM prefix at byte 128, and no data set at byte 0")
 
 
 class _Group:
-    """What has been read of a group 0002."""
+    """The elements of group 0002 that have been read."""
 
     def __init__(self) -> None:
         self.values: dict[int, bytes] = {}
         self.previous = 0
         self._end: int | None = None
 
-    def add(self, window: Window, element: Element, encoding: Encoding) -> None:
-        """Take an element; of one that stands twice the first counts."""
+    def add(self, window: ByteWindow, element: Element, encoding: Encoding) -> None:
+        """Add an element; of one that occurs twice the first counts."""
         if element.length <= VALUE_LIMIT:
             self.values.setdefault(element.tag, window.read(element.start, element.length))
         if element.tag == _GROUP_LENGTH and self._end is None:
@@ -124,11 +113,11 @@ class _Group:
         self.previous = element.tag
 
     def ends(self, offset: int, header: bytes, encoding: Encoding) -> bool:
-        """Tell whether the group ends here, although what follows is of group 0002.
+        """Whether the group ends here, although the next element is of group 0002 too.
 
-        Such an element belongs to the data set. Where the group length leads here, it is believed; but for a
-        foreign file's that is too short, so that the next element goes on in ascending order. Where it leads
-        nowhere, the group ends before what has been there already.
+        That element then belongs to the data set. The group ends at its group length; but in other programs'
+        files this may be too short: then the next element has a higher tag. Where no element ends at the
+        group length, the group ends before an element that occurs a second time.
         """
         if offset == self._end:
             is_ours = self.text(_IMPLEMENTATION_CLASS_UID) == IMPLEMENTATION_CLASS_UID
@@ -140,20 +129,20 @@ class _Group:
     def _goes_on(self, header: bytes, offset: int, encoding: Encoding) -> bool:
         try:
             following = _element(header, offset, encoding)
-        except Garbled:
+        except BrokenEncoding:
             return False
         return following.vr is not None and following.tag > self.previous
 
     def text(self, tag: int) -> str:
-        """Return a UID; nothing where it is none."""
+        """Return a UID, or nothing where it is not valid."""
         uid = self.values.get(tag, b"").strip(b"\0 ").decode("latin_1")
-        return uid if _UID.fullmatch(uid) else ""
+        return uid if UID.fullmatch(uid) else ""
 
 
-def read_group(window: Window, offset: int) -> FileMeta:
-    """Read the elements of group 0002 that stand from this offset on. Raises NotPart10, OSError.
+def read_group(window: ByteWindow, offset: int) -> FileMeta:
+    """Read the elements of group 0002 from this offset on. Raises NotPart10, OSError.
 
-    They are to be in Explicit VR Little Endian; other encodings are read too.
+    The standard asks for Explicit VR Little Endian; other encodings are read too.
     """
     group = _Group()
     try:
@@ -167,7 +156,7 @@ def read_group(window: Window, offset: int) -> FileMeta:
             offset = element.start + element.length
             if element.length == UNDEFINED:
                 offset = skip_sequence(window, element.start, encoding)
-    except Garbled as fault:
+    except BrokenEncoding as fault:
         raise NotPart10(f"File Meta Information is broken: {fault}") from fault
     if offset > window.size:
         raise NotPart10("File Meta Information is truncated")
@@ -179,7 +168,7 @@ def read_group(window: Window, offset: int) -> FileMeta:
 def _element(header: bytes, offset: int, encoding: Encoding) -> Element:
     """Read the header of an element; one without a VR is in Implicit VR where that makes it short enough."""
     if len(header) < HEADER:
-        raise Garbled("it ends within an element")
+        raise BrokenEncoding("it ends within an element")
     group, number, code, length = encoding.element.unpack_from(header)
     tag, vr = group << 16 | number, encoding.vrs.get(code)
     if code in encoding.short:
@@ -189,5 +178,5 @@ def _element(header: bytes, offset: int, encoding: Encoding) -> Element:
         is_short = implicit < _AMBIGUOUS or implicit == UNDEFINED
         return Element(tag, None, offset + HEADER, implicit if is_short else length)
     if len(header) < _HEADER:
-        raise Garbled("it ends within an element")
+        raise BrokenEncoding("it ends within an element")
     return Element(tag, vr, offset + _HEADER, *encoding.length.unpack_from(header, HEADER))

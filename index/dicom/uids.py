@@ -1,17 +1,17 @@
-"""Unique identifiers (PS3.5 Section 9.1): what is one, and which of them an instance needs."""
+"""Unique identifiers (PS3.5 Section 9.1): their form, and which of them an instance needs."""
 
 import re
 
 from index.errors import InvalidUID
 from index.records import Header
 
-# PS3.5 Section 9.1. Components with leading zeros are no UIDs, but the field sends them: they are kept.
+# PS3.5 Section 9.1. Components with leading zeros are not valid, but devices send them: they are taken.
 UID = re.compile(r"[0-9.]{1,64}")
 _PADDING = " \0"
 
 
 def check_uid(name: str, value: str) -> str:
-    """Return the UID without padding. Raises InvalidUID where it is missing or is none."""
+    """Return the UID without padding. Raises InvalidUID where it is missing or not valid."""
     uid = value.rstrip(_PADDING)
     if not uid:
         raise InvalidUID(f"{name} is missing")
@@ -21,7 +21,7 @@ def check_uid(name: str, value: str) -> str:
 
 
 def check_header(header: Header) -> None:
-    """Raise InvalidUID where a UID that the index needs is missing or is none."""
+    """Raise InvalidUID where a UID that the index needs is missing or not valid."""
     for name, value in (
         ("Study Instance UID", header.study_uid),
         ("Series Instance UID", header.series_uid),

@@ -1,8 +1,7 @@
-"""Values of orders as their VR allows them (PS3.5 Table 6.2-1), and which of them it does not.
+"""Make the values of orders valid for their VR (PS3.5 Table 6.2-1), or leave them out.
 
-Orders are kept as their source told them. What goes out to a scanner, and what is matched by, is made to fit:
-text is mended; an identifier, code, title, date or number that does not fit is left out, since a part of it
-would name another thing.
+Orders are kept as received. Values that are sent to a scanner or matched are made valid: text is corrected;
+an invalid identifier, code, title, date or number is left out, since a part of it would name another thing.
 """
 
 import datetime as dt
@@ -16,22 +15,24 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-# Half a surrogate pair is no character of any set.
+from index.dicom.uids import UID
+
+# Half a surrogate pair is not a character.
 _CONTROL = r"\0-\x1f\x7f-\x9f\ud800-\udfff"
-# Text of one line; the backslash stands between values (PS3.5 Section 6.1.2.3).
+# Text of one line. The backslash separates values (PS3.5 Section 6.1.2.3).
 _NO_LINE = re.compile(rf"[\\{_CONTROL}]+")
 # Text of several lines has TAB, LF, FF and CR (PS3.5 Section 6.1.3).
 _NO_LINES = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
 _LINE = ("LO", "PN", "SH", "UC")
 _LINES = ("LT", "ST", "UT")
 _LENGTHS = {"LO": 64, "LT": 10240, "SH": 16, "ST": 1024}
-"""In characters, of VRs whose text may be cut."""
+"""In characters, of VRs whose text may be shortened."""
 # Of one component group, and how many groups and components a name has (PS3.5 Section 6.2.1).
 _GROUP_LENGTH, _GROUPS, _COMPONENTS = 64, 3, 5
-# What is of no use, or harmful, as a part of itself.
+# Keywords whose values must not be shortened.
 _IDENTIFIER = re.compile(r"(IDs?|Numbers?|CodeValue|Designator)$")
 _SEPARATORS = {"DA": ".", "TM": ":"}
-"""ACR-NEMA's, as in 2026.01.02 and 10:11:12."""
+"""Of ACR-NEMA, as in 2026.01.02 and 10:11:12."""
 
 
 def _table(**patterns: str) -> dict[str, re.Pattern[str]]:
@@ -51,7 +52,7 @@ _ALLOWED = _table(
     SH=rf"[^\\{_CONTROL}]{{1,16}}",
     TM=r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?",
     UC=rf"[^\\{_CONTROL}]+",
-    UI=r"[0-9.]{1,64}",
+    UI=UID.pattern,
     UR=r"[!-\[\]-~]+",
 )
 
@@ -75,7 +76,7 @@ def cut_off(dataset: Dataset) -> str:
 
 
 @cache
-def described(keyword: str) -> tuple[BaseTag, str]:
+def tag_and_vr(keyword: str) -> tuple[BaseTag, str]:
     """Return tag and VR of a keyword of PS3.6. Raises KeyError."""
     tag = tag_for_keyword(keyword)
     if tag is None:
@@ -95,20 +96,20 @@ def texts(value: Any) -> list[str]:
     return [text for one in several if one is not None and (text := str(one).strip())]
 
 
-def fitting(keyword: str, value: Any) -> list[str]:
-    """Return the values of an attribute as its VR allows them, empty and unfit ones left out."""
-    return [made for one in texts(value) if (made := _fitted(keyword, one))]
+def valid_values(keyword: str, value: Any) -> list[str]:
+    """Return the values of an attribute, made valid for its VR; empty and invalid ones are left out."""
+    return [made for one in texts(value) if (made := _valid(keyword, one))]
 
 
-def one_fitting(item: Mapping[str, Any], keyword: str) -> str:
-    """Return the one value of an attribute that a worklist answers, for SQL to choose by."""
-    values = fitting(keyword, item.get(keyword))
+def valid_value(item: Mapping[str, Any], keyword: str) -> str:
+    """Return the valid value of an attribute for a column; nothing where there are none or several."""
+    values = valid_values(keyword, item.get(keyword))
     return values[0] if len(values) == 1 else ""
 
 
-@lru_cache(maxsize=4096)  # a day's stations, dates and patients, asked for again and again
-def _fitted(keyword: str, text: str) -> str:
-    vr = described(keyword)[1]
+@lru_cache(maxsize=4096)  # worklist queries of a day ask for the same values
+def _valid(keyword: str, text: str) -> str:
+    vr = tag_and_vr(keyword)[1]
     made = text.strip("\0 ").replace(_SEPARATORS.get(vr, "\0"), "")
     if vr == "CS":
         made = made.upper()
@@ -139,18 +140,18 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def is_code(item: Mapping[str, Any]) -> bool:
-    """Whether an item of a sequence still says its code, where it has one."""
+def has_valid_code(item: Mapping[str, Any]) -> bool:
+    """Whether the code of an item, if it has one, is valid."""
     names = ("CodeValue", "CodingSchemeDesignator")
-    return all(fitting(name, item[name]) for name in names if item.get(name))
+    return all(valid_values(name, item[name]) for name in names if item.get(name))
 
 
 def doubts(attributes: Mapping[str, Any], place: str = "") -> Iterator[str]:
-    """Yield which attributes do not go out as they were told, without their values."""
+    """Yield which attributes are sent changed or are left out, without their values."""
     for keyword, value in attributes.items():
         if value and isinstance(value, list) and isinstance(value[0], Mapping):
             for item in value:
                 yield from doubts(item, f"{place}{keyword}.")
-        elif (said := texts(value)) and (made := fitting(keyword, value)) != said:
-            what = "changed" if len(made) == len(said) else "left out"
-            yield f"{place}{keyword}: {what}, no {described(keyword)[1]}"
+        elif (given := texts(value)) and (made := valid_values(keyword, value)) != given:
+            what = "changed" if len(made) == len(given) else "left out"
+            yield f"{place}{keyword}: {what}, no {tag_and_vr(keyword)[1]}"

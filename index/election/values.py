@@ -1,8 +1,10 @@
-"""Which value stands where instances disagree: rules that know no order of arrival.
+"""Which value stands where instances disagree. The order of arrival does not matter.
 
-A date stands with its time and zone, and the earliest wins. What is of the patient's body or identity stands
-only where all that say it say the same. Of any other attribute the most frequent value wins, ties to the
-smallest. Values are compared as canonical JSON.
+- Date, time and zone of the start are one value: the earliest date stands.
+- Attributes of the patient's body or identity stand only where all values are equal (UNANIMOUS).
+- Of any other attribute the most frequent value stands; of equally frequent ones the smallest.
+
+A missing value is no vote. Values are compared as canonical JSON.
 """
 
 import re
@@ -18,36 +20,18 @@ from index.dicom.attributes import BODY
 from index.records import Attributes, Disagreed, Series
 
 _DATE = re.compile(r"\d{8}")
-# Sorts after every time: of one day's values those with a time come first.
+# Greater than every time: of values of one day, those with a time are earlier.
 _NO_TIME = "~"
 _TIME_LENGTH = 6  # HHMMSS
 _ZONE = "TimezoneOffsetFromUTC"
 
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """A distinct set of attributes, and how many instances carry it."""
-
-    attributes: Attributes
-    instances: int
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Date and time attributes that are elected as one."""
-
-    date: str
-    time: str
-
-
-# By level; a patient has none.
-MOMENTS: Mapping[str, Moment | None] = {
-    "patient": None,
-    "study": Moment("StudyDate", "StudyTime"),
-    "series": Moment("SeriesDate", "SeriesTime"),
+# The attributes of the start, by level: date, time and zone.
+START: Mapping[str, tuple[str, ...]] = {
+    "study": ("StudyDate", "StudyTime", _ZONE),
+    "series": ("SeriesDate", "SeriesTime", _ZONE),
 }
 
-# By level: a wrong side or sex harms more than none.
+# By level. A wrong side or sex does more harm than none.
 UNANIMOUS: Mapping[str, frozenset[str]] = {
     "patient": frozenset(("PatientBirthDate", "PatientBirthTime", "PatientSex")),
     "study": frozenset(("AdmissionID",)),
@@ -55,16 +39,23 @@ UNANIMOUS: Mapping[str, frozenset[str]] = {
 }
 
 
-def elect(opinions: Sequence[Opinion], level: str, uid: str) -> tuple[dict[str, Any], list[Disagreed]]:
-    """Return the elected attributes of one patient, study or series, and where opinions differ."""
-    moment = MOMENTS[level]
-    opinions = _carried(opinions)
-    if len(opinions) == 1 and (moment is None or _has_date(opinions[0].attributes, moment)):
-        return dict(opinions[0].attributes), []
-    together = (moment.date, moment.time, _ZONE) if moment else ()
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A distinct set of attributes, and how many instances have it."""
+
+    attributes: Attributes
+    instances: int
+
+
+def elect(variants: Sequence[Variant], level: str, uid: str) -> tuple[dict[str, Any], list[Disagreed]]:
+    """Return the elected attributes of one patient, study or series, and the attributes that differ."""
+    start = START.get(level, ())
+    variants = _stored(variants)
+    if len(variants) == 1 and (not start or _has_date(variants[0].attributes, start)):
+        return dict(variants[0].attributes), []
     elected: dict[str, Any] = {}
     disagreements = []
-    for keyword, votes in sorted(_count(opinions).items()):
+    for keyword, votes in sorted(_count(variants).items()):
         if len(votes) > 1:
             values = sorted(
                 ((orjson.loads(text), n) for text, n in votes.items()), key=lambda v: (-v[1], canonical(v[0]))
@@ -72,60 +63,55 @@ def elect(opinions: Sequence[Opinion], level: str, uid: str) -> tuple[dict[str, 
             disagreements.append(Disagreed(level, uid, keyword, tuple(values)))
             if keyword in UNANIMOUS[level]:
                 continue
-        if keyword not in together:
+        if keyword not in start:
             elected[keyword] = orjson.loads(min(votes, key=lambda text: (-votes[text], text)))
-    if moment:
-        elected |= _earliest(opinions, moment)
-    return elected, disagreements
+    return elected | _earliest(variants, start), disagreements
 
 
-def body(opinions: Sequence[Opinion]) -> tuple[Attributes, ...]:
-    """Return each distinct set of what instances say of the patient's body, ordered by value."""
-    said = [
-        {keyword: value for keyword, value in opinion.attributes.items() if keyword in BODY}
-        for opinion in _carried(opinions)
+def body_variants(variants: Sequence[Variant]) -> tuple[Attributes, ...]:
+    """Return each distinct set of attributes of the patient's body (BODY), ordered by value."""
+    of_body = [
+        {keyword: value for keyword, value in variant.attributes.items() if keyword in BODY}
+        for variant in _stored(variants)
     ]
-    distinct = {canonical(one): one for one in said if one}
+    distinct = {canonical(attributes): attributes for attributes in of_body if attributes}
     return tuple(distinct[text] for text in sorted(distinct))
 
 
-def _carried(opinions: Sequence[Opinion]) -> Sequence[Opinion]:
-    """Leave out what no instance carries: of a withdrawn study, it counts where nothing else is there."""
-    return [opinion for opinion in opinions if opinion.instances] or opinions
+def _stored(variants: Sequence[Variant]) -> Sequence[Variant]:
+    """Leave out variants without instances, unless there are no others: those of a withdrawn study."""
+    return [variant for variant in variants if variant.instances] or variants
 
 
-def _has_date(attributes: Attributes, moment: Moment) -> bool:
-    return bool(_DATE.fullmatch(attributes.get(moment.date, "")))
+def _has_date(attributes: Attributes, start: Sequence[str]) -> bool:
+    """Whether the date of the start is valid (PS3.5 Table 6.2-1, DA)."""
+    return bool(_DATE.fullmatch(attributes.get(start[0], "")))
 
 
-def _count(opinions: Iterable[Opinion]) -> dict[str, dict[str, int]]:
+def _count(variants: Iterable[Variant]) -> dict[str, dict[str, int]]:
+    """Return how many instances have each value, by keyword and canonical value."""
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for opinion in opinions:
-        for keyword, value in opinion.attributes.items():
-            counts[keyword][canonical(value)] += opinion.instances
+    for variant in variants:
+        for keyword, value in variant.attributes.items():
+            counts[keyword][canonical(value)] += variant.instances
     return counts
 
 
-def _earliest(opinions: Iterable[Opinion], moment: Moment) -> dict[str, Any]:
-    """Return date, time and zone of the earliest opinion whose date is one (PS3.5 Table 6.2-1, DA)."""
-    keywords = (moment.date, moment.time, _ZONE)
-    dated = [o.attributes for o in opinions if _has_date(o.attributes, moment)]
+def _earliest(variants: Iterable[Variant], start: Sequence[str]) -> dict[str, Any]:
+    """Return date, time and zone of the variant with the earliest valid date."""
+    dated = [variant.attributes for variant in variants if start and _has_date(variant.attributes, start)]
     if not dated:
         return {}
-
-    def key(attributes: Attributes) -> tuple[str, ...]:
-        return tuple(attributes.get(keyword, _NO_TIME) for keyword in keywords)
-
-    first = min(dated, key=key)
-    return {keyword: first[keyword] for keyword in keywords if keyword in first}
+    first = min(dated, key=lambda attributes: [attributes.get(keyword, _NO_TIME) for keyword in start])
+    return {keyword: first[keyword] for keyword in start if keyword in first}
 
 
-def starts(uid: str, study: Attributes, series: Sequence[Series]) -> list[Disagreed]:
-    """Return the series that start before their study, where all times are of one zone."""
-    own = _start(study, "Study")
+def series_before_study(uid: str, study: Attributes, series: Sequence[Series]) -> list[Disagreed]:
+    """Return the series that start before their study, where both have the same time zone."""
+    own = _start(study, "study")
     values = []
     for one in series:
-        start = _start(one.attributes, "Series")
+        start = _start(one.attributes, "series")
         is_comparable = bool(own and start) and study.get(_ZONE) == one.attributes.get(_ZONE)
         if is_comparable and start[: len(own)] < own[: len(start)]:
             values.append((f"series {one.uid}: {' '.join(start)}", len(one.instances)))
@@ -136,8 +122,8 @@ def starts(uid: str, study: Attributes, series: Sequence[Series]) -> list[Disagr
 
 
 def _start(attributes: Attributes, level: str) -> tuple[str, ...]:
-    """Return date and time as they compare: of six digits at least; a date alone where it stands alone."""
-    date, time = (str(attributes.get(f"{level}{word}", "")) for word in ("Date", "Time"))
+    """Return date and time (six digits at least) to compare; the date alone without a time."""
+    date, time = (str(attributes.get(keyword, "")) for keyword in START[level][:2])
     if not _DATE.fullmatch(date):
         return ()
     return (date, time.ljust(_TIME_LENGTH, "0")) if time else (date,)

@@ -20,16 +20,15 @@ import structlog
 from index.database.attribute_tables import note_current
 from index.database.connection import Database, open_sqlite
 from index.database.copy_tables import (
-    Remembered,
-    carry_over,
+    OldInstance,
     close_and_merge,
-    drop_what_is_empty,
+    copy_tables,
+    delete_empty_series,
     fingerprint,
-    remembered,
+    old_instances,
 )
 from index.database.instance_rows import Rows, StoredObject
-from index.database.node import check as check_owner
-from index.database.node import is_elsewhere
+from index.database.node import check_owner, is_elsewhere
 from index.database.tables import RemovedObject
 from index.dicom.attributes import table_digest
 from index.dicom.file import read_object
@@ -150,7 +149,7 @@ class Rebuild:
         with new.connection():
             new.peewee.execute_sql("CREATE TABLE rebuild (state TEXT NOT NULL, done INTEGER NOT NULL)")
             if old is not None:
-                carry_over(self._path, new)
+                copy_tables(self._path, new)
             note_current(new)
             new.peewee.execute_sql("INSERT INTO rebuild (state, done) VALUES (?, 0)", (state,))
         return new
@@ -171,17 +170,17 @@ class Rebuild:
             state.update(path.encode())
         return state.hexdigest()
 
-    def _all(self, old: Database | None) -> Iterator[Remembered]:
+    def _all(self, old: Database | None) -> Iterator[OldInstance]:
         """Yield every object: in its order of arrival where that is known, else by path."""
         known = KnownPaths()
-        for instance in remembered(old) if old else ():
+        for instance in old_instances(old) if old else ():
             known.add(instance.path)
             yield instance
         for path in self._objects.filed_since(None):
             if path not in known:
-                yield Remembered(path)
+                yield OldInstance(path)
 
-    def _read(self, one: Remembered) -> StoredObject | tuple[str, str]:
+    def _read(self, one: OldInstance) -> StoredObject | tuple[str, str]:
         """Return the object to index, or its path and why it cannot be indexed."""
         path = self._objects.data / one.path
         try:
@@ -224,7 +223,7 @@ class Rebuild:
 
     def _finish(self, old: Database | None, new: Database) -> None:
         with new.writing():
-            drop_what_is_empty(new)
+            delete_empty_series(new)
             self._rebuilt.instances = new.peewee.execute_sql("SELECT count(*) FROM instance").fetchone()[0]
             new.peewee.execute_sql("DROP TABLE rebuild")
         close_and_merge(new)

@@ -13,7 +13,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from index.dicom.value_rules import cut_off, described, fitting, is_single
+from index.dicom.value_rules import cut_off, is_single, tag_and_vr, valid_values
 from index.orders.records import NewOrder, Source, clean_text, order_status, step_status
 
 log = structlog.get_logger(__name__)
@@ -74,13 +74,13 @@ def order_of(dataset: Dataset, source: Source, sender: str, identity: str, stamp
     if not steps:
         raise BadItem(f"has no {_SEQUENCE} (0040,0100) with an item")
     for day in (step.get(_DATE) for step in steps):
-        if day and not fitting(_DATE, day):
+        if day and not valid_values(_DATE, day):
             raise BadItem(f"{_DATE} (0040,0002) is {day!r}, not a date")
-    of_patient = [keyword for keyword in attributes if described(keyword)[0].group == _PATIENT_GROUP]
+    of_patient = [keyword for keyword in attributes if tag_and_vr(keyword)[0].group == _PATIENT_GROUP]
     patient = {keyword: attributes.pop(keyword) for keyword in of_patient}
     if not patient.get("PatientID") and not patient.get("PatientName"):
         raise BadItem("has neither PatientID (0010,0020) nor PatientName (0010,0010)")
-    if not fitting("StudyInstanceUID", attributes.get("StudyInstanceUID")):
+    if not valid_values("StudyInstanceUID", attributes.get("StudyInstanceUID")):
         attributes.pop("StudyInstanceUID", None)
     charset = attributes.pop("SpecificCharacterSet", "")
     return NewOrder(
@@ -125,7 +125,7 @@ def _value(element: DataElement, depth: int) -> Any:
     keyword = element.keyword
     if tag_for_keyword(keyword) != element.tag or element.VR in _BINARY:
         return None
-    is_sequence = described(keyword)[1] == "SQ"
+    is_sequence = tag_and_vr(keyword)[1] == "SQ"
     if is_sequence != (element.VR == "SQ"):
         log.warning("attribute_left_out", tag=str(element.tag), reason=f"has VR {element.VR}")
         return None

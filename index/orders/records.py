@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from index.dicom.value_rules import one_fitting
+from index.dicom.value_rules import valid_value
 from index.records import Attributes
 
 STEP_STATUS = "ScheduledProcedureStepStatus"
@@ -84,7 +84,7 @@ def order_status(steps: Sequence[OrderStatus]) -> OrderStatus:
 
 def step_status(item: Attributes) -> OrderStatus:
     """Return the state that an item of ScheduledProcedureStepSequence has; SCHEDULED by default."""
-    value = one_fitting(item, STEP_STATUS)
+    value = valid_value(item, STEP_STATUS)
     return OrderStatus(value) if value in set(OrderStatus) else OrderStatus.SCHEDULED
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from index.database.connection import Database
 from index.database.tables import ScheduledStep
-from index.dicom.value_rules import one_fitting
+from index.dicom.value_rules import valid_value
 from index.orders.records import (
     ENDED,
     OPEN,
@@ -102,10 +102,10 @@ class Steps:
 def _columns(item: Attributes, step_id: str, status: OrderStatus) -> dict[str, Any]:
     """Return the columns of an item of ScheduledProcedureStepSequence."""
     return {
-        "station": one_fitting(item, "ScheduledStationAETitle"),
-        "modality": one_fitting(item, "Modality"),
-        "start_date": one_fitting(item, _DATE),
-        "start_time": one_fitting(item, _TIME),
+        "station": valid_value(item, "ScheduledStationAETitle"),
+        "modality": valid_value(item, "Modality"),
+        "start_date": valid_value(item, _DATE),
+        "start_time": valid_value(item, _TIME),
         "status": status,
         "attributes": {**item, _ID: step_id, STEP_STATUS: str(status)},
     }

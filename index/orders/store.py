@@ -9,7 +9,7 @@ import structlog
 
 from index.database.connection import Database
 from index.database.instance_rows import digest
-from index.database.mark_changed import ensure_study, now, touch_order
+from index.database.mark_changed import ensure_study, mark_order_changed, now
 from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder
 from index.dicom.value_rules import doubts
 from index.errors import NotFound
@@ -76,7 +76,7 @@ class OrderStore:
         }
         if before:
             row = before[0]
-            touch_order(self._database, row, before[1])
+            mark_order_changed(self._database, row, before[1])
             self._database.execute(ImagingOrder.update(**columns).where(ImagingOrder.id == row))
         else:
             identity = {"source": order.source, "sender": order.sender, "identity": order.identity}
@@ -88,7 +88,7 @@ class OrderStore:
         self._steps.put(row, order)
         self._follow_steps(row)
         ensure_study(self._database, uid)
-        touch_order(self._database, row, uid)
+        mark_order_changed(self._database, row, uid)
         steps = {"ScheduledProcedureStepSequence": list(order.steps)}
         if unfit := list(doubts({**order.patient, **order.attributes, **steps})):
             log.warning("order_doubts", order=row, doubts=unfit)
@@ -159,7 +159,7 @@ class OrderStore:
         ((order,),) = rows
         self._steps.set_status(step, status, by_modality=True)
         self._follow_steps(order)
-        touch_order(self._database, order, self._study_of(order))
+        mark_order_changed(self._database, order, self._study_of(order))
 
     def _follow_steps(self, order: int) -> None:
         steps = [step.status for step in self._steps.of(order).values()]
@@ -188,7 +188,7 @@ class OrderStore:
             if found is None:
                 return
             order, uid, status = found
-            touch_order(self._database, order, uid)
+            mark_order_changed(self._database, order, uid)
             matched = self._database.rows(StudyOrder.select(StudyOrder.id).where(StudyOrder.order == order))
             if OrderStatus(status) in OPEN and not matched:
                 self._delete(order)
@@ -200,7 +200,7 @@ class OrderStore:
     def remove(self, order: int) -> None:
         """Delete an order and every match to it. Raises NotFound."""
         with self._database.writing():
-            touch_order(self._database, order, self._study_of(order))
+            mark_order_changed(self._database, order, self._study_of(order))
             self._delete(order)
 
     def _delete(self, order: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from index.database.connection import Database
-from index.database.mark_changed import now, touch_studies
+from index.database.mark_changed import mark_studies_changed, now
 from index.database.tables import (
     ImagingOrder,
     PerformedFor,
@@ -140,7 +140,7 @@ class Procedures:
         for one in scheduled:
             self._orders.set_step_status(one, scheduled_status(self._performing(one)))
         uids = tuple(sorted(studies_of(attributes)))
-        touch_studies(self._database, uids)
+        mark_studies_changed(self._database, uids)
         return StepResult(state, len(scheduled), len(instances), uids)
 
     def _scheduled(self, step: int) -> list[int]:

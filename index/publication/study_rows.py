@@ -16,7 +16,7 @@ from index.database.tables import SeriesVariant, StudyVariant, canonical
 from index.database.tables import Study as StudyRow
 from index.dicom.value_rules import texts
 from index.election.patients import study_patient
-from index.election.values import Opinion, body, elect, starts
+from index.election.values import Variant, body_variants, elect, series_before_study
 from index.errors import NotFound
 from index.orders.matching.match_store import orders_of_study
 from index.procedures.completeness import announced, steps_of
@@ -73,7 +73,7 @@ def _load_study(database: Database, study: int, uid: str) -> Study:
             StudyVariant.study == study
         )
     )
-    opinions = [Opinion(*variant) for variant in variants]
+    opinions = [Variant(*variant) for variant in variants]
     attributes, disagreements = elect(opinions, "study", uid)
     found = study_patient(database, study, uid)
     if found is None:
@@ -84,10 +84,10 @@ def _load_study(database: Database, study: int, uid: str) -> Study:
         disagreements += of_series
         opinions += series_opinions
     series.sort(key=lambda each: (sort_number(each.attributes.get("SeriesNumber")), each.uid))
-    disagreements += starts(uid, attributes, series)
+    disagreements += series_before_study(uid, attributes, series)
     return Study(
         uid,
-        found.stated,
+        found.published,
         attributes,
         series,
         (*found.disagreements, *disagreements),
@@ -95,7 +95,7 @@ def _load_study(database: Database, study: int, uid: str) -> Study:
     )
 
 
-def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
+def _accessions(opinions: Sequence[Variant]) -> list[Attributes]:
     """Return the Accession Numbers of a study's instances and of their requests, with their issuers."""
     counts: Counter[str] = Counter()
     # A variant without instances is of a withdrawn study: it counts only where there is no other.
@@ -107,7 +107,7 @@ def _accessions(opinions: Sequence[Opinion]) -> list[Attributes]:
     return [orjson.loads(text) for text in sorted(counts, key=lambda text: (-counts[text], text))]
 
 
-def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed], list[Opinion]]]:
+def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disagreed], list[Variant]]]:
     for row, uid in database.rows(
         SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
     ):
@@ -116,9 +116,13 @@ def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disag
                 SeriesVariant.series == row
             )
         )
-        opinions = [Opinion(*variant) for variant in variants]
+        opinions = [Variant(*variant) for variant in variants]
         attributes, disagreements = elect(opinions, "series", uid)
-        yield Series(uid, attributes, _instances(database, row), body(opinions)), disagreements, opinions
+        yield (
+            Series(uid, attributes, _instances(database, row), body_variants(opinions)),
+            disagreements,
+            opinions,
+        )
 
 
 def _instances(database: Database, series: int) -> list[Instance]:
@@ -177,7 +181,7 @@ def announced_summaries(database: Database) -> list[Summary]:
 def _announced(uid: str, steps: list[Attributes]) -> Summary:
     items = [item for step in steps for item in step.get("ScheduledStepAttributesSequence") or ()]
     accessions = (item.get("AccessionNumber") for item in items if item.get("StudyInstanceUID") == uid)
-    starts = [str(step.get("PerformedProcedureStepStartDate") or "") for step in steps]
+    series_before_study = [str(step.get("PerformedProcedureStepStartDate") or "") for step in steps]
     return Summary(
         uid,
         next((str(step["PatientID"]) for step in steps if step.get("PatientID")), None),
@@ -185,7 +189,7 @@ def _announced(uid: str, steps: list[Attributes]) -> Summary:
         tuple(sorted({text for step in steps for text in texts(step.get("Modality"))})),
         0,
         0,
-        study_date({"StudyDate": min(starts, default="")}),
+        study_date({"StudyDate": min(series_before_study, default="")}),
     )
 
 
@@ -201,12 +205,12 @@ def _summary(
 ) -> Summary:
     _, uid, series, instances = study
     patient, _ = elect(
-        [Opinion({**own, **of_patient}, n) for own, of_patient, _, n in opinions], "patient", ""
+        [Variant({**own, **of_patient}, n) for own, of_patient, _, n in opinions], "patient", ""
     )
-    attributes, _ = elect([Opinion(s, n) for _, _, s, n in opinions], "study", uid)
+    attributes, _ = elect([Variant(s, n) for _, _, s, n in opinions], "study", uid)
     modalities = set()
     for rows in _grouped(of_series).values():
-        elected, _ = elect([Opinion(*row) for row in rows], "series", "")
+        elected, _ = elect([Variant(*row) for row in rows], "series", "")
         modalities.add(elected.get("Modality", "OT"))
     return Summary(
         uid,

@@ -6,7 +6,7 @@ Identifiers and items are mappings by keyword, nested for sequences.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from index.dicom.value_rules import fitting, texts
+from index.dicom.value_rules import texts, valid_values
 from index.query.keys import Key
 from index.query.value_matching import BadIdentifier, comparable, matcher, range_of
 from index.records import Attributes
@@ -56,7 +56,7 @@ class IdentifierMatcher:
         match = matcher(key.keyword, key.vr, texts(value), ignore_accents=self._ignore_accents)
         if match is None:
             return None
-        return lambda item: match(fitting(key.keyword, item.get(key.keyword)))
+        return lambda item: match(valid_values(key.keyword, item.get(key.keyword)))
 
     def _sequence_test(self, key: Key, value: Any) -> Test | None:
         """Sequence matching: one item must have all that is asked for."""
@@ -84,8 +84,8 @@ def _period_test(identifier: Attributes, date_keyword: str, time_keyword: str) -
     last = (last_date or "~") + (last_time or "~")
 
     def fits(item: Attributes) -> bool:
-        date = "".join(fitting(date_keyword, item.get(date_keyword)))
-        time = "".join(fitting(time_keyword, item.get(time_keyword)))
+        date = "".join(valid_values(date_keyword, item.get(date_keyword)))
+        time = "".join(valid_values(time_keyword, item.get(time_keyword)))
         return bool(date and time) and first <= comparable("DA", date) + comparable("TM", time) <= last
 
     return fits

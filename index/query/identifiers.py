@@ -7,7 +7,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from index.dicom.value_rules import cut_off, described, fitting, is_code, is_single
+from index.dicom.value_rules import cut_off, has_valid_code, is_single, tag_and_vr, valid_values
 from index.query.charsets import UTF_8, charset_for
 from index.query.keys import Key
 from index.query.value_matching import BadIdentifier
@@ -86,7 +86,7 @@ def _requested(identifier: Identifier, item: Attributes, keys: Keys) -> Dataset:
         key, value = keys.get(keyword), item.get(keyword)
         if key is None and value is None:
             continue
-        tag, vr = (key.tag, key.vr) if key else described(keyword)
+        tag, vr = (key.tag, key.vr) if key else tag_and_vr(keyword)
         if vr != "SQ":
             content = _value(keyword, vr, value)
         elif isinstance(asked, list) and asked and asked[0]:
@@ -99,7 +99,7 @@ def _requested(identifier: Identifier, item: Attributes, keys: Keys) -> Dataset:
 
 
 def _valid_items(value: Any) -> list[Attributes]:
-    return [item for item in value or () if is_code(item)]
+    return [item for item in value or () if has_valid_code(item)]
 
 
 def _all_items(value: Any) -> Items:
@@ -111,7 +111,7 @@ def _all_attributes(item: Attributes) -> Dataset:
     dataset = Dataset()
     for keyword, value in item.items():
         try:
-            tag, vr = described(keyword)
+            tag, vr = tag_and_vr(keyword)
         except KeyError:
             continue
         dataset.add(DataElement(tag, vr, _all_items(value) if vr == "SQ" else _value(keyword, vr, value)))
@@ -120,7 +120,7 @@ def _all_attributes(item: Attributes) -> Dataset:
 
 def _value(keyword: str, vr: str, value: Any) -> Any:
     """Return a value as pydicom takes it, without what its VR does not allow."""
-    values = fitting(keyword, value)
+    values = valid_values(keyword, value)
     try:
         if vr in _INTEGERS:
             numbers: Sequence[Any] = [int(text) for text in values]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydicom.tag import BaseTag
 
-from index.dicom.value_rules import described
+from index.dicom.value_rules import tag_and_vr
 
 Entries = Mapping[str, "tuple[str, str] | tuple[str, str, Entries]"]
 """By keyword: matching key type and return key type, and for a sequence the keys of its items.
@@ -31,5 +31,5 @@ def make_keys(entries: Entries) -> dict[str, Key]:
     keys = {}
     for keyword, (matching, returned, *items) in entries.items():
         keys_of_items = make_keys(items[0]) if items else {}
-        keys[keyword] = Key(keyword, *described(keyword), matching, returned, keys_of_items)
+        keys[keyword] = Key(keyword, *tag_and_vr(keyword), matching, returned, keys_of_items)
     return keys

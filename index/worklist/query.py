@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from index.database.connection import Database
-from index.dicom.value_rules import fitting
+from index.dicom.value_rules import valid_values
 from index.orders.settings import WorklistSettings
 from index.query.identifier_matching import IdentifierMatcher
 from index.query.identifiers import answer, read_identifier, unsupported
@@ -70,6 +70,6 @@ class WorklistQuery:
     def _with_station(self, attributes: Attributes) -> Attributes:
         """Return an item with the caller as station where it has none and the settings say so."""
         (step,) = attributes[SCHEDULED_STEPS]
-        if self._settings.fill_station and not fitting(_STATION, step.get(_STATION)):
+        if self._settings.fill_station and not valid_values(_STATION, step.get(_STATION)):
             return {**attributes, SCHEDULED_STEPS: [{**step, _STATION: self._caller}]}
         return attributes

@@ -42,7 +42,7 @@ def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()
     # A thread that does not get on makes something late; what that is to senders, the checks above tell.
     for worker in workers:
         if late.get(worker.name, "ok") == "ok":
-            late[worker.name] = worker.said
+            late[worker.name] = worker.summary
     failed = {name for name, said in vital.items() if said != "ok"}
     slow = {name for name, said in late.items() if said != "ok"}
     return Health("unavailable" if failed else "degraded" if slow else "ok", vital | late)

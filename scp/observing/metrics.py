@@ -212,7 +212,7 @@ class _Now:
             "imagingstudyd_worker_failures", "Faults that a thread went on after.", labels=["worker"]
         )
         for worker in self._workers():
-            up.add_metric([worker.name], worker.said == "ok")
+            up.add_metric([worker.name], worker.summary == "ok")
             silent.add_metric([worker.name], worker.silent)
             failures.add_metric([worker.name], worker.failures)
         yield from (up, silent, failures)

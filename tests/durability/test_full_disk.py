@@ -222,7 +222,7 @@ def test_a_full_disk_below_the_log_s_own_index_is_no_damage(tmp_path: Path) -> N
         error.sqlite_errorcode = code
         wrapped = peewee.OperationalError(*error.args)
         wrapped.__context__ = error
-        assert isinstance(database.fault(wrapped), expected)
+        assert isinstance(database.translate(wrapped), expected)
     assert 1 == len(fatal)
 
 

@@ -55,7 +55,7 @@ def test_it_goes_on_after_a_fault(fault: BaseException, workers: Supervisor) -> 
         worker.stop()
     (state,) = workers.states()
     assert (2, type(fault).__name__) == (state.failures, state.fault)
-    assert f"failed: {type(fault).__name__}" == state.said
+    assert f"failed: {type(fault).__name__}" == state.summary
     assert ["worker_failed", "worker_failed"] == [event["event"] for event in logged]
 
 
@@ -89,16 +89,16 @@ def test_a_fault_is_over_after_a_while(workers: Supervisor, monkeypatch: pytest.
     now = time.monotonic()
     monkeypatch.setattr("index.supervisor.time.monotonic", lambda: now + RECOVERED_SECONDS + 1)
     run.worker.rest()
-    assert "ok" == workers.states()[0].said
+    assert "ok" == workers.states()[0].summary
 
 
 def test_a_fault_that_it_knows_of_is_over_when_the_work_is_done(workers: Supervisor) -> None:
     run = Failing()
     worker = started(workers, run)
     worker.failed(OSError("share lost"))
-    assert "failed: OSError" == workers.states()[0].said
+    assert "failed: OSError" == workers.states()[0].summary
     worker.done()
-    assert ("ok", 1) == (workers.states()[0].said, workers.states()[0].failures)
+    assert ("ok", 1) == (workers.states()[0].summary, workers.states()[0].failures)
 
 
 @pytest.mark.parametrize("depends", [False, True])
@@ -113,12 +113,12 @@ def test_one_that_hangs_is_told_of(
     assert run.works.wait(120)
     now = time.monotonic()
     monkeypatch.setattr("index.supervisor.time.monotonic", lambda: now + HANGING_SECONDS + 1)
-    assert workers.states()[0].said.startswith("no sign of life for 12")
+    assert workers.states()[0].summary.startswith("no sign of life for 12")
     assert [] == workers.lost()
     monkeypatch.setattr("index.supervisor.time.monotonic", lambda: now + LOST_SECONDS + 1)
     assert ([] if depends else ["some-worker"]) == workers.lost()
     worker.rest()
-    assert ("ok", []) == (workers.states()[0].said, workers.lost())
+    assert ("ok", []) == (workers.states()[0].summary, workers.lost())
 
 
 def test_one_that_has_not_been_started_is_not_told_of(workers: Supervisor) -> None:
@@ -163,5 +163,5 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         assert names == {state.name for state in index.workers.states()}
         assert eventually(lambda: failed == names)
         assert eventually(lambda: all(state.failures == 1 for state in index.workers.states()))
-        assert {"failed: RuntimeError"} == {state.said for state in index.workers.states()}
+        assert {"failed: RuntimeError"} == {state.summary for state in index.workers.states()}
         assert all(state.is_alive for state in index.workers.states())

@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from struct import pack
 from typing import Any
+from unittest import mock
+
+from index.dicom.header import read_header
+from index.dicom.scanning.encodings import UnknownEncoding
+from index.records import Header
 
 LONG = {"OB", "OW", "SQ", "UC", "UN", "UR", "UT"}
 UNDEFINED = 0xFFFFFFFF
@@ -86,3 +91,9 @@ WRITERS = {IMPLICIT: Writer(explicit=False), EXPLICIT: Writer(), BIG: Writer(lit
 def explicit(*elements: tuple[int, str, Any]) -> bytes:
     """A data set in Explicit VR Little Endian with the three UIDs and these elements, in ascending order."""
     return Writer().data_set(sorted((*UIDS, *elements), key=lambda element: element[0]))
+
+
+def read_by_pydicom(data: bytes | memoryview, syntax: str) -> Header:
+    """Read as `read_header` does, by pydicom's parser alone."""
+    with mock.patch("index.dicom.header.scan", side_effect=UnknownEncoding):
+        return read_header(data, syntax)

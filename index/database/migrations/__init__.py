@@ -1,4 +1,4 @@
-"""The schema's migrations: one script each, applied in the order of their numbers."""
+"""The migrations of the schema: SQL scripts, run in the order of their numbers."""
 
 import re
 import sqlite3
@@ -9,7 +9,7 @@ _COMMENT = re.compile(r"--.*")
 
 
 def scripts(is_sqlite: bool) -> dict[int, str]:  # noqa: FBT001
-    """Return the migrations by their number: 0001_first.sql is 1. SQLite has some of its own: .sqlite.sql."""
+    """Return the migrations by number: 0001_first.sql is 1. Those in .sqlite.sql are for SQLite only."""
     files = [file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql")]
     return {
         int(file.name.split("_")[0]): file.read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ def scripts(is_sqlite: bool) -> dict[int, str]:  # noqa: FBT001
 
 
 def statements(script: str) -> Iterator[str]:
-    """Yield the statements of a script; a trigger has semicolons of its own."""
+    """Yield the statements of a script. A trigger contains semicolons."""
     statement = ""
     for line in _COMMENT.sub("", script).splitlines(keepends=True):
         statement += line

@@ -1,27 +1,27 @@
-"""A data set's bytes, a window of them at a time, so that what nobody wants is never read."""
+"""The bytes of a data set, read one window at a time: elements that are not wanted are not read."""
 
 import zlib
 from collections.abc import Callable
 
-from index.dicom.scanning.encodings import Garbled
+from index.dicom.scanning.encodings import BrokenEncoding
 
 More = Callable[[int, int], bytes]
 
 # One pread, in bytes: far more than the elements between two large private ones, far less than pixel data.
 WINDOW = 16 * 1024
-# Bytes that a deflated data set may grow to before we stop. Headers are kB; a bomb grows a thousandfold.
+# Bytes that are inflated of a data set at most. A header takes kB; a deflate bomb grows a thousandfold.
 INFLATE_LIMIT = 16 * 1024 * 1024
 _INFLATE_STEP = 64 * 1024  # bytes of output at a time
-# Elements and items that one data set may make us look at: some 0.1 s of work. A CT has 250.
+# Elements and items that are read of one data set at most: some 0.1 s of work. A CT has 250.
 ELEMENT_LIMIT = 100_000
-_UNKNOWN = 1 << 62  # bytes; more than any data set has
+_UNKNOWN = 1 << 62  # bytes; larger than any data set
 _RAW_DEFLATE = -zlib.MAX_WBITS  # PS3.5 Section A.5: no zlib header
 
 
-class Window:
-    """Random access by offset. `data` holds the bytes from `base` on; `size` is the total, in bytes.
+class ByteWindow:
+    """Random access by offset. `data` holds the bytes from `base` on; `size` is the total in bytes.
 
-    Reads forward mostly. `more(offset, n)` gives n bytes, fewer only at the end; it may raise OSError.
+    `more(offset, n)` returns n bytes, fewer only at the end. It may raise OSError.
     """
 
     __slots__ = ("_head", "_more", "base", "budget", "data", "size")
@@ -34,10 +34,10 @@ class Window:
         self.size = len(head) if size is None else size
 
     def load(self, offset: int, length: int) -> int:
-        """Bring `length` bytes from `offset` on into `data`, as far as they exist; returns their place."""
-        place = offset - self.base
-        if place >= 0 and place + length <= len(self.data):
-            return place
+        """Load up to `length` bytes from `offset` on into `data`; return their position in it."""
+        position = offset - self.base
+        if position >= 0 and position + length <= len(self.data):
+            return position
         if offset + length <= len(self._head) or self._more is None:
             self.base, self.data = 0, self._head
             return min(offset, len(self._head))
@@ -47,19 +47,19 @@ class Window:
         return 0
 
     def read(self, offset: int, length: int) -> bytes:
-        """Give the bytes from `offset` on, fewer than `length` only at the end."""
-        place = self.load(offset, length)
-        return self.data[place : place + length]
+        """Return the bytes from `offset` on, fewer than `length` only at the end."""
+        position = self.load(offset, length)
+        return self.data[position : position + length]
 
     def spend(self, elements: int = 1) -> None:
-        """Count elements that are looked at. Raises Garbled where they are too many."""
+        """Count elements that are read. Raises BrokenEncoding above ELEMENT_LIMIT."""
         self.budget -= elements
         if self.budget < 0:
-            raise Garbled(f"it has more than {ELEMENT_LIMIT} elements")
+            raise BrokenEncoding(f"it has more than {ELEMENT_LIMIT} elements")
 
 
 def _format(start: bytes) -> tuple[int, str]:
-    """Tell by its first two bytes how a data set is deflated, for zlib, and what is odd about that."""
+    """Return zlib's window bits for a data set by its first two bytes, and a doubt or nothing."""
     if start[0] & 0x0F == zlib.DEFLATED and not int.from_bytes(start, "big") % 31:  # RFC 1950 Section 2.2
         return zlib.MAX_WBITS, "The deflated data set has a zlib header"
     if start == b"\x1f\x8b":  # RFC 1952 Section 2.3.1
@@ -68,24 +68,21 @@ def _format(start: bytes) -> tuple[int, str]:
 
 
 class Inflater:
-    """The inflated bytes of a deflated data set, as far as they are asked for and INFLATE_LIMIT allows.
+    """A deflated data set, inflated as far as it is read, up to INFLATE_LIMIT. `doubts` names its faults."""
 
-    `doubts` are what was odd so far.
-    """
-
-    def __init__(self, source: Window, offset: int = 0) -> None:
+    def __init__(self, source: ByteWindow, offset: int = 0) -> None:
         self._source = source
         self._offset = offset
         self._pending = b""
         self._inflated = bytearray()
-        form, odd = _format(source.read(offset, 2).ljust(2, b"\0"))
-        self._decompressor = zlib.decompressobj(form)
+        window_bits, doubt = _format(source.read(offset, 2).ljust(2, b"\0"))
+        self._decompressor = zlib.decompressobj(window_bits)
         self._over = False
-        self.doubts = [odd] if odd else []
-        self.window = Window(b"", self.more, _UNKNOWN)  # the total shows at the end
+        self.doubts = [doubt] if doubt else []
+        self.window = ByteWindow(b"", self.more, _UNKNOWN)  # the size is known at the end
 
     def more(self, offset: int, length: int) -> bytes:
-        """Inflate up to `offset` + `length` and give those bytes; fewer at the end."""
+        """Inflate up to `offset` + `length`; return these `length` bytes, fewer at the end."""
         while not self._over and len(self._inflated) < offset + length:
             self._step()
         return bytes(self._inflated[offset : offset + length])

@@ -1,34 +1,38 @@
-"""How elements are encoded: VRs, byte orders, and the header of an element (PS3.5 Section 7 and Annex A)."""
+"""How elements are encoded: VR, byte order and element header (PS3.5 Section 7 and Annex A)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from index.dicom.attributes import KIND_OF_VR
 
-UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1: a length that only a delimiter ends
+# Values as encoded: tag -> bytes, or for a sequence the list of its items, each a Raw again.
+Raw = dict[int, Any]
+Doubts = dict[str, None]  # in order, each once
+
+UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1: a delimiter ends the value
 ITEM = 0xFFFEE000
 ITEM_END = 0xFFFEE00D
 SEQUENCE_END = 0xFFFEE0DD
-HEADER = 8  # bytes of an element's header, as far as all encodings have it
+HEADER = 8  # bytes of an element's header that all encodings have
 
 _SHORT_VRS = frozenset(KIND_OF_VR) - {"SQ", "UC", "UR", "UT"} | {"AT", "FD", "FL"}
 # PS3.5 Table 7.1-1: 2 bytes reserved, 4 bytes of length.
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 
 
-class Garbled(Exception):
-    """The encoding is broken from here on; what was collected before stands."""
+class BrokenEncoding(Exception):
+    """The data set cannot be read from here on; the elements before are good."""
 
 
-class NotUnderstood(Garbled):
-    """The plain scan does not know this; pydicom may."""
+class UnknownEncoding(BrokenEncoding):
+    """The plain scan cannot read this; pydicom may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How elements are encoded, with the readers of their headers. `syntax` is its transfer syntax."""
+    """One way to encode elements, with the Structs that unpack headers. `syntax`: its transfer syntax."""
 
     name: str
     syntax: str
@@ -37,13 +41,13 @@ class Encoding:
     element: Struct  # group, element, VR, 16-bit length; or group, element, 32-bit length
     item: Struct  # group, element, 32-bit length: delimiters carry no VR
     length: Struct
-    vrs: Mapping[int, str]  # by their letters as a 16-bit number: one unpacking reads the whole header
-    short: frozenset[int]  # those with a 16-bit length
-    delimiters: frozenset[bytes]  # the tags that a sequence may begin with
+    vrs: Mapping[int, str]  # by the two letters as a number: one unpacking reads the whole header
+    short: frozenset[int]  # VRs with a 16-bit length
+    delimiters: frozenset[bytes]  # the tags with which a sequence may begin
 
     @classmethod
     def of(cls, name: str, syntax: str, *, explicit: bool, little: bool) -> "Encoding":
-        """Build the readers for one of the encodings of PS3.5 Annex A."""
+        """Return one of the encodings of PS3.5 Annex A."""
         order = "<" if little else ">"
         code = Struct(order + "H")
         vrs = {code.unpack(vr.encode())[0]: vr for vr in _SHORT_VRS | _LONG_VRS}
@@ -55,7 +59,7 @@ class Encoding:
 
 
 class Element(NamedTuple):
-    """The header of one element: its tag, VR (None where none is told), value's offset and length."""
+    """The header of one element: tag, VR (None where there is none), offset and length of the value."""
 
     tag: int
     vr: str | None
@@ -68,23 +72,23 @@ EXPLICIT_BIG = Encoding.of("Explicit VR Big Endian", "1.2.840.10008.1.2.2", expl
 IMPLICIT_LITTLE = Encoding.of("Implicit VR Little Endian", "1.2.840.10008.1.2", explicit=False, little=True)
 IMPLICIT_BIG = Encoding.of("Implicit VR Big Endian", "", explicit=False, little=False)
 
-# An item whose first element would be so long, in bytes, in Implicit VR may have a VR there that is none:
-# two printable characters stand for no less.
+# The first element of an item may be of this length in Implicit VR or more, in bytes, or have an invalid VR:
+# two printable characters make no smaller number.
 _AMBIGUOUS = 0x2020
 
 
-def shown(tag: int) -> str:
-    """Write a tag as people do."""
+def format_tag(tag: int) -> str:
+    """Return a tag as (gggg,eeee)."""
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def is_vr(code: bytes) -> bool:
-    """Tell whether these two bytes can be a VR: two capital letters."""
+    """Whether two bytes can be a VR: two capital letters."""
     return code.isalpha() and code.isupper()
 
 
-def seen(first: bytes, size: int) -> Encoding | None:
-    """Tell the encoding of a data set of `size` bytes by its first element's header, if it shows.
+def detect_encoding(first: bytes, size: int) -> Encoding | None:
+    """Return the encoding of a data set of `size` bytes by the header of its first element, or None.
 
     The first group is below 0100 (hexadecimal).
     """
@@ -96,8 +100,8 @@ def seen(first: bytes, size: int) -> Encoding | None:
     return None
 
 
-def of_sequence(encoding: Encoding, first: bytes) -> Encoding:
-    """Tell the encoding of a sequence by the tag that its items begin with.
+def encoding_of_sequence(encoding: Encoding, first: bytes) -> Encoding:
+    """Return the encoding of a sequence by the first tag in it.
 
     In Explicit VR Big Endian the items of an element of VR UN are Implicit VR Little Endian (PS3.5
     Section 6.2.2 note 4, CP-246).
@@ -112,8 +116,8 @@ def of_sequence(encoding: Encoding, first: bytes) -> Encoding:
     return encoding
 
 
-def of_item(encoding: Encoding, first: bytes) -> Encoding:
-    """Tell the encoding of an item: UN and careless writers put implicit ones into explicit data sets."""
+def encoding_of_item(encoding: Encoding, first: bytes) -> Encoding:
+    """Return the encoding of an item. Explicit data sets may have implicit items: in VR UN, or by mistake."""
     if is_vr(first[4:6]) or not encoding.explicit or len(first) < HEADER:
         return encoding
     if _AMBIGUOUS <= encoding.item.unpack_from(first)[2] < UNDEFINED:

@@ -1,56 +1,58 @@
-"""What the frames of a multi-frame object say of their anatomy, each on its own (PS3.3 Section C.7.6.16).
+"""The anatomy of the single frames of a multi-frame object (PS3.3 Section C.7.6.16).
 
-PerFrameFunctionalGroupsSequence has an item for each frame, many MB in all. Of each item only what stands
-before and in its FrameAnatomySequence is read, and of those only what differs is kept.
+PerFrameFunctionalGroupsSequence has an item for each frame, many MB in all. Each item is read up to its
+FrameAnatomySequence only; equal anatomies are kept once.
 """
 
 from index.dicom.attributes import FRAME_ANATOMY, PER_FRAME_GROUPS, SHARED_GROUPS
-from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.byte_window import ByteWindow
 from index.dicom.scanning.encodings import (
     HEADER,
     ITEM,
     ITEM_END,
     SEQUENCE_END,
     UNDEFINED,
+    BrokenEncoding,
+    Doubts,
     Element,
     Encoding,
-    Garbled,
-    of_item,
-    of_sequence,
+    Raw,
+    encoding_of_item,
+    encoding_of_sequence,
 )
-from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, Issues, Raw, read_items
+from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, read_items
 from index.dicom.scanning.structure import read_element, skip_sequence
 
-# Frames without an anatomy of their own behind which none is looked for: one that has it has it in all.
+# Frames without an anatomy after which the search ends: the functional group is in all frames or in none.
 FRAMES_WITHOUT = 64
 
 _TAG = FRAME_ANATOMY.tag
 
 
-def read_frames(window: Window, encoding: Encoding, element: Element, raw: Raw, doubts: Issues) -> None:
+def read_frames(window: ByteWindow, encoding: Encoding, element: Element, raw: Raw, doubts: Doubts) -> None:
     """Add the distinct anatomies of the frames, if this element has them, to the shared groups in `raw`.
 
-    A functional group stands among the shared ones or in the frames, never in both (PS3.3 Section
-    C.7.6.16.1.1). What cannot be read to its end says nothing, with a doubt: not all frames have been seen.
+    A functional group is a shared one or one of frames, never both (PS3.3 Section C.7.6.16.1.1). A
+    sequence that cannot be read to its end is left out with a doubt: some frames may differ.
     """
     shared = raw.get(SHARED_GROUPS.tag, [])
     if element.tag != PER_FRAME_GROUPS.tag or any(_TAG in group for group in shared):
         return
     try:
         groups = _distinct(window, encoding, element, doubts)
-    except Garbled as fault:
+    except BrokenEncoding as fault:
         doubts[f"The anatomy of single frames is left out: {fault}"] = None
         return
     if groups:
         raw[SHARED_GROUPS.tag] = [*shared, *groups]
 
 
-def _distinct(window: Window, encoding: Encoding, sequence: Element, doubts: Issues) -> list[Raw]:
-    """Walk over the items of the sequence; return each distinct anatomy once, as the group that has it."""
+def _distinct(window: ByteWindow, encoding: Encoding, sequence: Element, doubts: Doubts) -> list[Raw]:
+    """Return each distinct anatomy of the items once, as the functional group that has it."""
     found: list[Raw] = []
     without = 0
     offset = sequence.start
-    encoding = of_sequence(encoding, window.read(offset, HEADER))
+    encoding = encoding_of_sequence(encoding, window.read(offset, HEADER))
     end = window.size if sequence.length == UNDEFINED else sequence.start + sequence.length
     while offset < end and (found or without < FRAMES_WITHOUT):
         window.spend(1)
@@ -58,8 +60,8 @@ def _distinct(window: Window, encoding: Encoding, sequence: Element, doubts: Iss
         if tag == SEQUENCE_END:
             break
         if tag != ITEM:
-            raise Garbled("an item is broken")
-        inner = of_item(encoding, window.read(offset, HEADER))
+            raise BrokenEncoding("an item is broken")
+        inner = encoding_of_item(encoding, window.read(offset, HEADER))
         anatomy, offset = _anatomy(window, inner, offset, None if length == UNDEFINED else offset + length)
         if anatomy is None:
             without += 1
@@ -67,13 +69,15 @@ def _distinct(window: Window, encoding: Encoding, sequence: Element, doubts: Iss
         group: Raw = {_TAG: _items(window, inner, anatomy, doubts)}
         if group not in found:
             if len(found) == ITEM_LIMIT:
-                raise Garbled(f"it has more than {ITEM_LIMIT} values")
+                raise BrokenEncoding(f"it has more than {ITEM_LIMIT} values")
             found.append(group)
     return found
 
 
-def _anatomy(window: Window, encoding: Encoding, offset: int, end: int | None) -> tuple[Element | None, int]:
-    """Return the FrameAnatomySequence of an item, its length known, and the offset behind the item."""
+def _anatomy(
+    window: ByteWindow, encoding: Encoding, offset: int, end: int | None
+) -> tuple[Element | None, int]:
+    """Return the FrameAnatomySequence of an item, with its length, and the offset behind the item."""
     found = None
     while end is None or offset < end:
         window.spend(1)
@@ -93,10 +97,10 @@ def _anatomy(window: Window, encoding: Encoding, offset: int, end: int | None) -
     return found, end or offset
 
 
-def _items(window: Window, encoding: Encoding, element: Element, doubts: Issues) -> list[Raw]:
+def _items(window: ByteWindow, encoding: Encoding, element: Element, doubts: Doubts) -> list[Raw]:
     if element.length > SEQUENCE_LIMIT:
-        raise Garbled("it is longer than the limit")
+        raise BrokenEncoding("it is longer than the limit")
     value = window.read(element.start, element.length)
     if len(value) < element.length:
-        raise Garbled("it ends within an element")
+        raise BrokenEncoding("it ends within an element")
     return read_items(value, encoding, FRAME_ANATOMY, doubts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from index.dicom.value_rules import fitting
+from index.dicom.value_rules import valid_values
 from index.orders.hl7.faults import BadMessage, Code
 from index.orders.hl7.message import NULL, Message, Path, Segment, parse_path
 from index.orders.records import code_item
@@ -75,7 +75,7 @@ def _name(message: Message, repetition: Any, start: int) -> str:
 def _date_and_time(value: str) -> tuple[str, str]:
     """Return the date and time of a TS; both empty where the day is missing or not in the calendar."""
     match = _TIMESTAMP.fullmatch(value)
-    return (match[1], match[2] or "") if match and fitting("StudyDate", match[1]) else ("", "")
+    return (match[1], match[2] or "") if match and valid_values("StudyDate", match[1]) else ("", "")
 
 
 def date(message: Message, segment: Segment, at: Path) -> str:

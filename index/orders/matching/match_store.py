@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 
 from index.database.connection import Database
-from index.database.mark_changed import Key, touch_studies
+from index.database.mark_changed import Key, mark_studies_changed
 from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyMatch, StudyOrder
 from index.database.tables import Patient as PatientRow
-from index.election.patients import said_of
+from index.election.patients import elect_patient
 from index.errors import NotFound
 from index.orders.matching.rules import DEFAULT_RULES, MatchResult, RuleName, match_orders
 from index.orders.matching.study_identity import candidate_orders, identity_of, keys_of
@@ -108,7 +108,7 @@ class MatchStore:
             execute(StudyMatch.insert(study_uid=uid, rule=result.rule, doubt=doubt, operator=operator))
         changed = ImagingOrder.id.in_(before ^ result.orders)
         rows = self._database.rows(ImagingOrder.select(ImagingOrder.study_uid).where(changed))
-        touch_studies(self._database, {other for (other,) in rows} - {uid})
+        mark_studies_changed(self._database, {other for (other,) in rows} - {uid})
 
     def set(self, uid: str, order: int) -> None:
         """Match a study to an order against the rules. Raises NotFound."""
@@ -135,7 +135,7 @@ class MatchStore:
             if not self._database.rows(Study.select(Study.id).where(has_instances)):
                 raise NotFound(f"study {uid} has no instances in the index")
             yield
-            touch_studies(self._database, [uid])
+            mark_studies_changed(self._database, [uid])
 
     def unmatched(self) -> list[Unmatched]:
         """Return the studies that have instances and no order, in order of arrival."""
@@ -159,7 +159,9 @@ def orders_of_study(database: Database, uid: str, *, has_instances: bool) -> tup
     rows = database.rows(query.where(wanted).order_by(table.key))
     starts = _starts(database, [row for row, *_ in rows])
     keys = {patient: key for *_, patient, key in rows}
-    patients = {patient: Patient(key, said_of(database, patient, key)[0]) for patient, key in keys.items()}
+    patients = {
+        patient: Patient(key, elect_patient(database, patient, key)[0]) for patient, key in keys.items()
+    }
     return tuple(
         Order(
             key,

@@ -9,7 +9,7 @@ from index.database.instance_rows import issuer_of
 from index.database.mark_changed import Key
 from index.database.tables import ImagingOrder, ScheduledStep, Series, SeriesVariant, StudyVariant
 from index.election.patients import study_patient
-from index.election.values import Opinion, elect
+from index.election.values import Variant, elect
 from index.orders.matching.rules import OrderIdentity, PatientIdentity, RequestAttributes, StudyIdentity
 from index.orders.records import OrderStatus, issuer_name, short_id
 from index.records import Attributes
@@ -24,7 +24,7 @@ def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | Non
     opinions = database.rows(query.where(StudyVariant.study == study))
     if found is None or not opinions:
         return None
-    attributes, _ = elect([Opinion(*row) for row in opinions], "study", uid)
+    attributes, _ = elect([Variant(*row) for row in opinions], "study", uid)
     items = [item for one in _series(database, study) for item in one.get("RequestAttributesSequence") or ()]
     # Shortened as the worklist answers them.
     requests = {RequestAttributes(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items}
@@ -39,9 +39,9 @@ def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | Non
 
 def _series(database: Database, study: int) -> Iterator[Attributes]:
     query = SeriesVariant.select(SeriesVariant.series, SeriesVariant.attributes, SeriesVariant.instance_count)
-    by_series: defaultdict[int, list[Opinion]] = defaultdict(list)
+    by_series: defaultdict[int, list[Variant]] = defaultdict(list)
     for series, attributes, count in database.rows(query.join(Series).where(Series.study == study)):
-        by_series[series].append(Opinion(attributes, count))
+        by_series[series].append(Variant(attributes, count))
     for opinions in by_series.values():
         yield elect(opinions, "series", "")[0]
 

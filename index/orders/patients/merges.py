@@ -10,7 +10,7 @@ from typing import Any
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
-from index.database.mark_changed import touch_patients
+from index.database.mark_changed import mark_patients_changed
 from index.database.tables import ImagingOrder, Patient, StudyVariant
 from index.errors import IndexFault
 from index.orders.patients.identities import (
@@ -81,7 +81,7 @@ class Patients:
         for row in sorted(rows):
             self._set_attributes(row, {k: v for k, v in update.attributes.items() if k in UPDATED})
         self._update_orders(sorted(rows), update.attributes)
-        touch_patients(self._database, sorted(rows))
+        mark_patients_changed(self._database, sorted(rows))
 
     def merge_all(self, merges: Iterable[Merge]) -> None:
         """Merge patients: survivors get all their studies and orders (ADT^A40). Raises Ambiguous."""
@@ -109,7 +109,7 @@ class Patients:
         execute(Patient.update(survivor=None, merged=None).where(Patient.id == into))
         execute(Patient.update(merged=into).where(Patient.id.in_(gone)))
         execute(Patient.update(survivor=into).where(Patient.id.in_(gone) | Patient.survivor.in_(gone)))
-        touch_patients(self._database, [*gone, into])
+        mark_patients_changed(self._database, [*gone, into])
         execute(StudyVariant.update(patient=into).where(StudyVariant.patient.in_(gone)))
         execute(ImagingOrder.update(patient=into).where(ImagingOrder.patient.in_(gone)))
         identity = {k: survivor[k] for k in IDENTITY if survivor.get(k)}

@@ -2,7 +2,7 @@
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
-from index.database.mark_changed import touch_patients
+from index.database.mark_changed import mark_patients_changed
 from index.database.tables import ImagingOrder, Patient, Study, StudyVariant
 from index.orders.patients.identities import current_attributes, patient_columns
 
@@ -22,7 +22,7 @@ def unlink_rows(database: Database, rows: list[int], survivor: int) -> None:
             execute(Patient.update(survivor=own).where(Patient.id == row))
     _move_studies(database, survivor, moved)
     _move_orders(database, survivor, moved)
-    touch_patients(database, sorted({survivor, *moved.values()}))
+    mark_patients_changed(database, sorted({survivor, *moved.values()}))
 
 
 def _last(row: int, into: dict[int, int | None]) -> int:

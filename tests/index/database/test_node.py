@@ -185,7 +185,7 @@ def test_a_lost_lock_is_taken_again_or_ends_the_daemon(
     postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server forgets it with its connection, as when it is restarted."""
-    monkeypatch.setattr(node, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(node, "CHECK_SECONDS", 0.05)
     url = emptied(postgresql)
     fatal: list[DatabaseFault] = []
     with opened(tmp_path / "one", url, on_fatal=fatal.append) as index:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.dicom.header import read_by_pydicom, read_header
+from index.dicom.header import read_header
 from index.dicom.scanning import byte_window as window
 from index.dicom.scanning.scanner import ITEM_LIMIT
 from index.records import Header
-from support.dicom_encoding import EXPLICIT, IMPLICIT, SERIES, SOP, STUDY, WRITERS, Items
+from support.dicom_encoding import EXPLICIT, IMPLICIT, SERIES, SOP, STUDY, WRITERS, Items, read_by_pydicom
 
 PIXELS = (0x7FE00010, "OW", bytes(64))
 SHARED, PER_FRAME, ANATOMY, REGION, SIDE = 0x52009229, 0x52009230, 0x00209071, 0x00082218, 0x00209072

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from index.dicom.header import read_by_pydicom, read_header
+from index.dicom.header import read_header
 from index.dicom.scanning import byte_window as window
 from index.dicom.scanning.scanner import ITEM_LIMIT, SEQUENCE_LIMIT, VALUE_LIMIT
 from index.dicom.scanning.structure import NESTING_LIMIT
@@ -27,6 +27,7 @@ from support.dicom_encoding import (
     Items,
     Writer,
     explicit,
+    read_by_pydicom,
 )
 
 MODALITY = (0x00080060, "CS", b"CT")

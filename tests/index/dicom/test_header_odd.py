@@ -12,12 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.dicom.header import read_by_pydicom, read_header
+from index.dicom.header import read_header
 from index.dicom.scanning import pydicom_scanner as fallback
 from index.dicom.scanning import structure
-from index.dicom.scanning.byte_window import ELEMENT_LIMIT, Window
-from index.dicom.scanning.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding, Garbled
-from index.dicom.scanning.scanner import NO_VR, Issues, Raw
+from index.dicom.scanning.byte_window import ELEMENT_LIMIT, ByteWindow
+from index.dicom.scanning.encodings import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    BrokenEncoding,
+    Doubts,
+    Encoding,
+    Raw,
+)
+from index.dicom.scanning.scanner import NO_VR
 from index.errors import Unreadable
 from index.records import Header
 from support.dicom_encoding import (
@@ -34,6 +41,7 @@ from support.dicom_encoding import (
     Items,
     Writer,
     explicit,
+    read_by_pydicom,
 )
 
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
@@ -342,7 +350,7 @@ def test_deflated(syntax: str, form: tuple[int, str]) -> None:
 # Nothing takes long.
 
 
-class Looks(Window):
+class Looks(ByteWindow):
     """Counts what is looked at."""
 
     looks = 0
@@ -370,15 +378,15 @@ class Looks(Window):
 def test_every_loop_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 10: 8 MB of zeros behind a bad VR took 4 s. Bounds are counted, since clocks differ."""
     reads = 0
-    spend = fallback._Allowance.spend
+    spend = fallback._Limits.spend
 
     def counted(allowance: Any, length: int) -> None:
         nonlocal reads
         reads += 1
         spend(allowance, length)
 
-    monkeypatch.setattr("index.dicom.scanning.pydicom_scanner._Allowance.spend", counted)
-    monkeypatch.setattr("index.dicom.header.Window", Looks)
+    monkeypatch.setattr("index.dicom.scanning.pydicom_scanner._Limits.spend", counted)
+    monkeypatch.setattr("index.dicom.header.ByteWindow", Looks)
     for start in (b"", Writer().data_set([SOP]), around(b"")[:-76]):
         Looks.looks = reads = 0
         with contextlib.suppress(Unreadable):
@@ -389,13 +397,13 @@ def test_every_loop_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pydicom_is_stopped() -> None:
     raw: Raw = {}
-    doubts: Issues = {}
+    doubts: Doubts = {}
     data = bytes(8_000_000)
-    fault = fallback.collect(Window(data), 0, EXPLICIT_LITTLE, raw, doubts)
+    fault = fallback.collect(ByteWindow(data), 0, EXPLICIT_LITTLE, raw, doubts)
     assert f"pydicom would read more than {fallback.READS} times" == str(fault)
     items = Items([[]] * 30_000)
     long = Writer().data_set([*UIDS[:1], (PROCEDURE, "SQ", items)])
-    fault = fallback.collect(Window(long + Writer().data_set(UIDS[1:])), 0, EXPLICIT_LITTLE, {}, {})
+    fault = fallback.collect(ByteWindow(long + Writer().data_set(UIDS[1:])), 0, EXPLICIT_LITTLE, {}, {})
     assert f"pydicom would read more than {fallback.READS} times" == str(fault)
 
 
@@ -443,8 +451,8 @@ def never_escapes(odd: bytes, syntax: str, encoding: Encoding) -> None:
             except Unreadable:
                 continue
     try:
-        assert structure.skip_sequence(Window(odd), 0, encoding) >= 0
-    except Garbled:
+        assert structure.skip_sequence(ByteWindow(odd), 0, encoding) >= 0
+    except BrokenEncoding:
         return
 
 

@@ -17,10 +17,10 @@ from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRBigEndian
 
 from index.dicom.attributes import KIND_OF_VR, WANTED, Attribute, Kind
-from index.dicom.header import read_by_pydicom, read_header
+from index.dicom.header import read_header
 from index.errors import Unreadable
 from index.records import Header
-from support.dicom_encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, UIDS, WRITERS, Items
+from support.dicom_encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, UIDS, WRITERS, Items, read_by_pydicom
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

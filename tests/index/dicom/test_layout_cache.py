@@ -8,7 +8,7 @@ import pytest
 
 from index.dicom import header
 from index.dicom.header import read_header
-from index.dicom.scanning import layout_cache as trails
+from index.dicom.scanning import layout_cache
 from index.errors import Unreadable
 from index.records import Header
 from support.dicom import encoded
@@ -20,11 +20,11 @@ Element = tuple[int, str, Any]
 
 def afresh(data: bytes) -> Header | str:
     """Read as a thread that has read nothing before."""
-    known, header._memory = header._memory, header._Memory()
+    known, header._caches = header._caches, header._ThreadCaches()
     try:
         return remembering(data)
     finally:
-        header._memory = known
+        header._caches = known
 
 
 def remembering(data: bytes) -> Header | str:
@@ -36,7 +36,7 @@ def remembering(data: bytes) -> Header | str:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(header, "_memory", header._Memory())
+    monkeypatch.setattr(header, "_caches", header._ThreadCaches())
 
 
 def scanner(rng: random.Random, number: int, gap: int) -> Iterator[Element]:
@@ -91,7 +91,7 @@ def test_nearly_all_is_jumped_over(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         remembering(source.data_set(number))
     steps = []
-    follow = trails.LayoutCache.follow
+    follow = layout_cache.LayoutCache.follow
 
     def counting(*arguments: Any) -> tuple[int, int, int]:
         *others, step = arguments
@@ -102,7 +102,7 @@ def test_nearly_all_is_jumped_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return follow(*others, count)
 
-    monkeypatch.setattr(trails.LayoutCache, "follow", counting)
+    monkeypatch.setattr(layout_cache.LayoutCache, "follow", counting)
     assert afresh(source.data_set(4)) != "unreadable"
     afresh_steps = len(steps)
     steps.clear()
@@ -116,7 +116,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for _ in range(500):
         elements = [(0x00200000 | tag, "DS", b"1 " * rng.randrange(9)) for tag in range(0x30, 0x60)]
         remembering(Writer().data_set([(0x00080018, "UI", b"1.2\0"), STUDY, SERIES, *elements]))
-        assert len(header._memory.trails._known) <= trails.MOST
+        assert len(header._caches.layout_cache._known) <= layout_cache.MOST
 
 
 def test_equal_attributes_are_the_same_mappings_and_doubts_are_said_each_time() -> None:

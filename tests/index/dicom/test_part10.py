@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from index import FhirSettings, Index, IndexSettings, Origin, reindex
 from index.dicom.part10 import IMPLEMENTATION_CLASS_UID, NotPart10, encode_meta, read_meta
-from index.dicom.scanning.byte_window import Window
+from index.dicom.scanning.byte_window import ByteWindow
 from support.dicom import CT_IMAGE_STORAGE, data_set_of, instance
 from support.dicom_encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, UNDEFINED, WRITERS, Items, Writer
 from support.filling import STORAGE
@@ -106,7 +106,7 @@ GROUPS: dict[str, bytes] = {
 @pytest.mark.parametrize("name", GROUPS)
 def test_what_a_file_says(name: str, preamble: bytes) -> None:
     file = preamble + GROUPS[name] + data_set()
-    meta = read_meta(Window(file))
+    meta = read_meta(ByteWindow(file))
     assert len(preamble) + len(GROUPS[name]) == meta.offset
     assert meta.transfer_syntax in (("",) if "syntax" in name and "padded" not in name else (EXPLICIT,))
     assert CT_IMAGE_STORAGE == meta.sop_class_uid
@@ -121,7 +121,7 @@ def test_nothing_large_is_read(head: int) -> None:
         read.append(length)
         return file[offset : offset + length]
 
-    meta = read_meta(Window(file[:head], more, len(file)))
+    meta = read_meta(ByteWindow(file[:head], more, len(file)))
     assert (len(file) - len(data_set()), EXPLICIT) == (meta.offset, meta.transfer_syntax)
     assert sum(read) < 100_000
 
@@ -142,26 +142,26 @@ STRAYS = {
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG, JPEG_LOSSLESS, "1.2.840.113619.5.2"])
 def test_our_own_group_ends_where_its_length_says(stray: str, syntax: str) -> None:
     start = encode_meta(CT_IMAGE_STORAGE, "1.2.3.1.1", syntax)
-    meta = read_meta(Window(start + STRAYS[stray] + data_set()))
+    meta = read_meta(ByteWindow(start + STRAYS[stray] + data_set()))
     assert (len(start), syntax) == (meta.offset, meta.transfer_syntax)
 
 
 @pytest.mark.parametrize("stray", sorted(set(STRAYS) - {"in ascending order"}))
 def test_a_foreign_group_ends_where_its_length_says(stray: str) -> None:
     for start in (group(), group(VERSION), group(syntax=IMPLICIT), group(syntax="")):
-        meta = read_meta(Window(start + STRAYS[stray] + data_set()))
+        meta = read_meta(ByteWindow(start + STRAYS[stray] + data_set()))
         assert len(start) == meta.offset
 
 
 def test_without_a_length_what_stands_twice_is_the_data_sets() -> None:
     start = group(VERSION, short_by=None)
-    meta = read_meta(Window(start + STRAYS["syntax"] + data_set()))
+    meta = read_meta(ByteWindow(start + STRAYS["syntax"] + data_set()))
     assert (len(start), EXPLICIT) == (meta.offset, meta.transfer_syntax)
 
 
 def test_our_own_implementation_is_told_by_its_uid() -> None:
     start = group(implementation=IMPLEMENTATION_CLASS_UID)
-    assert len(start) == read_meta(Window(start + VERSION + data_set())).offset
+    assert len(start) == read_meta(ByteWindow(start + VERSION + data_set())).offset
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_our_own_implementation_is_told_by_its_uid() -> None:
 )
 def test_what_is_no_file(file: bytes) -> None:
     with pytest.raises(NotPart10):
-        read_meta(Window(file))
+        read_meta(ByteWindow(file))
 
 
 def test_a_group_of_undefined_length_that_does_not_end() -> None:
     broken = LITTLE.header(0x00020102, "OB", UNDEFINED) + bytes(1000)
     with pytest.raises(NotPart10, match="File Meta Information"):
-        read_meta(Window(bytes(128) + b"DICM" + group(broken)))
+        read_meta(ByteWindow(bytes(128) + b"DICM" + group(broken)))
 
 
 # Import, and what becomes of it.
@@ -287,7 +287,7 @@ def test_a_file_of_pydicoms_is_read_as_pydicom_reads_it(tmp_path: Path) -> None:
 
     path = save(instance(), tmp_path / "one.dcm")
     content = path.read_bytes()
-    assert data_set_of(path) == content[read_meta(Window(content)).offset :]
+    assert data_set_of(path) == content[read_meta(ByteWindow(content)).offset :]
 
 
 # Noise ----------------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ parts = st.lists(st.one_of(*noise()), max_size=6).map(b"".join)
 def never_escapes(start: bytes, content: bytes, cut: int) -> None:
     file = (start + content)[:cut]
     try:
-        meta = read_meta(Window(file))
+        meta = read_meta(ByteWindow(file))
     except NotPart10:
         return
     assert 0 <= meta.offset <= len(file)
@@ -342,5 +342,5 @@ def test_much_noise_never_escapes(start: bytes, content: bytes, cut: int) -> Non
 @given(parts, st.sampled_from([EXPLICIT, IMPLICIT, BIG, JPEG_LOSSLESS, "1.2.3"]))
 def test_what_we_write_is_read_whatever_follows(content: bytes, syntax: str) -> None:
     start = encode_meta(CT_IMAGE_STORAGE, "1.2.3.1.1", syntax)
-    meta = read_meta(Window(start + content))
+    meta = read_meta(ByteWindow(start + content))
     assert (len(start), syntax, CT_IMAGE_STORAGE) == (meta.offset, meta.transfer_syntax, meta.sop_class_uid)

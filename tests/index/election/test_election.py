@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from index.election.values import Opinion, body, elect, starts
+from index.election.values import Variant, body_variants, elect, series_before_study
 from index.records import Series
 
 
@@ -22,22 +22,22 @@ def test_most_frequent_value_wins_and_ties_go_to_the_smallest(
     values: list[tuple[Any, int]], expected: Any
 ) -> None:
     for order in itertools.permutations(values):
-        opinions = [Opinion({"StudyDescription": value}, count) for value, count in order]
-        assert expected == elect(opinions, "study", "1.2")[0]["StudyDescription"]
+        variants = [Variant({"StudyDescription": value}, count) for value, count in order]
+        assert expected == elect(variants, "study", "1.2")[0]["StudyDescription"]
 
 
 def test_absence_does_not_compete() -> None:
-    opinions = [Opinion({}, 100), Opinion({"AccessionNumber": "A"}, 1)]
-    assert ({"AccessionNumber": "A"}, []) == elect(opinions, "study", "1.2")
+    variants = [Variant({}, 100), Variant({"AccessionNumber": "A"}, 1)]
+    assert ({"AccessionNumber": "A"}, []) == elect(variants, "study", "1.2")
 
 
 def test_the_earliest_moment_wins_as_a_whole() -> None:
-    opinions = [
-        Opinion({"SeriesDate": "20260102", "SeriesTime": "0900"}, 50),
-        Opinion({"SeriesDate": "20260101", "SeriesTime": "2300", "TimezoneOffsetFromUTC": "+0100"}, 1),
-        Opinion({"SeriesDate": "20260101"}, 2),
+    variants = [
+        Variant({"SeriesDate": "20260102", "SeriesTime": "0900"}, 50),
+        Variant({"SeriesDate": "20260101", "SeriesTime": "2300", "TimezoneOffsetFromUTC": "+0100"}, 1),
+        Variant({"SeriesDate": "20260101"}, 2),
     ]
-    for order in itertools.permutations(opinions):
+    for order in itertools.permutations(variants):
         elected, _ = elect(order, "series", "1.2.3")
         assert {
             "SeriesDate": "20260101",
@@ -48,12 +48,12 @@ def test_the_earliest_moment_wins_as_a_whole() -> None:
 
 @pytest.mark.parametrize("date", ["1999.01.02", "", "0000"])
 def test_a_malformed_date_is_no_moment(date: str) -> None:
-    assert {} == elect([Opinion({"StudyDate": date, "StudyTime": "10"}, 1)], "study", "1.2")[0]
+    assert {} == elect([Variant({"StudyDate": date, "StudyTime": "10"}, 1)], "study", "1.2")[0]
 
 
 def test_disagreements_are_kept_with_their_counts() -> None:
-    opinions = [Opinion({"StudyDescription": "Head"}, 3), Opinion({"StudyDescription": "Neck"}, 4)]
-    ((one,)) = elect(opinions, "study", "1.2")[1]
+    variants = [Variant({"StudyDescription": "Head"}, 3), Variant({"StudyDescription": "Neck"}, 4)]
+    ((one,)) = elect(variants, "study", "1.2")[1]
     assert ("study", "1.2", "StudyDescription", (("Neck", 4), ("Head", 3))) == (
         one.level,
         one.uid,
@@ -63,26 +63,26 @@ def test_disagreements_are_kept_with_their_counts() -> None:
 
 
 def test_what_is_of_the_body_or_identity_stands_only_where_all_agree() -> None:
-    opinions = [Opinion({"PatientSex": "F"}, 100), Opinion({"PatientSex": "M"}, 1), Opinion({}, 5)]
-    elected, (one,) = elect(opinions, "patient", "p")
+    variants = [Variant({"PatientSex": "F"}, 100), Variant({"PatientSex": "M"}, 1), Variant({}, 5)]
+    elected, (one,) = elect(variants, "patient", "p")
     assert ({}, "PatientSex") == (elected, one.keyword)
-    series = [Opinion({"Laterality": "L", "Modality": "MG"}, 9), Opinion({"Laterality": "R"}, 1)]
+    series = [Variant({"Laterality": "L", "Modality": "MG"}, 9), Variant({"Laterality": "R"}, 1)]
     assert {"Modality": "MG"} == elect(series, "series", "1.2.3")[0]
-    study = [Opinion({"AdmissionID": "V-1"}, 9), Opinion({"AdmissionID": "V-2"}, 1)]
+    study = [Variant({"AdmissionID": "V-1"}, 9), Variant({"AdmissionID": "V-2"}, 1)]
     assert {} == elect(study, "study", "1.2")[0]
 
 
 def test_each_set_of_what_is_said_of_the_body_stands_once_in_any_order_of_arrival() -> None:
-    opinions = [
-        Opinion({"ImageLaterality": "R", "SeriesDescription": "A"}, 1),
-        Opinion({"ImageLaterality": "R", "SeriesDescription": "B"}, 1),
-        Opinion({"BodyPartExamined": "BREAST", "ImageLaterality": "L"}, 7),
-        Opinion({"SeriesDescription": "A"}, 2),
-        Opinion({"ImageLaterality": "U"}, 0),
+    variants = [
+        Variant({"ImageLaterality": "R", "SeriesDescription": "A"}, 1),
+        Variant({"ImageLaterality": "R", "SeriesDescription": "B"}, 1),
+        Variant({"BodyPartExamined": "BREAST", "ImageLaterality": "L"}, 7),
+        Variant({"SeriesDescription": "A"}, 2),
+        Variant({"ImageLaterality": "U"}, 0),
     ]
     expected = ({"BodyPartExamined": "BREAST", "ImageLaterality": "L"}, {"ImageLaterality": "R"})
-    for order in itertools.permutations(opinions):
-        assert expected == body(order)
+    for order in itertools.permutations(variants):
+        assert expected == body_variants(order)
 
 
 @pytest.mark.parametrize(
@@ -102,5 +102,5 @@ def test_a_series_that_starts_before_its_study_is_listed(
 ) -> None:
     attributes = dict(zip(("StudyDate", "StudyTime"), study, strict=True))
     series = Series("1.2.3", dict(zip(("SeriesDate", "SeriesTime"), one, strict=True)), [])
-    found = starts("1.2", attributes, [series])
+    found = series_before_study("1.2", attributes, [series])
     assert (["started"] if is_listed else []) == [disagreed.keyword for disagreed in found]

@@ -15,7 +15,7 @@ from pydicom.valuerep import VALIDATORS, validate_value
 from structlog.testing import capture_logs
 
 from index import Index, NewOrder, Source, WorklistSettings, everything
-from index.dicom.value_rules import described, doubts, fitting
+from index.dicom.value_rules import doubts, tag_and_vr, valid_values
 from support.filling import STORAGE
 from support.hl7 import message as hl7
 from support.hl7 import msh, order_group, pid
@@ -71,12 +71,14 @@ from support.worklist import query
     ],
 )
 def test_a_value_is_mended_or_left_out(keyword: str, told: str, expected: str) -> None:
-    assert [expected] * bool(expected) == fitting(keyword, told)
+    assert [expected] * bool(expected) == valid_values(keyword, told)
     assert bool(list(doubts({keyword: told}))) is (told.strip() != expected)
 
 
 def test_each_value_by_itself() -> None:
-    assert ["CT1", "CT2"] == fitting("ScheduledStationAETitle", ["CT1", "A_TITLE_TOO_LONG_FOR_AE", "CT2"])
+    assert ["CT1", "CT2"] == valid_values(
+        "ScheduledStationAETitle", ["CT1", "A_TITLE_TOO_LONG_FOR_AE", "CT2"]
+    )
 
 
 def test_doubts_name_the_place_and_no_value() -> None:
@@ -220,4 +222,4 @@ def test_whatever_was_told_the_answer_is_valid(attributes: dict[str, Any], step:
             for one in several:
                 validate_value(element.VR, one if isinstance(one, int) else str(one), config.RAISE)
                 assert element.VR in ("LT", "ST", "UT") or not set("\\\r\n\0") & set(str(one))
-    assert described("Modality")[1] == "CS"
+    assert tag_and_vr("Modality")[1] == "CS"

@@ -147,7 +147,7 @@ def test_a_failed_rollback_does_not_hide_the_fault(index: Index) -> None:
     damage.sqlite_errorcode, damage.sqlite_errorname = sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC"
     rollback = peewee.OperationalError("cannot rollback - no transaction is active")
     rollback.__context__ = damage
-    assert "disk I/O error (SQLITE_IOERR_FSYNC)" in str(index._database.fault(rollback))
+    assert "disk I/O error (SQLITE_IOERR_FSYNC)" in str(index._database.translate(rollback))
 
 
 def test_rows_that_another_process_removed_are_made_again(index: Index) -> None:

@@ -406,7 +406,7 @@ def test_whatever_fault_while_a_part_is_settled_keeps_its_records(
     assert first in parts[0]
     assert first in parts[1]
     (state,) = (one for one in index.workers.states() if one.name == "journal")
-    assert (1, "ok") == (state.failures, state.said)
+    assert (1, "ok") == (state.failures, state.summary)
 
 
 def test_verify_waits_for_a_file_that_is_on_its_way(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

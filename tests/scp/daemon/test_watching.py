@@ -161,8 +161,8 @@ def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  
 
 
 def a_worker(**changes: Any) -> WorkerState:
-    usual = {"name": "hl7", "is_alive": True, "failures": 0, "fault": "", "silent": 0.0, "restarts": False}
-    return WorkerState(**{**usual, **changes})
+    usual = {"name": "hl7", "is_alive": True, "failures": 0, "fault": "", "silent": 0.0}
+    return WorkerState(**{**usual, "needs_restart": False, **changes})
 
 
 @pytest.mark.parametrize(
