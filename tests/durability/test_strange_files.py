@@ -246,6 +246,7 @@ def test_an_index_in_use_is_not_exchanged_though_its_lock_was_moved_away(tmp_pat
 READ_ONLY = """
 import subprocess
 from index import Index, StorageSettings
+from scp.commands.main import main, register_commands
 from support.dicom import ROOT, instance
 from support.filling import keep
 data = path / "data"
@@ -259,10 +260,16 @@ if not os.fork():
     os._exit(0)
 os.wait()
 subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
+register_commands()
 def imagingstudyd(*arguments):
-    command = [sys.executable, "-m", "scp", *arguments, "--data", str(data)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+    # A process of its own, forked: what it imports is there already.
+    streams = os.memfd_create("stdout"), os.memfd_create("stderr")
+    if not (child := os.fork()):
+        os.dup2(streams[0], 1), os.dup2(streams[1], 2)
+        sys.argv = ["imagingstudyd", *arguments, "--data", str(data)]
+        main()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status, *(os.pread(stream, 1 << 20, 0).decode() for stream in streams)
 for command in (
     ["studies", "--json"], ["show", f"{ROOT}.1", "--json"], ["changes", "--json"], ["verify"],
     ["worklist", "list"], ["retain", "--dry-run"], ["backup", str(path.parent / "backup")],
