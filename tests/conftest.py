@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon import Daemon
+from support.daemon import Daemon, serving
 
 # In an activated environment pynetdicom's storescu and echoscu would stand before DCMTK's.
 os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -39,3 +39,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(start: Callable[..., Daemon]) -> Daemon:
     """A daemon with the default configuration."""
     return start()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the default configuration, for tests that neither change nor stop it.
+
+    Others have stored before: a test stores under UIDs of its own, and counts only those.
+    """
+    yield from serving(tmp_path_factory.mktemp("shared") / "data")

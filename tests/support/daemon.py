@@ -81,7 +81,7 @@ class Daemon:
         return [event for event in self.events[:] if event.get("event") == name]
 
     def stop(self) -> int:
-        """End it as systemd does; return its exit status."""
+        """Send SIGTERM, as systemd does; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -93,10 +93,15 @@ class Daemon:
         return status
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as a crash would."""
         self.process.kill()  # SIGKILL ends a stopped or hanging process too
         self.process.wait()
         self._reader.join(60)
+
+    def cpu_seconds(self) -> float:
+        """Return how long its threads have run, in all (proc(5): utime and stime)."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def send(
         self, *paths: Path | str, tool: str = "dcmsend", options: tuple[str, ...] = ()
