@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.daemon import Daemon, serving
 
 # In an activated environment pynetdicom's storescu and echoscu would stand before DCMTK's.
 os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
+
+# A busy machine is no reason to fail.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
