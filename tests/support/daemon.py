@@ -98,11 +98,6 @@ class Daemon:
         self.process.wait()
         self._reader.join(60)
 
-    def cpu_seconds(self) -> float:
-        """Return how long its threads have run, in all (proc(5): utime and stime)."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def send(
         self, *paths: Path | str, tool: str = "dcmsend", options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
@@ -130,6 +125,12 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environment},
         check=False,
     )
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process, in seconds (proc(5): utime and stime)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
