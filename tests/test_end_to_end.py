@@ -1,4 +1,4 @@
-"""The main job with foreign clients: DCMTK sends, resources stand on disk."""
+"""The main job with foreign clients: DCMTK sends, resources are on disk."""
 
 import json
 import random
@@ -21,7 +21,7 @@ SAMPLE_STUDY = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322"
 
 
 def two_studies(folder: Path, instances: int = 3) -> list[Path]:
-    """2 studies of 4 series."""
+    """Write 2 studies of 4 series."""
     return [
         save(instance(study, series, number), folder / f"{study}-{series}-{number}.dcm")
         for study in (1, 2)
@@ -71,7 +71,7 @@ def test_echo(shared_daemon: Daemon) -> None:
 
 
 def test_storescu_of_pynetdicom(shared_daemon: Daemon) -> None:
-    """For who has no DCMTK, as the README says."""
+    """The README's way without DCMTK."""
     sent = run(
         sys.executable,
         "-m",

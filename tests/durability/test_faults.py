@@ -1,4 +1,4 @@
-"""Disks that fail or are full: A700, nothing partial, and a daemon that goes on, or stops where it must."""
+"""Disks that fail or are full: A700, nothing partial. The daemon goes on, or stops where it must."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ _studies = itertools.count(1)
 
 
 def stored(daemon: Daemon, *numbers: int, size: int = SMALL_SIZE, study: int = 1) -> list[int]:
-    """Send instances over an association of their own; return the answers."""
+    """Send instances over a new association; return the answers."""
     statuses: list[int] = []
     source = template(size, study)
     send((daemon.host, daemon.port), source, numbers, lambda _, status: statuses.append(status))
@@ -30,7 +30,7 @@ def stored(daemon: Daemon, *numbers: int, size: int = SMALL_SIZE, study: int = 1
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that outlives one fault after another."""
+    """A daemon that survives one fault after another."""
     yield from serving(tmp_path_factory.mktemp("shared") / "data")
 
 
@@ -99,7 +99,7 @@ def test_a_small_object_is_kept_though_its_file_cannot_be_written_now(
     assert [] == leftovers(shared.data)
 
 
-def test_the_journal_is_made_anew_after_a_fault(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_new_journal_is_made_after_a_fault(daemon: Daemon, tmp_path: Path) -> None:
     sender, threads = associate(daemon)
     message = sender.message(template())
     message.become(1)
@@ -124,7 +124,7 @@ def test_the_journal_is_made_anew_after_a_fault(daemon: Daemon, tmp_path: Path) 
 def test_a_failed_sync_is_not_tried_again(
     shared: Daemon, study: int, tmp_path: Path, size: int, call: str
 ) -> None:
-    """The kernel drops what it could not write, and says success the next time."""
+    """The kernel drops pages that it could not write, and the next sync succeeds."""
     assert [SUCCESS] == stored(shared, 1, size=size, study=study)
     sender, threads = associate(shared)
     with injected(threads, f"{call}:error=EIO:when=1", tmp_path / "trace"):
@@ -160,7 +160,7 @@ def test_a_failing_disk_below_the_database_stops_the_daemon(
     assert [SUCCESS] == stored(daemon, 500)
 
 
-def test_a_database_that_is_none(start: Callable[..., Daemon]) -> None:
+def test_a_file_that_is_not_a_database(start: Callable[..., Daemon]) -> None:
     daemon = start()
     daemon.stop()
     (daemon.data / "index.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
@@ -222,7 +222,7 @@ def test_a_full_disk(start: Callable[..., Daemon], tmp_path: Path, watermark: in
     assert [] == leftovers(copied(data, tmp_path / "copy"))
 
 
-def test_the_watermark_is_told(start: Callable[..., Daemon]) -> None:
+def test_the_reason_names_the_watermark(start: Callable[..., Daemon]) -> None:
     daemon = start(IMAGINGSTUDYD_STORAGE__WATERMARK=str(1 << 60))
     assert [OUT_OF_RESOURCES] == stored(daemon, 1)
     event = daemon.wait_for(lambda event: event.get("status") == "A700")

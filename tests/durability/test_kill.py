@@ -1,4 +1,4 @@
-"""kill -9 at random moments under load: what was acknowledged is there, and nothing is half."""
+"""kill -9 at random moments under load: what was acknowledged is there, and nothing is partial."""
 
 import random
 import time
@@ -9,12 +9,12 @@ import pytest
 from support.daemon import Daemon, cpu_seconds, eventually
 from support.load import Load, described, indexed, leftovers, lost
 
-# The goal is 2 s until it is ready, on an idle machine. Test machines are shared: time on the processor.
+# CPU time until it is ready, since test machines are shared. The goal on an idle machine is 2 s.
 READY_SECONDS = 10.0
 
 
 def rounds(start: Callable[..., Daemon], count: int) -> list[float]:
-    """Kill a daemon under load so many times, check after each; return the CPU time of each start."""
+    """Kill a daemon under load `count` times, check each time; return the CPU time of each start."""
     took: list[float] = []
     acknowledged: set[str] = set()
     daemon = start()

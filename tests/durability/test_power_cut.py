@@ -19,7 +19,7 @@ from support.load import SUCCESS, Load, described, leftovers, lost
 from support.sender import LARGE_SIZE, SMALL_SIZE
 from support.trace import Call, answers, read, strace
 
-# Each write is recorded whole: the largest are an object, and a group's records in the journal.
+# Each write is recorded in full: the largest are an object, and the records of a group in the journal.
 LARGEST_WRITE = 4 * 70_000
 
 
@@ -32,7 +32,7 @@ def record(
     rounds: int = 1,
     **environment: str,
 ) -> list[Call]:
-    """Store instances over four associations, so many in each round; return the system calls of that."""
+    """Store `count` instances over four associations in each round; return the system calls."""
     folder.mkdir(parents=True, exist_ok=True)
     trace = folder / "trace"
     daemon = start(
@@ -55,7 +55,7 @@ def acknowledged(calls: list[Call], cut: float) -> set[str]:
 
 
 def moments(calls: list[Call], count: int) -> list[int]:
-    """Return random moments, each after the first answer, and the end."""
+    """Return random moments after the first answer, and the end."""
     first = min(began for began, _, _ in answers(calls))
     return [random.randint(first, calls[-1].begin) for _ in range(count - 1)] + [calls[-1].begin + 1]
 
@@ -97,12 +97,12 @@ def test_a_power_cut_loses_nothing(start: Callable[..., Daemon], tmp_path: Path,
 
 
 def test_a_power_cut_while_the_journal_is_written_over(start: Callable[..., Daemon], tmp_path: Path) -> None:
-    """It is turned after each round; of the first ones the files alone must do."""
+    """The journal changes its part after each round; instances of the first rounds are in files alone."""
     cuts(start, tmp_path, record(start, tmp_path, 15, rounds=4), 10)
 
 
-def test_who_looks_before_the_daemon_has_started_again(start: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Rows that were not synced are made again by whatever command comes first."""
+def test_a_command_before_the_daemon_has_started_again(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    """The first command makes rows again that were not synced."""
     calls = record(start, tmp_path, 5)
     Disk(tmp_path / "disk", calls, float("inf")).restore(tmp_path / "cut", random.Random(1))
     listed = json.loads(cli("studies", "--data", str(tmp_path / "cut" / "data"), "--json").stdout)
@@ -139,13 +139,13 @@ def test_it_is_found_when_a_sync_is_missing(
     options: tuple[str, ...],
     environment: dict[str, str],
 ) -> None:
-    """That the tests above can fail."""
+    """The tests above can fail."""
     calls = record(start, tmp_path, 3, *options, size=size, **environment)
     target = tmp_path / "cut" / "data"
     Disk(tmp_path / "disk", calls, float("inf")).restore(target.parent, random.Random(1))
     expected = acknowledged(calls, float("inf"))
     assert 12 == len(expected)
-    cli("studies", "--data", str(target))  # mends what can be mended
+    cli("studies", "--data", str(target))  # repairs what can be repaired
     try:
         missing = lost(target, expected, size)
     except (sqlite3.Error, AssertionError):  # the index itself is lost
@@ -156,7 +156,7 @@ def test_it_is_found_when_a_sync_is_missing(
 def test_it_is_found_when_the_journal_is_written_over_too_early(
     start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """That is when files and rows are not synced before."""
+    """Files and rows must be synced before."""
     calls = record(start, tmp_path, 5, "-e", "inject=syncfs:retval=0", rounds=4)
     target = tmp_path / "cut" / "data"
     Disk(tmp_path / "disk", calls, float("inf")).restore(target.parent, random.Random(1))

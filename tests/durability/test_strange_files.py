@@ -1,6 +1,6 @@
-"""What stands in a data directory and is no file of ours: named and passed over, never a hang or a refusal.
+"""Entries of a data directory that are not files of ours: logged and passed over, never a hang or a refusal.
 
-A FIFO holds whoever opens it until somebody writes to it (fifo(7)): each test would end by its timeout.
+Opening a FIFO blocks until it has a writer (fifo(7)): a test would end by its timeout.
 """
 
 import os
@@ -86,7 +86,7 @@ def test_beside_objects(tmp_path: Path, odd: Odd) -> None:
 
 @ODD
 def test_in_the_place_of_an_object(tmp_path: Path, odd: Odd) -> None:
-    """It is lost, and named; everything else goes on, its deletion too."""
+    """The object is lost, and named. Everything else goes on, also its deletion."""
     data = tmp_path / "data"
     filled(data)
     path = data / "objects/000000/001.dcm"
@@ -137,7 +137,7 @@ def test_in_incoming(tmp_path: Path, odd: Odd) -> None:
 @ODD
 @pytest.mark.parametrize("name", ["journal", "journal/0", "journal/1"])
 def test_in_the_place_of_the_journal(tmp_path: Path, odd: Odd, name: str) -> None:
-    """Without it each small object is synced by itself. What the link leads to stays as it is."""
+    """Without a journal each small object is synced by itself. The target of a link is not changed."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     odd(tmp_path / name)
     before = os.lstat(tmp_path / name)
@@ -162,7 +162,7 @@ def test_a_journal_that_is_a_link_to_a_file_changes_nothing_there(tmp_path: Path
 
 
 def test_a_journal_on_another_disk(tmp_path: Path) -> None:
-    """The folder is a link, as an operator makes one: it is the journal, and is recovered from."""
+    """An operator may make the folder a link."""
     (tmp_path / "elsewhere").mkdir()
     data = tmp_path / "data"
     data.mkdir()
@@ -189,7 +189,7 @@ def test_in_the_place_of_a_lock(tmp_path: Path, odd: Odd, name: str) -> None:
 
 @ODD
 def test_among_conflicts_and_resources(tmp_path: Path, odd: Odd) -> None:
-    """One study's resource cannot be replaced where a folder stands; another's is published."""
+    """A resource cannot replace a folder; those of other studies are published."""
     filled(tmp_path)
     odd(tmp_path / "conflicts/some.dcm")
     resource = tmp_path / f"fhir/r4/ImagingStudy/{ROOT}.1.json"
