@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from support.daemon import Daemon, serving
 
-# In an activated environment pynetdicom's storescu and echoscu would stand before DCMTK's.
+# In an activated environment pynetdicom's storescu and echoscu would come before DCMTK's.
 os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
 
 # A busy machine is no reason to fail.
@@ -21,7 +21,7 @@ settings.load_profile("tests")
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """A daemon that is run within a test blocks signals: the tests to come have them again."""
+    """Restore the signal mask: a daemon that runs within a test blocks signals."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -29,7 +29,7 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Start daemons on `tmp_path / "data"`, or where `data` says; they are stopped at the end."""
+    """Start daemons on `tmp_path / "data"`, or on `data`; they are stopped at the end."""
     with contextlib.ExitStack() as daemons:
 
         def starter(*arguments: str, data: Path | None = None, **options: object) -> Daemon:
