@@ -7,16 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from support.daemon import Daemon
+from support.daemon import Daemon, serving
 
-# In an activated environment pynetdicom's storescu and echoscu would stand before DCMTK's.
+# In an activated environment pynetdicom's storescu and echoscu would come before DCMTK's.
 os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
+
+# A busy machine is no reason to fail.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """A daemon that is run within a test blocks signals: the tests to come have them again."""
+    """Restore the signal mask: a daemon that runs within a test blocks signals."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -24,7 +29,7 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Start daemons on `tmp_path / "data"`, or where `data` says; they are stopped at the end."""
+    """Start daemons on `tmp_path / "data"`, or on `data`; they are stopped at the end."""
     with contextlib.ExitStack() as daemons:
 
         def starter(*arguments: str, data: Path | None = None, **options: object) -> Daemon:
@@ -39,3 +44,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(start: Callable[..., Daemon]) -> Daemon:
     """A daemon with the default configuration."""
     return start()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the default configuration, for tests that neither change nor stop it.
+
+    Others have stored before: a test stores under UIDs of its own, and counts only those.
+    """
+    yield from serving(tmp_path_factory.mktemp("shared") / "data")

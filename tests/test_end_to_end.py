@@ -1,4 +1,4 @@
-"""The main job with foreign clients: DCMTK sends, resources stand on disk."""
+"""The main job with foreign clients: DCMTK sends, resources are on disk."""
 
 import json
 import random
@@ -16,9 +16,12 @@ from support.dicom import ROOT, data_set_of, instance, sample, save
 from support.filling import files
 from support.sender import CT_SIZE, Sender, template
 
+# Of pydicom's CT_small.dcm.
+SAMPLE_STUDY = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322"
+
 
 def two_studies(folder: Path, instances: int = 3) -> list[Path]:
-    """2 studies of 4 series."""
+    """Write 2 studies of 4 series."""
     return [
         save(instance(study, series, number), folder / f"{study}-{series}-{number}.dcm")
         for study in (1, 2)
@@ -63,15 +66,24 @@ def test_two_studies_by_dcmsend(daemon: Daemon, tmp_path: Path) -> None:
     assert {data_set_of(path) for path in sent} == data_sets
 
 
-def test_echo(daemon: Daemon) -> None:
-    assert 0 == run("echoscu", daemon.host, str(daemon.port)).returncode
+def test_echo(shared_daemon: Daemon) -> None:
+    assert 0 == run("echoscu", shared_daemon.host, str(shared_daemon.port)).returncode
 
 
-def test_storescu_of_pynetdicom(daemon: Daemon) -> None:
-    """For who has no DCMTK, as the README says."""
-    sent = run(sys.executable, "-m", "pynetdicom", "storescu", daemon.host, str(daemon.port), str(sample()))
+def test_storescu_of_pynetdicom(shared_daemon: Daemon) -> None:
+    """The README's way without DCMTK."""
+    sent = run(
+        sys.executable,
+        "-m",
+        "pynetdicom",
+        "storescu",
+        shared_daemon.host,
+        str(shared_daemon.port),
+        str(sample()),
+    )
     assert 0 == sent.returncode, sent.stderr
-    assert eventually(lambda: [1] == [study["instances"] for study in daemon.studies()])
+    assert eventually(lambda: shared_daemon.resource(SAMPLE_STUDY).exists())
+    assert [1] == [one["instances"] for one in shared_daemon.studies() if one["uid"] == SAMPLE_STUDY]
 
 
 def test_a_crash_loses_nothing_that_was_acknowledged(start: Callable[..., Daemon], tmp_path: Path) -> None:
@@ -108,12 +120,12 @@ def test_stopping_lets_a_running_store_finish_and_publishes(daemon: Daemon, tmp_
     ]
 
 
-def test_no_dicom_at_all_on_the_port(daemon: Daemon) -> None:
-    with socket.create_connection((daemon.host, daemon.port), 5) as caller:
+def test_no_dicom_at_all_on_the_port(shared_daemon: Daemon) -> None:
+    with socket.create_connection((shared_daemon.host, shared_daemon.port), 5) as caller:
         caller.sendall(b"GET / HTTP/1.1\r\nHost: scanner\r\n\r\n")
         caller.settimeout(10)
         assert b"\x07" == caller.recv(10)[:1]  # A-ABORT (PS3.8 Section 9.3.8)
-    assert 0 == run("echoscu", daemon.host, str(daemon.port)).returncode
+    assert 0 == run("echoscu", shared_daemon.host, str(shared_daemon.port)).returncode
 
 
 def test_a_called_ae_title_that_is_not_ours(start: Callable[..., Daemon]) -> None:
@@ -170,8 +182,8 @@ def test_import_without_a_daemon_publishes(tmp_path: Path) -> None:
     assert 2 == len(list((data / "fhir/dstu2/ImagingStudy").iterdir()))
 
 
-def test_a_second_daemon_is_kept_out(daemon: Daemon) -> None:
-    second = cli("serve", "--data", str(daemon.data), "--port", "0", "--no-http")
+def test_a_second_daemon_is_kept_out(shared_daemon: Daemon) -> None:
+    second = cli("serve", "--data", str(shared_daemon.data), "--port", "0", "--no-http")
     assert (1, True) == (second.returncode, "is in use by a running imagingstudyd" in second.stderr)
 
 
@@ -190,8 +202,8 @@ def test_exit_status(arguments: list[str], status: int) -> None:
     assert status == cli(*arguments).returncode
 
 
-def test_show_of_a_study_that_is_not_there(daemon: Daemon) -> None:
-    missing = cli("show", "1.2.3", "--data", str(daemon.data))
+def test_show_of_a_study_that_is_not_there(shared_daemon: Daemon) -> None:
+    missing = cli("show", "1.2.3", "--data", str(shared_daemon.data))
     assert (1, "imagingstudyd: study 1.2.3 is not in the index\n") == (missing.returncode, missing.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Whatever a test starts ends with it."""
+"""A process that a test starts ends with the test."""
 
 import subprocess
 import sys

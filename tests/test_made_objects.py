@@ -1,6 +1,6 @@
-"""Objects that nobody ships as test files: made by DCMTK, in every character set, with every odd value.
+"""Objects that are in no collection of test files: made by DCMTK, in every character set, with odd values.
 
-Each must be kept, and what is published must be valid in every version that can express it.
+Each must be kept. Its resources must be valid in every version that can express it.
 """
 
 import json
@@ -170,7 +170,7 @@ def test_every_odd_value(index: Index, odd: str) -> None:
 
 
 def test_textual_numbers(index: Index) -> None:
-    """pydicom refuses to encode them: they are written over the bytes of valid ones."""
+    """pydicom refuses to encode them: they replace the bytes of valid ones."""
     dataset = instance(series=7, number=77)
     content = (
         encoded(dataset).replace(b"IS\x02\x007 ", b"IS\x02\x00x ").replace(b"IS\x02\x0077", b"IS\x02\x00A1")

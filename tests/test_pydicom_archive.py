@@ -1,6 +1,6 @@
-"""All of pydicom's files in one archive: imported, verified, made anew, and after a power cut the same.
+"""All of pydicom's files in one archive: imported, verified, reindexed, and the same after a power cut.
 
-Several share a SOP Instance UID, some are no instances at all, some are odd in ways that nobody makes up.
+Several share a SOP Instance UID, some are not instances, some break the standard in surprising ways.
 """
 
 import random
@@ -36,7 +36,7 @@ ROWS = (
 
 
 def state(data: Path) -> tuple[list[Row], dict[str, bytes]]:
-    """Return all rows and the bytes of all resources, once all is published and found without fault."""
+    """Return all rows and the bytes of all resources, when all is published and without fault."""
     with Index(data, STORAGE) as index:
         index.serve()  # what a power cut has left is finished first
         rows = list(index._database.peewee.execute_sql(ROWS).fetchall())
@@ -87,7 +87,7 @@ def test_an_index_made_of_the_objects_alone_says_the_same(archive: tuple[Path, R
 
 
 def send(daemon: Daemon) -> dict[str, list[bytes]]:
-    """Send what is small enough; return the data sets that were acknowledged, by SOP Instance UID."""
+    """Send the smaller files; return the data sets that were acknowledged, by SOP Instance UID."""
     kept: dict[str, list[bytes]] = {}
     for path in readable_files():
         if path.stat().st_size > LARGEST or not has_uids(path):
@@ -106,7 +106,7 @@ def send(daemon: Daemon) -> dict[str, list[bytes]]:
 
 
 def moments(calls: list[Call]) -> list[int]:
-    """Return random moments from the first answer on, and the end."""
+    """Return random moments after the first answer, and the end."""
     first = min(began for began, _, _ in answers(calls))
     return [random.randint(first, calls[-1].begin) for _ in range(CUTS - 1)] + [calls[-1].begin + 1]
 
@@ -114,7 +114,7 @@ def moments(calls: list[Call]) -> list[int]:
 def test_a_power_cut_changes_nothing_of_what_was_acknowledged(
     start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """The journal holds most of them when the power goes; see tests/support/disk.py for the model."""
+    """The journal holds most of them at that moment; tests/support/disk.py is the model of the disk."""
     trace = tmp_path / "trace"
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -1,6 +1,6 @@
 """Every test file that pydicom and pydicom-data ship, each sent to a fresh data directory.
 
-Several of them share a SOP Instance UID. What is to come out is told by pydicom, not by our own reader.
+Several of them share a SOP Instance UID. The expected values are read by pydicom, not by our own reader.
 """
 
 import re
@@ -31,7 +31,7 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 
 
 def readable(path: Path) -> pydicom.Dataset | None:
-    """Return what pydicom reads, where it does so without being forced, and knows the transfer syntax."""
+    """Return the data set where pydicom reads it without `force` and knows the transfer syntax."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -82,7 +82,7 @@ def test_is_stored_indexed_and_comes_out_or_is_refused(path: Path, tmp_path: Pat
 
 
 def came_out(data: Path, uids: dict[str, str], data_set: bytes) -> None:
-    """The object is what was sent, and the index and the resource have it."""
+    """The object is what was sent; the index and the resource have it."""
     (stored,) = (data / "objects").rglob("*.dcm")
     assert data_set == data_set_of(stored)
     index = Index(data, STORAGE)
@@ -105,5 +105,5 @@ def came_out(data: Path, uids: dict[str, str], data_set: bytes) -> None:
 
 
 def by_kind(path: Path) -> tuple[bool, Path]:
-    """Order the ImagingStudy before what it refers to."""
+    """Sort the ImagingStudy before the resources that it refers to."""
     return path.parent.name != "ImagingStudy", path

@@ -1,4 +1,4 @@
-"""A soak: everything that a day brings, all at once, for as long as one likes to wait."""
+"""A soak test: the work of a day at the same time, for a short or a long while."""
 
 import itertools
 import random
@@ -21,20 +21,20 @@ from support.worklist import findscu, item, query, write
 
 SENDERS = 3
 INSTANCES_OF_A_STUDY = 60
-# Between two instances of one sender, in seconds: what is looked for is what time brings, not load.
+# Between two instances of one sender, in seconds: the test is about time, not about load.
 PAUSE = 0.02
-# What a daemon may grow by after its first moments: caches and allocator; in bytes.
+# How much a daemon may grow after its first moments, by caches and the allocator; in bytes.
 GROWTH = 40_000_000
 
 
 class Day:
-    """Senders, a modality that asks for its worklist, and a monitoring system, until the day is over."""
+    """Senders, a modality that queries its worklist, and a monitoring system, until `end`."""
 
     def __init__(self, port: int, http: int, folder: Path) -> None:
         self.acknowledged: set[str] = set()
         self.refused: list[str] = []
         self.answers = self.looks = self.failures = self.restarts = 0
-        # Cleared while the daemon restarts: what fails then, or began then, is no fault.
+        # Cleared while the daemon restarts: a failure at that time is not a fault.
         self.served = threading.Event()
         self.served.set()
         self._port, self._http, self._folder = port, http, folder
@@ -46,7 +46,7 @@ class Day:
             thread.start()
 
     def end(self) -> None:
-        """Let everybody finish."""
+        """Let all of them finish."""
         self._over.set()
         for thread in self._threads:
             thread.join(60)
@@ -54,7 +54,7 @@ class Day:
 
     def _send(self) -> None:
         while not self._over.is_set():
-            with suppress(OSError, Refused):  # the daemon restarts: what counts is what it had answered
+            with suppress(OSError, Refused):  # the daemon restarts: only its answers count
                 self._send_study(next(self._studies))
 
     def _send_study(self, study: int) -> None:
@@ -91,7 +91,7 @@ class Day:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count a failure of what began and ended while the daemon served."""
+        """Count a failure, where the daemon served all the time."""
         began, was_served = self.restarts, self.served.is_set()
         try:
             yield
@@ -113,7 +113,7 @@ def _resident(daemon: Daemon) -> int:
 def soak(
     start: Callable[..., Daemon], folder: Path, *, seconds: float, reload: float, restart: float
 ) -> None:
-    """Run a day of so many seconds, with a reload and a restart every so many."""
+    """Run for `seconds`, with a reload every `reload` seconds and a restart every `restart` seconds."""
     config = folder / "config.toml"
     config.write_text('[[peers]]\naet = "CT1"\n')
     for number in range(1, 41):

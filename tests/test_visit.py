@@ -1,4 +1,4 @@
-"""A whole visit: order by HL7, worklist, step begun, images, step completed; the resources at each point."""
+"""A visit: order by HL7, worklist, step begun, images, step completed; the resources after each."""
 
 import json
 from collections.abc import Callable
@@ -34,8 +34,8 @@ def referred(daemon: Daemon, version: str, reference: dict[str, str]) -> dict[st
     return read(daemon.resource(identity, version, kind))
 
 
-def told(daemon: Daemon, uid: str) -> list[tuple[str, str | None, int, str, list[str]]]:
-    """Of each version: status, instances, and the status of order and procedures."""
+def published(daemon: Daemon, uid: str) -> list[tuple[str, str | None, int, str, list[str]]]:
+    """Return of each version: status, instances, and the status of order and procedures."""
     found = []
     for version in VERSIONS:
         one = study(daemon, uid, version)
@@ -57,13 +57,13 @@ def told(daemon: Daemon, uid: str) -> list[tuple[str, str | None, int, str, list
 
 
 def becomes(daemon: Daemon, uid: str, expected: list[tuple[Any, ...]]) -> None:
-    eventually(lambda: _told_or_none(daemon, uid) == expected)
-    assert expected == told(daemon, uid)
+    eventually(lambda: _published_or_none(daemon, uid) == expected)
+    assert expected == published(daemon, uid)
 
 
-def _told_or_none(daemon: Daemon, uid: str) -> list[Any] | None:
+def _published_or_none(daemon: Daemon, uid: str) -> list[Any] | None:
     try:
-        return told(daemon, uid)
+        return published(daemon, uid)
     except (KeyError, ValueError):
         return None  # between two files of one publication
 
@@ -147,7 +147,7 @@ def restarted(daemon: Daemon, start: Callable[..., Daemon]) -> Daemon:
 
 
 def send_images(daemon: Daemon, item: Any, folder: Path) -> list[str]:
-    """Two images with the order's identifiers, as a scanner takes them from the worklist."""
+    """Send two images with the identifiers that a scanner takes from the worklist."""
     uids = []
     for number in (1, 2):
         image = instance(

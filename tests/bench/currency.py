@@ -1,4 +1,4 @@
-"""Seconds from the last success of an association until the study's resource tells of it.
+"""Seconds from the last answer of an association until the study's resource counts every instance.
 
 python -m tests.bench.currency
 """
@@ -17,9 +17,9 @@ from support.sender import Sender, Template, template
 
 SIZES = (100, 1000, 5000, 20_000, 40_000)
 RUNS = 5
-# Between two looks at the file; a look costs a stat until it has changed.
-LOOK = 0.002
-PATIENCE = 120.0
+# Between two checks of the file, in seconds. A check is one stat, until the file has changed.
+CHECK_INTERVAL = 0.002
+MOST_SECONDS = 120.0
 
 
 def until_current(data: Path, address: tuple[str, int], source: Template, numbers: range) -> float:
@@ -34,15 +34,15 @@ def until_current(data: Path, address: tuple[str, int], source: Template, number
     answered = time.perf_counter()
     sender.release()
     seen = 0
-    while time.perf_counter() - answered < PATIENCE:
+    while time.perf_counter() - answered < MOST_SECONDS:
         changed = path.stat().st_mtime_ns if path.exists() else 0
         now = time.perf_counter()
         if changed != seen:
             seen = changed
             if json.loads(path.read_bytes())["numberOfInstances"] == numbers.stop:
                 return now - answered
-        time.sleep(LOOK)
-    raise RuntimeError(f"{path} is not current after {PATIENCE} s")
+        time.sleep(CHECK_INTERVAL)
+    raise RuntimeError(f"{path} is not current after {MOST_SECONDS} s")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with running(ours(), folder / "data") as daemon:
             source, had = template(study=1), 0
             for size in sizes:
-                # The last of them come over associations of their own: each ends with a rewrite of the whole.
+                # Each of the last ones has an association of its own: its end makes the whole resource anew.
                 ends = [size - runs + number + 1 for number in range(runs)]
                 seconds = []
                 for end in ends:

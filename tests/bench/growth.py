@@ -1,7 +1,7 @@
-"""What size does to speed: python -m tests.bench.growth.
+"""How speed depends on size: python -m tests.bench.growth.
 
 The last 1,000 of 20,000 instances of one study against its first 1,000, and 1,000 instances into an index of
-1,000,000 against an empty one. Small instances, one association, power-loss, regeneration on.
+1,000,000 against an empty one. Small instances, one association, power-loss, resources are published.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from support.sender import Sender, template
 BATCH = 1000
 STUDY = 20_000
 INDEX = 1_000_000
-# Of the index that is filled: what a CT study of today has.
+# In the index that is filled: as in a CT study of today.
 INSTANCES_PER_SERIES = 250
 SERIES_PER_STUDY = 4
 RUNS = 5
 
 
 def send(sender: Sender, study: int, numbers: range) -> float:
-    """Send these instances of a study; return the seconds that took."""
+    """Send these instances of a study; return the seconds."""
     message = sender.message(template(study=study))
     began = time.perf_counter()
     for number in numbers:
@@ -38,10 +38,10 @@ def send(sender: Sender, study: int, numbers: range) -> float:
 
 
 def of_one_study(folder: Path, count: int, batch: int) -> float:
-    """Return the time of a study's last batch over that of its first."""
+    """Return the time of a study's last batch divided by that of its first."""
     with running(ours(), folder / "study") as daemon:
         sender = Sender(daemon.address)
-        send(sender, 2, range(10))  # the receiver has opened what it opens once
+        send(sender, 2, range(10))  # warm-up
         first = send(sender, 1, range(batch))
         send(sender, 1, range(batch, count - batch))
         last = send(sender, 1, range(count - batch, count))
@@ -50,9 +50,9 @@ def of_one_study(folder: Path, count: int, batch: int) -> float:
 
 
 def fill(data: Path, count: int) -> None:
-    """Multiply the one instance in an index by SQL: rows as reception writes them, without objects.
+    """Multiply the one instance of an index by SQL: rows as reception writes them, without objects.
 
-    Ids, UIDs and paths follow from a row's number, all other columns are those of the instance that is there.
+    Ids, UIDs and paths are made from the row's number. All other columns are copied.
     """
     series, studies = -(-count // INSTANCES_PER_SERIES), -(-count // INSTANCES_PER_SERIES // SERIES_PER_STUDY)
     of_study, of_series = f"2 + (n - 1) / {SERIES_PER_STUDY}", f"2 + (n - 1) / {INSTANCES_PER_SERIES}"
@@ -94,7 +94,7 @@ def fill(data: Path, count: int) -> None:
 
 
 def prepare(data: Path, count: int) -> None:
-    """Make a data directory with so many instances in its index, or with one."""
+    """Make a data directory with `count` instances in its index, or with one where `count` is 0."""
     with running(ours(), data) as daemon:
         sender = Sender(daemon.address)
         send(sender, 1, range(1))
@@ -104,7 +104,7 @@ def prepare(data: Path, count: int) -> None:
 
 
 def into(data: Path, study: int, batch: int) -> tuple[float, float]:
-    """Return the seconds that a start takes, and those of one batch of a new study."""
+    """Return the seconds of a start, and those of one batch of a new study."""
     began = time.perf_counter()
     with running(ours(), data) as daemon:
         ready = time.perf_counter() - began

@@ -23,7 +23,7 @@ RECEIVED = 3000
 
 
 def make(folder: Path, count: int) -> None:
-    """Write so many small Part 10 files, in studies of 1,000."""
+    """Write `count` small Part 10 files, in studies of 1,000."""
     for first in range(0, count, INSTANCES_PER_STUDY):
         source = template(study=1 + first // INSTANCES_PER_STUDY)
         study = folder / source.study
@@ -34,7 +34,7 @@ def make(folder: Path, count: int) -> None:
 
 
 def receive(folder: Path, count: int) -> float:
-    """Return the seconds that one association takes for so many, without regeneration's last round."""
+    """Send `count` instances over one association; return the seconds, without the last publication."""
     with running(ours(), folder / "received") as daemon:
         sender = Sender(daemon.address)
         message = sender.message(template(study=1))
@@ -49,7 +49,7 @@ def receive(folder: Path, count: int) -> float:
 
 
 def command(data: Path, *arguments: str) -> float:
-    """Run a command of ours to its end; return the seconds that it took."""
+    """Run a command of imagingstudyd; return the seconds."""
     os.sync()
     began = time.perf_counter()
     done = subprocess.run(
@@ -72,18 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = folder / "data"
     print("| what | instances | seconds | instances a second |\n|---|---:|---:|---:|")
 
-    def say(what: str, instances: int, seconds: float) -> None:
+    def print_row(what: str, instances: int, seconds: float) -> None:
         print(f"| {what} | {instances} | {seconds:.1f} | {instances / seconds:.0f} |", flush=True)
 
     try:
-        say("reception, 1 association", received, receive(folder, received))
+        print_row("reception, 1 association", received, receive(folder, received))
         make(folder / "files", count)
         files = str(folder / "files")
-        say("import, resources included", count, command(data, "import", files))
-        say("import again, nothing new", count, command(data, "import", files))
-        say("verify", count, command(data, "verify"))
-        say("reindex, resources included", count, command(data, "reindex"))
-        say("backup", count, command(data, "backup", str(folder / "backup")))
+        print_row("import, resources included", count, command(data, "import", files))
+        print_row("import again, nothing new", count, command(data, "import", files))
+        print_row("verify", count, command(data, "verify"))
+        print_row("reindex, resources included", count, command(data, "reindex"))
+        print_row("backup", count, command(data, "backup", str(folder / "backup")))
     finally:
         shutil.rmtree(folder)
 

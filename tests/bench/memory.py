@@ -1,10 +1,9 @@
-"""Resident memory: while a large multi-frame object arrives, with idle associations, after many of them.
+"""Resident memory: while a large multi-frame object arrives, with idle associations, after many associations.
 
 python -m tests.bench.memory
 """
 
 import argparse
-import os
 import resource
 import shutil
 import struct
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.peers import ours, running
+from support.daemon import cpu_seconds
 from support.sender import COMMAND, DATA, HEADER, LAST, Sender, Template, command, send, template
 
 CONTEXT = 1
@@ -22,7 +22,7 @@ MEGABYTE = 1024 * 1024
 OBJECT = 2_000_000_000
 IDLE = 500
 MANY = 10_000
-# How long idle associations are watched for what they cost, in seconds.
+# How long the CPU time of idle associations is measured, in seconds.
 WATCHED = 5.0
 
 
@@ -32,14 +32,8 @@ def resident(process: int) -> float:
     return pages * resource.getpagesize() / MEGABYTE
 
 
-def cpu(process: int) -> float:
-    """Return the seconds of CPU that a process has taken."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Peak:
-    """Watches a process's resident memory until it is asked."""
+    """Measures the largest resident memory of a process until `end`."""
 
     def __init__(self, process: int) -> None:
         self._process = process
@@ -53,17 +47,17 @@ class Peak:
             self._most = max(self._most, resident(self._process))
 
     def end(self) -> float:
-        """Return the most that it was, in MB."""
+        """Stop measuring; return the largest value, in MB."""
         self._ended.set()
         self._thread.join()
         return self._most
 
 
 def send_large(address: tuple[str, int], size: int) -> int:
-    """Send one object whose pixel data is of `size` bytes, without holding it; return its status."""
+    """Send one object with `size` bytes of pixel data, without holding it in memory; return its status."""
     sender = Sender(address, timeout=600)
     source = Template(*(getattr(template(0, 7), name) for name in ("study", "series", "content")))
-    # Pixel Data (7FE0,0010) comes last and is empty: its length is written over.
+    # Pixel Data (7FE0,0010) is last and empty: only its length is replaced.
     head = source.content[:-4] + struct.pack("<L", size)
     room = (min(sender.max_pdu or MEGABYTE, MEGABYTE) - 6) // 2 * 2
     request = command(source.uid(0))
@@ -109,9 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             before = resident(process)
             idle = [Sender(daemon.address) for _ in range(options.idle)]
             time.sleep(1)
-            taken = cpu(process)
+            taken = cpu_seconds(process)
             time.sleep(WATCHED)
-            share = (cpu(process) - taken) / WATCHED
+            share = (cpu_seconds(process) - taken) / WATCHED
             print(f"| with {options.idle} idle associations ({share:.1%} of a core) "
                   f"| {resident(process) - before:.0f} | 100 | 50 |")  # fmt: skip
             for sender in idle:

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-START_SECONDS = 30
-STOP_SECONDS = 30
+# Bounds, not expectations.
+START_SECONDS = 180
+STOP_SECONDS = 180
 
 Command = Callable[[Path, int], list[str]]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A receiver: its command for a folder and a port, and what its environment adds."""
+    """A receiver: its command for a folder and a port, and its environment variables."""
 
     name: str
     command: Command
@@ -27,7 +28,7 @@ class Peer:
 
 
 def ours(durability: str = "power-loss") -> Peer:
-    """Return this daemon. It indexes, and regenerates the resources of what arrives."""
+    """Return this daemon. It indexes, and publishes the resources of what arrives."""
     environment = {"IMAGINGSTUDYD_STORAGE__DURABILITY": durability}
 
     def command(folder: Path, port: int) -> list[str]:
@@ -52,7 +53,7 @@ def _dcmqrscp(folder: Path, port: int) -> list[str]:
 
 
 def _orthanc(folder: Path, port: int) -> list[str]:
-    """Orthanc with its defaults: SQLite and files synced; its HTTP server is off, as nobody asks it."""
+    """Orthanc with its defaults: SQLite and files synced; its HTTP server is off, since it is not used."""
     settings = {
         "DicomPort": port,
         "StorageDirectory": str(folder / "storage"),
@@ -67,7 +68,7 @@ def _pynetdicom(folder: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "pynetdicom", "storescp", str(port), "-od", str(folder)]
 
 
-# DCMTK and what is built on it switch Nagle's algorithm off only when told to.
+# DCMTK, and programs that are built on it, switch Nagle's algorithm off only with this variable.
 NO_DELAY = {"TCP_NODELAY": "1"}
 
 STORESCP_INSTALLED = Peer("storescp as installed", _storescp())

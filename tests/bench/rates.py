@@ -8,9 +8,9 @@ from multiprocessing.synchronize import Barrier
 
 from support.sender import Sender, template
 
-# Before the clock starts: the receiver has opened what it opens once, and TCP its window.
+# Instances before the clock starts: the receiver opens its files, and TCP its window.
 WARM_UP = 5
-# A run that is slower than its time allows sends so many all the same.
+# A slow run sends at least so many.
 FEWEST = 5
 
 _fork = multiprocessing.get_context("fork")
@@ -18,7 +18,7 @@ _fork = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Work:
-    """What is sent: with Nagle's algorithm on or off, over so many associations, objects of `size` bytes."""
+    """What is sent: objects of `size` bytes, over so many associations, with Nagle's algorithm on or off."""
 
     nagle: bool
     associations: int
@@ -30,7 +30,7 @@ class Work:
 
 
 def rate(address: tuple[str, int], work: Work, study: int, seconds: float) -> float:
-    """Send for so long, each association a study of its own from `study` on; return instances a second."""
+    """Send for so many seconds; return instances a second. Each association sends a study of its own."""
     ready = _fork.Barrier(work.associations)
     results: Queue[tuple[int, float] | str] = _fork.Queue()
     senders = [
@@ -45,7 +45,7 @@ def rate(address: tuple[str, int], work: Work, study: int, seconds: float) -> fl
     counts = []
     for answer in answers:
         if isinstance(answer, str):
-            raise RuntimeError(answer)  # noqa: TRY004  it is what went wrong in the sender
+            raise RuntimeError(answer)  # noqa: TRY004  the error of the sender
         counts.append(answer)
     return sum(count for count, _ in counts) / max(took for _, took in counts)
 
@@ -72,7 +72,7 @@ def _send(
             count += 1
         results.put((count, time.perf_counter() - began))
         sender.release()
-    except Exception as error:  # noqa: BLE001  told to the parent
+    except Exception as error:  # noqa: BLE001  sent to the parent
         ready.abort()
         results.put(repr(error))
 

@@ -1,9 +1,9 @@
-"""Instances a second, this daemon against its peers, as a table of ratios: python -m tests.bench.reception.
+"""Instances a second against other receivers, as a table of ratios: python -m tests.bench.reception.
 
-Every receiver of a workload is measured in turn, round after round, so that what else the machine does meets
-all of them; a ratio is that of the medians. Between two measurements the disks are synced. Files are emptied
-between workloads, and removed at the very end: for a minute or more ext4 searches for inodes that were not
-freed lately, which costs whoever makes files 0.3 ms each.
+All receivers of a workload are measured in turn, round after round, so that other work of the machine affects
+all of them alike. A ratio is one of medians. Between two measurements the disks are synced. Files are emptied
+between workloads and removed at the end: for a minute after a removal ext4 searches for inodes that were not
+freed lately, and then every new file takes 0.3 ms more.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a workload, against whom, and the ratios that must and should be reached."""
+    """A line of the table: a workload, the other receiver, and the ratios that must and should be reached."""
 
     work: Work
     peer: Peer
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What `--rows` is looked for in."""
+        """The text in which `--rows` searches."""
         return f"{self.work} | {self.peer.name} | {self.durability}"
 
 
@@ -70,7 +70,7 @@ ROWS = _rows()
 def measure(
     work: Work, contenders: Sequence[Peer], folder: Path, runs: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Measure each contender so many times; return instances a second by its name."""
+    """Measure each contender `runs` times; return instances a second by its name."""
     rates: dict[str, list[float]] = {peer.name: [] for peer in contenders}
     studies = itertools.count(1, work.associations)
     with ExitStack() as stack:

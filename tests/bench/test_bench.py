@@ -1,4 +1,4 @@
-"""That the benchmarks run; what they measure is for a quiet machine."""
+"""The benchmarks run. Their figures need a quiet machine."""
 
 import sys
 

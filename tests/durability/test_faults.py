@@ -1,15 +1,15 @@
-"""Disks that fail or are full: A700, nothing partial, and a daemon that goes on, or stops where it must."""
+"""Disks that fail or are full: A700, nothing partial. The daemon goes on, or stops where it must."""
 
 import contextlib
 import itertools
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from support.daemon import Daemon, cli, eventually
+from support.daemon import Daemon, cli, eventually, serving
 from support.faults import associate, copied, injected, inside, small_disk
 from support.load import SUCCESS, Load, described, indexed, leftovers, lost
 from support.sender import CT_SIZE, LARGE_SIZE, SMALL_SIZE, Refused, Sender, send, template
@@ -17,12 +17,27 @@ from support.sender import CT_SIZE, LARGE_SIZE, SMALL_SIZE, Refused, Sender, sen
 OUT_OF_RESOURCES = 0xA700
 MEGABYTE = 1024 * 1024
 
+_studies = itertools.count(1)
 
-def stored(daemon: Daemon, *numbers: int, size: int = SMALL_SIZE) -> list[int]:
-    """Send instances over an association of their own; return the answers."""
+
+def stored(daemon: Daemon, *numbers: int, size: int = SMALL_SIZE, study: int = 1) -> list[int]:
+    """Send instances over a new association; return the answers."""
     statuses: list[int] = []
-    send((daemon.host, daemon.port), template(size), numbers, lambda _, status: statuses.append(status))
+    source = template(size, study)
+    send((daemon.host, daemon.port), source, numbers, lambda _, status: statuses.append(status))
     return statuses
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that survives one fault after another."""
+    yield from serving(tmp_path_factory.mktemp("shared") / "data")
+
+
+@pytest.fixture
+def study() -> int:
+    """A study of the test's own."""
+    return next(_studies)
 
 
 @pytest.mark.parametrize(
@@ -45,42 +60,46 @@ def stored(daemon: Daemon, *numbers: int, size: int = SMALL_SIZE) -> list[int]:
         (SMALL_SIZE, "pwrite64:error=ENOSPC:when=5"),
     ],
 )
-def test_an_object_that_cannot_be_kept(daemon: Daemon, tmp_path: Path, size: int, fault: str) -> None:
-    assert [SUCCESS] == stored(daemon, 1, size=size)
-    sender, threads = associate(daemon)
-    message = sender.message(template(size))
+def test_an_object_that_cannot_be_kept(
+    shared: Daemon, study: int, tmp_path: Path, size: int, fault: str
+) -> None:
+    source = template(size, study)
+    assert [SUCCESS] == stored(shared, 1, size=size, study=study)
+    sender, threads = associate(shared)
+    message = sender.message(source)
     message.become(2)
     with injected(threads, fault, tmp_path / "trace"):
         assert OUT_OF_RESOURCES == sender.store(message)
-    assert [template().uid(1)] == list(indexed(daemon.data))
-    assert [] == leftovers(daemon.data)
+    assert [source.uid(1)] == [uid for uid in indexed(shared.data) if uid.startswith(f"{source.series}.")]
+    assert [] == leftovers(shared.data)
     message.become(3)
     assert SUCCESS == sender.store(message)
     sender.release()
-    assert [SUCCESS, SUCCESS] == stored(daemon, 2, 4, size=size)
-    assert [] == lost(daemon.data, {template().uid(number) for number in (1, 2, 3, 4)}, size)
-    assert [] == leftovers(daemon.data)
+    assert [SUCCESS, SUCCESS] == stored(shared, 2, 4, size=size, study=study)
+    assert [] == lost(shared.data, {source.uid(number) for number in (1, 2, 3, 4)}, size)
+    assert [] == leftovers(shared.data)
 
 
 @pytest.mark.parametrize("fault", ["openat:error=ENOSPC:when=1", "write:error=EIO:when=1"])
 def test_a_small_object_is_kept_though_its_file_cannot_be_written_now(
-    daemon: Daemon, tmp_path: Path, fault: str
+    shared: Daemon, study: int, tmp_path: Path, fault: str
 ) -> None:
     """The journal has it; the file follows."""
-    assert [SUCCESS] == stored(daemon, 1)
-    sender, threads = associate(daemon)
-    message = sender.message(template())
+    assert [SUCCESS] == stored(shared, 1, study=study)
+    before = len(shared.named("object_not_written"))
+    sender, threads = associate(shared)
+    message = sender.message(template(study=study))
     uid = message.become(2)
     with injected(threads, fault, tmp_path / "trace"):
         assert SUCCESS == sender.store(message)
-    assert ["object_not_written"] == [one["event"] for one in daemon.named("object_not_written")]
-    assert eventually(lambda: [] == lost(daemon.data, {uid}))
+    assert before + 1 == len(shared.named("object_not_written"))
+    assert eventually(lambda: [] == lost(shared.data, {uid}))
     sender.release()
-    assert [SUCCESS] == stored(daemon, 3)
-    assert [] == leftovers(daemon.data)
+    assert [SUCCESS] == stored(shared, 3, study=study)
+    assert [] == leftovers(shared.data)
 
 
-def test_the_journal_is_made_anew_after_a_fault(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_new_journal_is_made_after_a_fault(daemon: Daemon, tmp_path: Path) -> None:
     sender, threads = associate(daemon)
     message = sender.message(template())
     message.become(1)
@@ -102,12 +121,14 @@ def test_the_journal_is_made_anew_after_a_fault(daemon: Daemon, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("size", "call"), [(LARGE_SIZE, "fdatasync"), (LARGE_SIZE, "fsync"), (SMALL_SIZE, "fdatasync")]
 )
-def test_a_failed_sync_is_not_tried_again(daemon: Daemon, tmp_path: Path, size: int, call: str) -> None:
-    """The kernel drops what it could not write, and says success the next time."""
-    assert [SUCCESS] == stored(daemon, 1, size=size)
-    sender, threads = associate(daemon)
+def test_a_failed_sync_is_not_tried_again(
+    shared: Daemon, study: int, tmp_path: Path, size: int, call: str
+) -> None:
+    """The kernel drops pages that it could not write, and the next sync succeeds."""
+    assert [SUCCESS] == stored(shared, 1, size=size, study=study)
+    sender, threads = associate(shared)
     with injected(threads, f"{call}:error=EIO:when=1", tmp_path / "trace"):
-        assert OUT_OF_RESOURCES == sender.store(sender.message(template(size)))
+        assert OUT_OF_RESOURCES == sender.store(sender.message(template(size, study)))
     sender.close()
     assert 1 == (tmp_path / "trace").read_text().count(f"{call}(")
 
@@ -139,7 +160,7 @@ def test_a_failing_disk_below_the_database_stops_the_daemon(
     assert [SUCCESS] == stored(daemon, 500)
 
 
-def test_a_database_that_is_none(start: Callable[..., Daemon]) -> None:
+def test_a_file_that_is_not_a_database(start: Callable[..., Daemon]) -> None:
     daemon = start()
     daemon.stop()
     (daemon.data / "index.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
@@ -201,7 +222,7 @@ def test_a_full_disk(start: Callable[..., Daemon], tmp_path: Path, watermark: in
     assert [] == leftovers(copied(data, tmp_path / "copy"))
 
 
-def test_the_watermark_is_told(start: Callable[..., Daemon]) -> None:
+def test_the_reason_names_the_watermark(start: Callable[..., Daemon]) -> None:
     daemon = start(IMAGINGSTUDYD_STORAGE__WATERMARK=str(1 << 60))
     assert [OUT_OF_RESOURCES] == stored(daemon, 1)
     event = daemon.wait_for(lambda event: event.get("status") == "A700")

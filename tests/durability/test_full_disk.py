@@ -1,4 +1,4 @@
-"""A full disk: what makes room always works, and what takes room is refused until there is some again."""
+"""A full disk: deleting works; everything else is refused until there is space again."""
 
 import os
 import sqlite3
@@ -64,7 +64,7 @@ print("done")
 
 @pytest.mark.parametrize("end", ["serving.close()", "os._exit(0)"], ids=["stop", "kill"])
 def test_deleting_and_starting_without_a_daemon(tmp_path: Path, end: str) -> None:
-    """SQLite makes files of its own when it opens an index: they need room too, and inodes."""
+    """SQLite makes files when it opens an index: they need space and inodes too."""
     script = f"""
 if not os.fork():
     serving = Index(DATA, STORAGE)

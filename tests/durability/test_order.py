@@ -18,7 +18,7 @@ LARGEST_WRITE = 4 * 70_000
 
 
 def first_between(ends: list[Call], begin: float, end: float) -> Call | None:
-    """Return the first of these calls, in order of beginning, that lies wholly between two moments."""
+    """Return the call that began first, of those that began and ended between two moments."""
     place = bisect_left(ends, begin, key=lambda call: call.begin)
     return next((call for call in ends[place:] if call.end < end), None)
 

@@ -1,4 +1,4 @@
-"""Who may read what is kept, and that nothing stays of what was deleted."""
+"""Who may read the files of a data directory, and that nothing is left of what was deleted."""
 
 import os
 import stat
@@ -98,7 +98,7 @@ def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
 
 
 def holding(root: Path, name: str = NAME) -> list[str]:
-    """Return the files that hold a name, or its parts."""
+    """Return the files that contain a name, or parts of it."""
     parts = [part.encode() for part in name.split("^")]
     return sorted(
         str(path.relative_to(root))

@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, and DCMTK's clients to talk to it."""
+"""A daemon in a process of its own, and DCMTK's clients."""
 
 import json
 import os
@@ -16,12 +16,12 @@ START_SECONDS = 180
 STOP_SECONDS = 180
 EVENT_SECONDS = 120
 COMMAND_SECONDS = 300
-# What a test starts ends with the process of the tests, also where that is killed.
+# A process that a test starts ends with the process of the tests, even where that is killed.
 WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Daemon:
-    """`imagingstudyd serve` on free ports; its log events as they come."""
+    """`imagingstudyd serve` on free ports; `events` are its log events."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Daemon:
     def wait_for(
         self, fits: Callable[[dict[str, Any]], bool], seconds: float = EVENT_SECONDS
     ) -> dict[str, Any]:
-        """Return the first event that fits; fail with the log when none comes."""
+        """Wait for an event that fits, and return it; fail with the log where none comes."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for event in self.events[:]:
@@ -77,11 +77,11 @@ class Daemon:
         raise AssertionError("no such event in:\n" + "".join(self.lines))
 
     def named(self, name: str) -> list[dict[str, Any]]:
-        """Return the events of this name so far."""
+        """Return the events with this name so far."""
         return [event for event in self.events[:] if event.get("event") == name]
 
     def stop(self) -> int:
-        """End it as systemd does; return its exit status."""
+        """Send SIGTERM, as systemd does; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -93,7 +93,7 @@ class Daemon:
         return status
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as a crash would."""
         self.process.kill()  # SIGKILL ends a stopped or hanging process too
         self.process.wait()
         self._reader.join(60)
@@ -101,22 +101,22 @@ class Daemon:
     def send(
         self, *paths: Path | str, tool: str = "dcmsend", options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Send files or folders with DCMTK; TCP_NODELAY as its senders should have had it set."""
+        """Send files or folders with DCMTK, with Nagle's algorithm off."""
         scan = ("+sd", "+r") if tool == "dcmsend" else ()
         command = [tool, *options, *scan, "-aec", "ANY", self.host, str(self.port), *map(str, paths)]
         return run(*command, TCP_NODELAY="1")
 
     def resource(self, uid: str, version: str = "dstu2", kind: str = "ImagingStudy") -> Path:
-        """Return where a resource stands."""
+        """Return the path of a resource."""
         return self.data / "fhir" / version / kind / f"{uid}.json"
 
     def studies(self) -> list[dict[str, Any]]:
-        """Return what `studies --json` says."""
+        """Return the output of `studies --json`."""
         return json.loads(cli("studies", "--data", str(self.data), "--json").stdout)
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; return it with its output."""
+    """Run a command; return its status and output."""
     return subprocess.run(
         command,
         capture_output=True,
@@ -127,13 +127,19 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process, in seconds (proc(5): utime and stime)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `imagingstudyd` with these arguments."""
     return run(sys.executable, "-m", "scp", *arguments, **environment)
 
 
 def eventually(holds: Callable[[], bool], seconds: float = EVENT_SECONDS) -> bool:
-    """Return whether a condition comes true in time."""
+    """Wait until a condition holds; return whether it does."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if holds():

@@ -1,4 +1,4 @@
-"""Instances for tests: made small, or taken from pydicom's own test files."""
+"""Instances for tests: small ones made here, and pydicom's test files."""
 
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ ROOT = "1.2.826.0.1.3680043.10.1555"
 
 
 def instance(study: int = 1, series: int = 1, number: int = 1, **attributes: Any) -> Dataset:
-    """Return a small CT instance; UIDs follow from the numbers, `attributes` overrule."""
+    """Return a small CT instance. The numbers make its UIDs; `attributes` replace values."""
     dataset = Dataset()
     dataset.SOPClassUID = CT_IMAGE_STORAGE
     dataset.StudyInstanceUID = f"{ROOT}.{study}"
@@ -81,7 +81,7 @@ def sample(name: str = "CT_small.dcm") -> Path:
 
 
 def data_set_of(path: Path) -> bytes:
-    """Return a Part 10 file's bytes behind its file meta information, found by pydicom alone."""
+    """Return the bytes after the file meta information of a Part 10 file, found by pydicom alone."""
     with path.open("rb") as file:
         pydicom.filereader.read_preamble(file, force=False)
         pydicom.filereader._read_file_meta_info(file)

@@ -1,4 +1,4 @@
-"""Encodes data sets for the tests of the header reader, element by element, oddities included."""
+"""Encodes data sets for the tests of the header reader, also in ways that break the standard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

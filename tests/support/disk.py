@@ -1,7 +1,7 @@
-"""What a disk holds after a power cut: a model that is fed with recorded system calls.
+"""What a disk holds after a power cut: a model of the recorded system calls.
 
-Content is there when its file was synced after it was written, a name when its folder was synced after it
-came there. Of what was written and not synced any part may be there; of names, here, none.
+Content is there where its file was synced after the write, a name where its folder was synced after the name
+was made. Of writes that were not synced any may be there; of names that were not synced none is.
 """
 
 import random
@@ -36,7 +36,7 @@ class File:
         self.length = max(self.length, offset + len(content))
 
     def sync(self, changes: int) -> None:
-        """Make the first so many of all changes durable."""
+        """Make the first `changes` changes durable."""
         fresh = max(0, changes - (self.changes - len(self.pending)))
         _apply(self.content, self.pending[:fresh])
         del self.pending[:fresh]
@@ -89,7 +89,7 @@ class Disk:
                 self._begin(call)
 
     def restore(self, target: Path, chance: random.Random) -> None:
-        """Write what is left of it to `target`; each write not synced is there or not, by chance."""
+        """Write what is left to `target`; chance decides about each write that was not synced."""
         _restore(self._folder, target, chance)
 
     def _find(self, path: str) -> "File | Folder | None":
@@ -106,7 +106,7 @@ class Disk:
         return (found if isinstance(found, Folder) else None), name
 
     def _everything(self, folder: Folder) -> Iterator[tuple[File | Folder, Any]]:
-        """Yield all files with how much was written, all folders with their names."""
+        """Yield every file with its number of changes, and every folder with its names."""
         yield folder, dict(folder.names)
         for one in folder.names.values():
             if isinstance(one, Folder):

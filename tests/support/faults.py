@@ -1,4 +1,4 @@
-"""Faults of disks: injected into one association's system calls by strace, and a disk that is small."""
+"""Faults of disks: system calls of one association that strace lets fail, and a small disk."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ def associate(daemon: Daemon) -> tuple[Sender, set[str]]:
 
 @contextlib.contextmanager
 def injected(mine: set[str], fault: str, trace: Path, path: Path | None = None) -> Iterator[None]:
-    """Let system calls of these threads (on one path) fail as strace says; write them to `trace`."""
+    """Let system calls of these threads (on one path) fail by strace; write them to `trace`."""
     call = fault.partition(":")[0]
     command = ["strace", "-y", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={fault}"]
     command += ["-P", str(path)] if path else []
@@ -69,7 +69,7 @@ from pathlib import Path
 def fill(path, rest=0):
     ballast = path / f"ballast-{len(list(path.iterdir()))}"
     with ballast.open("wb") as file:
-        # Others write meanwhile, and what they are given back comes later.
+        # Other programs write meanwhile, and freed space comes back later.
         while (free := os.statvfs(path)).f_bavail * free.f_frsize > rest:
             with contextlib.suppress(OSError):
                 size = os.fstat(file.fileno()).st_size
@@ -80,7 +80,7 @@ path = Path(sys.argv[1])
 
 
 def inside(daemon: Daemon, path: Path) -> Path:
-    """Return where a path of the daemon's own mounts is found from outside. SQLite cannot open it there."""
+    """Return the path from outside of a file on the daemon's own mounts. SQLite cannot open it there."""
     return Path(f"/proc/{daemon.process.pid}/root{path}")
 
 

@@ -1,4 +1,4 @@
-"""Judges of FHIR resources: models of others, and a strict check of what those models let through."""
+"""Checks of FHIR resources: the models of other projects, and strict checks of what those models accept."""
 
 import importlib
 import json
@@ -46,7 +46,7 @@ TARGETS = {
 
 
 def judge(resources: list[dict[str, Any]], version: str) -> None:
-    """Fails unless every resource is valid in the version and refers only to those beside it."""
+    """Fail unless every resource is valid in the version and refers only to the others."""
     named = {f"{found['resourceType']}/{found['id']}" for found in resources}
     assert len(named) == len(resources)
     assert "ImagingStudy" == resources[0]["resourceType"]
@@ -76,7 +76,7 @@ def model(found: dict[str, Any], version: str) -> None:
 
 
 def without_absent_values(node: Any) -> Any:
-    """The same without the extensions whose value is absent (_valueString): these models do not know them."""
+    """Remove extensions whose value is absent (_valueString), which these models do not know."""
     if isinstance(node, dict):
         kept = {key: without_absent_values(value) for key, value in node.items()}
         return {key: value for key, value in kept.items() if value != []}
@@ -90,7 +90,7 @@ def without_absent_values(node: Any) -> Any:
 
 
 def members(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every named value below a node; the entries of a list have the name of the list."""
+    """Yield every named value below a node; entries of a list have the name of the list."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield key, value
@@ -134,7 +134,7 @@ def targets(found: dict[str, Any], version: str) -> None:
 
 
 def paths(study: dict[str, Any]) -> set[str]:
-    """The paths of the elements of an ImagingStudy, as its definition has them."""
+    """Return the paths of the elements of an ImagingStudy, as in its definition."""
     nested = {"series", "series.instance", "series.performer"}
     found: set[str] = set()
 

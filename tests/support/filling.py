@@ -1,4 +1,4 @@
-"""An index filled without a network: what reception does, called directly."""
+"""An index that is filled without a network: reception, called directly."""
 
 import threading
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
 
 
 def keep_by_threads(index: Index, datasets: list[Dataset], threads: int) -> None:
-    """Deal the instances out to associations that send at once."""
+    """Send the instances by several threads at the same time."""
 
     def send(mine: Iterable[Dataset], number: int) -> None:
         for dataset in mine:

@@ -37,7 +37,7 @@ def order_group(
     status: str = "SC",
     obr4: str = "CTHEAD^CT Head^99RIS^CTH1^Head native^99RIS",
 ) -> list[str]:
-    """Return ORC and OBR as IHE's Procedure Scheduled has them."""
+    """Return ORC and OBR of IHE's Procedure Scheduled."""
     by = "12^Roe^Richard^^^Dr"
     orc = f"ORC|{control}|{placer}^HIS|{filler}^RIS||{status}||^^^{start}^^S||20260104120000|||{by}"
     obr = (
@@ -92,6 +92,6 @@ class Sender:
 
 
 def verdict(answer: list[list[str]]) -> str:
-    """Return MSA-1, and MSA-3 where it is there."""
+    """Return MSA-1, and MSA-3 where there is one."""
     msa = next(segment for segment in answer if segment[0] == "MSA")
     return " ".join([msa[1], *msa[3:4]])

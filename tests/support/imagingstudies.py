@@ -1,4 +1,4 @@
-"""Made studies: one for each kind of department, with names in several scripts. No real patient."""
+"""Invented studies: one for each kind of department, with names in several scripts. No real patients."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Load by several associations, and the check that nothing acknowledged is lost and nothing is half."""
+"""Load by several associations, and checks that nothing acknowledged is lost or partial."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ SUCCESS = 0x0000
 
 
 class Load:
-    """Associations that send new instances, each those of a study of its own, until they fail or are stopped.
+    """Associations that send new instances, each of its own study, until they fail or are stopped.
 
     `answers` is every status that came, by SOP Instance UID, in order of arrival.
     """
@@ -55,29 +55,29 @@ class Load:
                 self._answered.notify_all()
 
     def wait_for(self, answers: int, seconds: float = 300) -> None:
-        """Return when so many instances have been answered. Fails when that takes too long."""
+        """Wait until so many instances are answered. Fail where that takes too long."""
         with self._answered:
             assert self._answered.wait_for(lambda: len(self.answers) >= answers, seconds), len(self.answers)
 
     def end(self, seconds: float = 300) -> None:
-        """Return when every association has ended by itself."""
+        """Wait until every association has ended by itself."""
         for thread in self._threads:
             thread.join(seconds)
             assert not thread.is_alive()
 
     def stop(self) -> None:
-        """Let each association finish its instance and release."""
+        """Let each association finish its instance, and release it."""
         self._stopping.set()
         self.end()
 
     @property
     def acknowledged(self) -> set[str]:
-        """What was answered 0x0000."""
+        """The UIDs that were answered 0x0000."""
         return {uid for uid, status in self.answers.items() if status == SUCCESS}
 
 
 def data_set(uid: str, size: int = SMALL_SIZE) -> bytes:
-    """Return the data set that a Load has sent as this SOP Instance UID."""
+    """Return the data set that a Load has sent with this SOP Instance UID."""
     *_, study, _, number = uid.split(".")
     return _template(size, int(study)).data_set(int(number) - 1_000_000_000)
 
@@ -88,7 +88,7 @@ def _template(size: int, study: int) -> Template:
 
 
 def lost(data: Path, acknowledged: set[str], size: int = SMALL_SIZE) -> list[str]:
-    """Return what is missing of the acknowledged instances in the index, or as whole objects."""
+    """Return the acknowledged instances that have no row, or no complete object."""
     paths = indexed(data)
     return sorted(
         f"{uid}: {'no row' if uid not in paths else 'object is not whole'}"
@@ -106,7 +106,7 @@ def whole(path: Path, uid: str, size: int = SMALL_SIZE) -> bool:
 
 
 def indexed(data: Path) -> dict[str, str]:
-    """Return the path of each instance that the index has, by SOP Instance UID, and find the index sound."""
+    """Return the path of each instance in the index, by SOP Instance UID. Fail where the index is damaged."""
     database = sqlite3.connect(data / "index.sqlite")
     try:
         assert [("ok",)] == database.execute("PRAGMA integrity_check").fetchall()
@@ -126,7 +126,7 @@ def described(data: Path) -> set[str]:
 
 
 def leftovers(data: Path) -> list[str]:
-    """Return what lies about: files in `incoming/` and `conflicts/`, objects without a row."""
+    """Return files in `incoming/` and `conflicts/`, and objects without a row."""
     kept = set(indexed(data).values())
     objects = {str(path.relative_to(data)) for path in (data / "objects").rglob("*") if path.is_file()}
     others = [

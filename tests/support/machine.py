@@ -1,7 +1,7 @@
-"""A machine of its own that a real systemd boots: systemd-nspawn over this machine's /usr, all else empty.
+"""A container that a real systemd boots: systemd-nspawn over this machine's /usr; everything else is empty.
 
-It takes root, or sudo without a password, and Debian's systemd-container and python3-venv, which tests/run
-installs. Nothing is skipped where they are missing: systemd's own words are in the failure.
+It needs root, or sudo without a password, and Debian's systemd-container and python3-venv, which tests/run
+installs. Where they are missing the test fails with the output of systemd.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from support.daemon import COMMAND_SECONDS, START_SECONDS, STOP_SECONDS, WITH_US
 
 HOME = Path(__file__).parents[2]
 SOURCE, DEPENDENCIES, GIVEN = "/srv/source", "/srv/dependencies", "/srv/given"
-# One at a time on this machine: each has the same place among the control groups.
+# One at a time: each has the same control group.
 _TURN = Path("/tmp/imagingstudyd-nspawn.lock")  # noqa: S108
 _AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 # Debian's own, and nothing of the environment that the tests run in.
@@ -32,7 +32,8 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "TCP_NODELAY": "1",
 }
-# The machine has no sudo, whose configuration is of /etc.
+_WAIT_ONLINE = "systemd-networkd-wait-online.service NetworkManager-wait-online.service"
+# The machine has no sudo, whose configuration is in /etc.
 _SUDO = """
 sudo() {
     [ "$1" = -u ] || return 1; user=$2; shift 2
@@ -48,39 +49,39 @@ def steps(heading: str) -> str:
 
 
 class Machine:
-    """A booted systemd; its commands see no network but their own loopback."""
+    """A booted systemd. Its only network is its own loopback."""
 
     def __init__(self, leader: int) -> None:
         self._leader = leader
 
     def run(self, script: str, folder: str = "/root", **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a shell script as root in it; return it with its output, both streams as one."""
-        said = [f"{name}={value}" for name, value in (_ENVIRONMENT | environment).items()]
+        """Run a shell script in it, as root; return its status, and both streams as one."""
+        variables = [f"{name}={value}" for name, value in (_ENVIRONMENT | environment).items()]
         enter = ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w"]
         return subprocess.run(
-            [*_AS_ROOT, *enter, "env", "-i", "-C", folder, *said, "sh", "-c", f"{_SUDO}{script}"],
+            [*_AS_ROOT, *enter, "env", "-i", "-C", folder, *variables, "sh", "-c", f"{_SUDO}{script}"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, timeout=COMMAND_SECONDS, check=False,
         )  # fmt: skip
 
     def do(self, script: str, folder: str = "/root", **environment: str) -> str:
-        """Run a script that has to succeed, every line of it; return its output."""
+        """Run a script of which every line must succeed; return its output."""
         done = self.run(f"set -eu\n{script}", folder, **environment)
         assert 0 == done.returncode, f"{script}\n{done.returncode}: {done.stdout}\n{self.journal()}"
         return done.stdout
 
     def journal(self, unit: str = "imagingstudyd") -> str:
-        """Return what a unit has said, each line as it is."""
+        """Return the log of a unit."""
         return self.run(f"journalctl --no-pager --output=cat --unit={unit}").stdout
 
     def property(self, name: str, unit: str = "imagingstudyd") -> str:
-        """Return what systemctl shows of a unit."""
+        """Return a property of a unit."""
         return self.run(f"systemctl show --value --property={name} {unit}").stdout.strip()
 
 
 @contextmanager
 def booted(folder: Path) -> Iterator[Machine]:
-    """Boot a machine, with the project's sources in SOURCE and `folder / "given"` in GIVEN, and end it."""
+    """Boot a machine with the project's sources in SOURCE and `folder / "given"` in GIVEN; power it off."""
     with _TURN.open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         with (folder / "console").open("w+b") as console:
@@ -88,19 +89,21 @@ def booted(folder: Path) -> Iterator[Machine]:
             try:
                 leader = _leader(nspawn, console)
                 machine = Machine(leader)
-                assert eventually(lambda: _is_up(machine), START_SECONDS), _said(nspawn, console)
+                assert eventually(lambda: _is_up(machine), START_SECONDS), _output(nspawn, console)
                 machine.do("echo 127.0.0.1 localhost > /etc/hosts")
+                # It has no network: network-online.target would wait two minutes for one.
+                machine.do(f"systemctl mask --runtime {_WAIT_ONLINE}")
                 yield machine
             finally:
                 _end(nspawn)
 
 
 def _spawn(folder: Path, console: IO[bytes]) -> "subprocess.Popen[bytes]":
-    # Where this machine has the hierarchies of the first version, the one inside has to be told.
+    # Where this machine has version 1 of the control groups, systemd inside needs this variable.
     unified = int(Path("/sys/fs/cgroup/cgroup.controllers").exists())
     command = ["systemd-nspawn", "--directory=/", "--volatile=yes", "--boot", "--register=no", "--keep-unit"]
     command += ["--console=pipe", "--machine=imagingstudyd-test", "--private-network"]
-    # What the README writes to in /usr, which is read-only; and what Debian's own commands are found by.
+    # The README writes to these folders of the read-only /usr. Debian finds its commands by alternatives.
     command += ["--tmpfs=/usr/local", "--overlay=/usr/lib/sysusers.d::/usr/lib/sysusers.d"]
     command += ["--bind-ro=/etc/alternatives", f"--bind-ro={_sources(folder)}:{SOURCE}"]
     command += [f"--bind-ro={_dependencies(folder)}:{DEPENDENCIES}", f"--bind-ro={folder / 'given'}:{GIVEN}"]
@@ -112,7 +115,7 @@ def _spawn(folder: Path, console: IO[bytes]) -> "subprocess.Popen[bytes]":
 
 
 def _sources(folder: Path) -> Path:
-    """Return a copy of what is installed."""
+    """Return a copy of the sources that are installed."""
     copy = folder / "source"
     for name in ("scp", "index", "systemd"):
         shutil.copytree(HOME / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -122,7 +125,7 @@ def _sources(folder: Path) -> Path:
 
 
 def _dependencies(folder: Path) -> Path:
-    """Return what pip would fetch: the tests' own packages, where Debian's Python can use them."""
+    """Return the packages that pip would fetch: those of the tests, where Debian's Python can use them."""
     version = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
     theirs = subprocess.run(["/usr/bin/python3", "-c", version], capture_output=True, text=True, check=True)
     if theirs.stdout.strip() == ".".join(map(str, sys.version_info[:2])):
@@ -135,7 +138,7 @@ def _dependencies(folder: Path) -> Path:
 
 
 def _leader(nspawn: "subprocess.Popen[bytes]", console: IO[bytes]) -> int:
-    """Return the process that is the machine's first."""
+    """Return the machine's first process."""
     found: list[str] = []
 
     def is_there() -> bool:
@@ -143,7 +146,7 @@ def _leader(nspawn: "subprocess.Popen[bytes]", console: IO[bytes]) -> int:
         return bool(found) or nspawn.poll() is not None
 
     eventually(is_there, START_SECONDS)
-    assert found, f"systemd-nspawn does not boot a machine here: {_said(nspawn, console)}"
+    assert found, f"systemd-nspawn does not boot a machine here: {_output(nspawn, console)}"
     return int(found[0])
 
 
@@ -165,11 +168,11 @@ def _name(process: str) -> str:
 
 
 def _is_up(machine: Machine) -> bool:
-    # Units of this machine's other packages may fail there.
+    # Units of other packages may fail there.
     return machine.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
 
 
-def _said(nspawn: "subprocess.Popen[bytes]", console: IO[bytes]) -> str:
+def _output(nspawn: "subprocess.Popen[bytes]", console: IO[bytes]) -> str:
     console.seek(0)
     return f"status {nspawn.poll()}: {console.read().decode(errors='replace')}"
 

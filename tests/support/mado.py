@@ -1,7 +1,7 @@
-"""The constraints of IHE RAD MADO 0.1.0 on R4 resources, written down from its profiles' differentials.
+"""The constraints of IHE RAD MADO 0.1.0 on R4 resources, from the differentials of its profiles.
 
-https://profiles.ihe.net/RAD/MADO (repository IHE/RAD.MADO, input/fsh/profiles). `must support` elements are
-to be there where they are known, which no check of a resource alone can tell.
+https://profiles.ihe.net/RAD/MADO (repository IHE/RAD.MADO, input/fsh/profiles). Elements that are `must
+support` are needed where their values are known. A check of the resource alone cannot find that.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ ABSENT = {
 
 
 def conforms(resources: list[dict[str, Any]]) -> None:
-    """Fails unless the ImagingStudy that comes first, and its endpoints, are as MADO wants them."""
+    """Fail unless the ImagingStudy, which is first, and its endpoints obey MADO."""
     study = resources[0]
     endpoints = {f"Endpoint/{one['id']}": one for one in resources if one["resourceType"] == "Endpoint"}
     assert [f"{BASE}MadoImagingStudy"] == study["meta"]["profile"]
@@ -100,7 +100,7 @@ def endpoint(found: dict[str, Any]) -> None:
 
 
 def _extensions(node: dict[str, Any], known: dict[str, tuple[str, int | None]]) -> None:
-    """Those that are there are known ones, of the right type, and no more than may be."""
+    """Every extension is a known one, of the right type, and not repeated more than allowed."""
     found = node.get("extension", [])
     for name, (kind, most) in known.items():
         mine = [one for one in found if one["url"] == f"{BASE}{name}"]

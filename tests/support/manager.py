@@ -1,4 +1,4 @@
-"""What systemd does for a service, done by a test: a notify socket, and certificates of a site."""
+"""What a site gives a service: systemd's notify socket, and certificates."""
 
 import socket
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class NotifySocket:
-    """Stands for the service manager's $NOTIFY_SOCKET; keeps what it is told, with its time."""
+    """The service manager's $NOTIFY_SOCKET: keeps every message with its time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,11 +28,11 @@ class NotifySocket:
         return [next(iter(message)) for _, message in self.messages if "WATCHDOG" not in message]
 
     def pings(self, since: float = 0.0) -> int:
-        """Return how often the watchdog was fed since then."""
+        """Return the number of watchdog pings since then."""
         return sum("WATCHDOG" in message for at, message in self.messages if at >= since)
 
     def wait_for(self, holds: Callable[["NotifySocket"], bool], seconds: float = 180) -> None:
-        """Wait until something is true of it."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + seconds
         while not holds(self):
             assert time.monotonic() < deadline, self.messages
@@ -40,7 +40,7 @@ class NotifySocket:
 
 
 class Authority:
-    """A certificate authority in a folder, by the command openssl."""
+    """A certificate authority in a folder, made by the command openssl."""
 
     def __init__(self, folder: Path, name: str = "Site CA") -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class Authority:
                  "-subj", f"/CN={name}", "-days", "2")  # fmt: skip
 
     def issue(self, name: str, *, days: int = 2, password: str | None = None) -> tuple[Path, Path]:
-        """Return the files of a new certificate and its key; negative days for one that has expired."""
+        """Return the files of a new certificate and its key. With negative days it has expired."""
         key, request, certificate = (self.folder / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
         cipher = ("-passout", f"pass:{password}") if password else ("-nodes",)
         _openssl("req", "-newkey", "rsa:2048", *cipher, "-keyout", str(key), "-out", str(request),

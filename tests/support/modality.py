@@ -39,7 +39,7 @@ def update(port: int, uid: str, changes: Dataset, aet: str = "CT1") -> Dataset:
 
 
 def begun(*worklist_items: Dataset, study_uid: str = "", **changes: Any) -> Dataset:
-    """Return what N-CREATE sends for a step that performs these worklist items, or none (unscheduled)."""
+    """Return the data set of an N-CREATE: of these worklist items, or of an unscheduled step."""
     step = Dataset()
     step.ScheduledStepAttributesSequence = [_scheduled(item) for item in worklist_items] or [
         _unscheduled(study_uid)
@@ -91,7 +91,7 @@ def _unscheduled(study_uid: str) -> Dataset:
 
 
 def ended(state: str, series_uid: str = "1.2.3", instances: Iterable[str] = (), **changes: Any) -> Dataset:
-    """Return what the last N-SET sends."""
+    """Return the data set of the last N-SET."""
     made, series = Dataset(), Dataset()
     made.PerformedProcedureStepStatus = state
     made.PerformedProcedureStepEndDate = "20260102"
@@ -118,7 +118,7 @@ def _reference(uid: str) -> Dataset:
 
 
 def reason(code: str, meaning: str) -> list[Dataset]:
-    """Return a code of DCM as a sequence."""
+    """Return a sequence with one code of DCM."""
     made = Dataset()
     made.CodeValue, made.CodingSchemeDesignator, made.CodeMeaning = code, "DCM", meaning
     return [made]

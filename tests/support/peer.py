@@ -1,4 +1,4 @@
-"""Fakes and raw peers for the tests of reception."""
+"""A fake store, a running listener and a raw peer, for the tests of reception."""
 
 import socket
 import struct
@@ -20,7 +20,7 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 @dataclass
 class Received:
-    """One C-STORE as the fake store saw it."""
+    """One C-STORE that came to the fake store."""
 
     link: object
     sop_class_uid: str
@@ -47,7 +47,7 @@ class Received:
 
 
 class FakeStore:
-    """Stands for scp.services.store.StoreService."""
+    """Takes the place of scp.services.store.StoreService."""
 
     def __init__(self):
         self.received = []
@@ -70,7 +70,7 @@ def settings(**changes):
 
 
 class Running:
-    """A listener that runs, with what a test wants to know of it."""
+    """A running listener, and what tests ask of it."""
 
     def __init__(self, *, limits=None, peers=(), **changes):
         listener = {
@@ -180,7 +180,7 @@ ABORT = pdu(0x07, bytes(4))
 
 
 class Parrot:
-    """A peer on a raw socket that says what it is told."""
+    """A peer on a raw socket that sends what the test gives it."""
 
     def __init__(self, port, timeout=10.0):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)

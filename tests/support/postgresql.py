@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 
 def _binaries() -> Path:
-    """Return where Debian keeps the newest server's commands."""
+    """Return the folder of the newest server's commands, on Debian."""
     return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
 
 

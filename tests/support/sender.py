@@ -1,7 +1,7 @@
-"""A cheap DICOM sender on a raw socket, for load and for faults that no toolkit's sender commits.
+"""A fast DICOM sender on a raw socket, for load, and for faults that the senders of toolkits do not make.
 
-An object is encoded once into the bytes of its PDUs; for each instance only its UID and number are written
-over in place, so that what is measured is the receiver.
+An object is encoded once into the bytes of its PDUs. For each instance only its UID is replaced in place, so
+that benchmarks measure the receiver.
 """
 
 import io
@@ -23,10 +23,10 @@ COMMAND, LAST = 0x01, 0x02
 CONTEXT_ID = 1
 # PDU and PDV headers: type, length; length, context, control.
 HEADER = struct.Struct(">BxLLBB")
-# Ours offers 1 MB; more in one write gains nothing.
+# The daemon offers 1 MB; more in one write gains nothing.
 LARGEST_PDU = 1024 * 1024
 
-# Instances are told apart by the last component, which is never shorter or longer.
+# The last component of an instance's UID; all have the same length.
 FIRST_NUMBER = 1_000_000_000
 CT_SIZE = 526 * 1000
 SMALL_SIZE = 14 * 1000
@@ -36,7 +36,7 @@ LARGE_SIZE = 68 * 1000
 
 @dataclass(frozen=True)
 class Template:
-    """A data set that is sent over and over, each time as another instance of one study and series."""
+    """A data set that is sent many times, each time as another instance of one study and series."""
 
     study: str
     series: str
@@ -52,7 +52,7 @@ class Template:
 
 
 def template(size: int = SMALL_SIZE, study: int = 1) -> Template:
-    """Return a CT instance whose header is a scanner's (pydicom's CT_small), of `size` bytes in all."""
+    """Return a CT instance of `size` bytes, with the header of a scanner (pydicom's CT_small)."""
     dataset = pydicom.dcmread(sample("CT_small.dcm"))
     uid = f"{ROOT}.{study}"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid, f"{uid}.1"
@@ -94,7 +94,7 @@ def command(uid: str, message: int = 1, sop_class: str = CT_IMAGE_STORAGE) -> by
 
 
 class Message:
-    """One C-STORE-RQ as the bytes on the wire; `parts` are what is written at a time."""
+    """The bytes of one C-STORE-RQ; each of `parts` is sent by one write."""
 
     def __init__(self, source: Template, max_pdu: int, *, whole_pdus: bool = True) -> None:
         self._source = source
@@ -113,7 +113,7 @@ class Message:
         self._places = list(_places(self.wire, source.uid(0).encode()))
 
     def become(self, number: int) -> str:
-        """Turn into instance `number`; return its SOP Instance UID."""
+        """Change it to instance `number`; return its SOP Instance UID."""
         uid = self._source.uid(number)
         for place in self._places:
             self.wire[place : place + len(uid)] = uid.encode()
@@ -205,7 +205,7 @@ class Sender:
         self.close()
 
     def close(self) -> None:
-        """Close the connection without a word."""
+        """Close the connection without release or abort."""
         self.socket.close()
 
     def _read(self) -> tuple[int, bytes]:
@@ -223,7 +223,7 @@ class Sender:
 
 
 def _accepted_length(body: bytes) -> int:
-    """Return the maximum length in an A-ASSOCIATE-AC, once its context is found to be accepted."""
+    """Return the maximum length of an A-ASSOCIATE-AC. Raises Refused where its context is not accepted."""
     file, length = io.BytesIO(body[68:]), 0
     while header := file.read(4):
         kind, size = struct.unpack(">BxH", header)
@@ -254,7 +254,7 @@ def send(
     answered: Callable[[int, int], None] = lambda _number, _status: None,
     **options: object,
 ) -> None:
-    """Send these instances over one association; tell `answered` each number and status."""
+    """Send these instances over one association; call `answered` with each number and status."""
     sender = Sender(address, **options)  # type: ignore[arg-type]
     try:
         message = sender.message(source)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.sender import COMMAND, DATA
 
-# All by which the daemon and SQLite change files, make them durable, or answer.
+# The calls by which the daemon and SQLite change files, make them durable, or answer.
 CALLS = (
     "openat,write,pwrite64,ftruncate,rename,unlink,unlinkat,mkdir,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg"
 )
@@ -27,7 +27,7 @@ _STATUS = re.compile(rb"\x00\x00\x00\x09\x02\x00\x00\x00(..)", re.DOTALL)
 
 
 def strace(output: Path, *options: str, calls: str = CALLS, strings: int = 256) -> tuple[str, ...]:
-    """Return the command that runs another under strace, which stays the process that is waited for."""
+    """Return a prefix that runs a command under strace; the command stays the process that is waited for."""
     quiet = (
         "strace",
         "-D",
@@ -46,7 +46,7 @@ def strace(output: Path, *options: str, calls: str = CALLS, strings: int = 256) 
 
 @dataclass(slots=True)
 class Call:
-    """One system call; `begin` and `end` are places in the order of all, `end` is infinite while it lasts.
+    """One system call. `begin` and `end` are positions in the order of all; `end` is infinite while it lasts.
 
     `path` is what its descriptor stands for, `strings` its text arguments. `faked`: it was injected.
     """
@@ -63,7 +63,7 @@ class Call:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it was done, and not only said to be."""
+        """Whether it was done: an injected success does nothing."""
         return self.result >= 0 and not self.faked
 
 
@@ -109,7 +109,7 @@ def _finish(call: Call, number: int, rest: str) -> None:
 
 
 def answers(calls: list[Call]) -> Iterator[tuple[int, str, int]]:
-    """Yield when each C-STORE-RSP was about to be sent, its SOP Instance UID and its status."""
+    """Yield of each C-STORE-RSP when its sending began, its SOP Instance UID and its status."""
     for call in calls:
         if (
             call.name not in ("sendto", "sendmsg")

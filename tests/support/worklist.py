@@ -19,7 +19,7 @@ from index import Index, OrderStatus
 from index.database.tables import ScheduledStep
 from index.query.identifiers import read_identifier
 from index.worklist.selection import Selection, WorklistItem
-from support.daemon import run
+from support.daemon import START_SECONDS, run
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 STEP_KEYS = (
@@ -35,7 +35,7 @@ KEYS = ("PatientName", "PatientID", "AccessionNumber", "RequestedProcedureID", "
 
 
 def item(number: int, **changes: Any) -> Dataset:
-    """Return a worklist item with all that the standard wants; `changes` go to the level of their keyword."""
+    """Return a worklist item with all required attributes; `changes` replace values at their level."""
     dataset, step = Dataset(), Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 100"
     dataset.AccessionNumber = f"A{number}"
@@ -63,7 +63,7 @@ def item(number: int, **changes: Any) -> Dataset:
 
 
 def query(**wanted: Any) -> Dataset:
-    """Return an identifier that asks for the usual keys; `wanted` gives some of them values."""
+    """Return an identifier with the usual keys; `wanted` gives some of them values."""
     dataset, step = Dataset(), Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for keyword in KEYS:
@@ -89,7 +89,7 @@ def set_step_status(index: Index, status: OrderStatus) -> None:
 
 
 def write(dataset: Dataset, path: Path) -> Path:
-    """Write an item or a query as DCMTK reads them."""
+    """Write an item or a query as a file that DCMTK reads."""
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = WORKLIST
@@ -105,7 +105,7 @@ _counter = itertools.count()
 def findscu(
     port: int, asked: Dataset | Path, folder: Path, *options: str, aet: str = "CT1", called: str = "WL"
 ) -> tuple[list[Dataset], subprocess.CompletedProcess[str]]:
-    """Ask by DCMTK's findscu; return the answers and how the command ended."""
+    """Query by DCMTK's findscu; return the answers and the ended command."""
     answers = folder / f"answers{next(_counter)}"
     answers.mkdir(parents=True)
     path = write(asked, answers / "query.dcm") if isinstance(asked, Dataset) else asked
@@ -132,11 +132,11 @@ def wlmscpfs(folder: Path, aet: str = "WL") -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(START_SECONDS)
 
 
 def _await_port(port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -144,4 +144,4 @@ def _await_port(port: int) -> None:
             time.sleep(0.02)
         else:
             return
-    raise AssertionError(f"nobody listens on {port}")
+    raise AssertionError(f"nothing listens on {port}")

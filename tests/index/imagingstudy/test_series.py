@@ -1,5 +1,6 @@
 """Series and instances: codes, titles, addresses, counts, and what is left out of them."""
 
+import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -304,12 +305,16 @@ def test_oversized_text_is_left_out_and_a_doubt(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])
-def test_two_thousand_instances_are_built_in_ten_milliseconds(version: str) -> None:
+def test_two_thousand_instances_are_built_as_fast_as_their_json_is_copied(version: str) -> None:
+    """Some 3 to 6 ms here; a machine that is slower is slower in both."""
     of = images("1.2.3.4", 2000, CT, ["ORIGINAL", "PRIMARY", "AXIAL"])
     study = Study("1.2.3", Patient("p", {}), {}, [series("1.2.3.4", of, Modality="CT", SeriesNumber="1")])
-    taken = []
+    building, copying = [], []
     for _ in range(10):
         begun = time.process_time()
-        build(study, version, RULES)
-        taken.append(time.process_time() - begun)
-    assert min(taken) < 0.010
+        made = build(study, version, RULES)
+        built = time.process_time()
+        json.loads(json.dumps(made.resources))
+        building.append(built - begun)
+        copying.append(time.process_time() - built)
+    assert min(building) < 1.2 * min(copying)

@@ -38,14 +38,14 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
-def test_a_daemon_that_is_well(daemon: Daemon) -> None:
-    assert (200, "ok\n") == get(daemon, "/health/live")
-    status, said = get(daemon, "/health/ready")
+def test_a_daemon_that_is_well(shared_daemon: Daemon) -> None:
+    assert (200, "ok\n") == get(shared_daemon, "/health/live")
+    status, said = get(shared_daemon, "/health/ready")
     assert (200, "ok") == (status, json.loads(said)["status"])
     checks = {"accept loop", "commit lock", "disk", "publisher"}
     checks |= {"dicom-listener", "http", "journal", "storage-commitment"}
     assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
-    assert 404 == get(daemon, "/nonsense")[0]
+    assert 404 == get(shared_daemon, "/nonsense")[0]
 
 
 def test_no_http(start: Callable[..., Daemon]) -> None:

@@ -1,7 +1,7 @@
 """The worklist by findscu, and beside DCMTK's wlmscpfs on the same files."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from index import Index, Supervisor, UpstreamSettings
 from scp.services.upstream import Upstream
-from support.daemon import Daemon, eventually
+from support.daemon import Daemon, eventually, serving
 from support.dicom import instance, save
 from support.filling import STORAGE
 from support.modality import associated
@@ -91,15 +91,27 @@ def dcmtk(folder: Path) -> int:
 ALL = {"IMAGINGSTUDYD_DICOM__UNKNOWN_CALLERS": "all"}
 
 
+PEERS = """
+[[peers]]
+aet = "OLD"
+charset = "ISO_IR 100"
+[[peers]]
+aet = "NEW"
+charset = "ISO_IR 192"
+[[peers]]
+aet = "PLAIN"
+ignore_accents = true
+"""
+
+
 @pytest.fixture(scope="module")
-def ours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
+def ours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     data = tmp_path_factory.mktemp("ours")
     index = Index(data, STORAGE)
     assert len(ITEMS) == index.orders.import_files([folder / "WL"]).taken
     index.close()
-    daemon = Daemon(data, **ALL)
-    yield daemon
-    daemon.stop()
+    (data / "config.toml").write_text(PEERS)
+    yield from serving(data, "--config", str(data / "config.toml"), **ALL)
 
 
 @pytest.mark.parametrize(("wanted", "matches"), QUERIES, ids=lambda value: str(value)[:60])
@@ -120,34 +132,34 @@ def test_the_same_matches_as_wlmscpfs(
 
 
 @pytest.fixture
-def serving(start: Callable[..., Daemon], tmp_path: Path) -> Callable[..., Daemon]:
+def configured(start: Callable[..., Daemon], tmp_path: Path) -> Callable[..., Daemon]:
     """Start a daemon that has these items; keyword arguments are of `[worklist]`."""
 
-    def starter(*items: Dataset, peers: str = "", **worklist: str) -> Daemon:
+    def starter(*items: Dataset, **worklist: str) -> Daemon:
         for number, one in enumerate(items, start=1):
             write(one, tmp_path / "wl" / f"{number}.wl")
         index = Index(tmp_path / "data", STORAGE)
         assert len(items) == index.orders.import_files([tmp_path / "wl"]).taken
         index.close()
-        (tmp_path / "config.toml").write_text(peers)
         keys = {f"IMAGINGSTUDYD_WORKLIST__{key.upper()}": value for key, value in worklist.items()}
-        return start("--config", str(tmp_path / "config.toml"), **ALL, **keys)
+        return start(**ALL, **keys)
 
     return starter
 
 
-def test_who_asked_is_logged_without_patient_data(serving: Callable[..., Daemon], tmp_path: Path) -> None:
-    daemon = serving(*ITEMS[:3])
-    answers, ended = findscu(daemon.port, query(PatientName="Doe*"), tmp_path)
-    said = daemon.wait_for(lambda event: event.get("event") == "worklist_query")
-    assert (2, 2, "0000", "CT1") == (len(answers), said["matches"], said["status"], said["calling_aet"])
-    assert said["seconds"] < 5
-    assert "doe" not in "".join(daemon.lines).lower()
+def test_the_caller_is_logged_without_patient_data(ours: Daemon, tmp_path: Path) -> None:
+    answers, ended = findscu(ours.port, query(PatientName="Doe^Jane1"), tmp_path, aet="LOGGED")
+    event = ours.wait_for(
+        lambda event: (event.get("event"), event.get("calling_aet")) == ("worklist_query", "LOGGED")
+    )
+    assert (1, 1, "0000") == (len(answers), event["matches"], event["status"])
+    assert event["seconds"] < 5
+    assert "doe" not in "".join(ours.lines).lower()
     assert 0 == ended.returncode
 
 
-def test_statuses_of_a_query(serving: Callable[..., Daemon]) -> None:
-    daemon = serving(*ITEMS, limit="4")
+def test_statuses_of_a_query(configured: Callable[..., Daemon]) -> None:
+    daemon = configured(*ITEMS, limit="4")
     assert statuses(daemon, query(PatientID="P1")) == [0xFF00, 0x0000]
     assert statuses(daemon, query(PatientID="P1", WindowCenter="40")) == [0xFF01, 0x0000]
     assert statuses(daemon, query(ScheduledProcedureStepStartDate="today")) == [0xA900]
@@ -161,8 +173,8 @@ def statuses(daemon: Daemon, asked: Dataset) -> list[int]:
         return [status.Status for status, _ in association.send_c_find(asked, WORKLIST)]
 
 
-def test_cancel(serving: Callable[..., Daemon]) -> None:
-    daemon = serving(*(item(number) for number in range(1, 301)))
+def test_cancel(configured: Callable[..., Daemon]) -> None:
+    daemon = configured(*(item(number) for number in range(1, 301)))
     with associated(daemon.port, WORKLIST) as association:
         seen = []
         for status, _ in association.send_c_find(query(), WORKLIST, msg_id=7):
@@ -171,42 +183,45 @@ def test_cancel(serving: Callable[..., Daemon]) -> None:
                 association.send_c_cancel(7, query_model=WORKLIST)
     assert 0xFE00 == seen[-1]
     assert len(seen) < 300
+    daemon.kill()  # instead of publishing 300 orders
 
 
-def test_character_sets_as_peers_are_configured(serving: Callable[..., Daemon], tmp_path: Path) -> None:
-    peers = '[[peers]]\naet = "OLD"\ncharset = "ISO_IR 100"\n[[peers]]\naet = "NEW"\ncharset = "ISO_IR 192"\n'
-    daemon = serving(ITEMS[3], ITEMS[2], peers=peers)
-    asked = {aet: findscu(daemon.port, query(), tmp_path, aet=aet)[0] for aet in ("OLD", "NEW", "CT1")}
+def test_character_sets_as_peers_are_configured(ours: Daemon, tmp_path: Path) -> None:
+    asked = query(ScheduledProcedureStepStartDate="20260102-20260103")
+    found = {
+        aet: {
+            one.RequestedProcedureID: one
+            for one in findscu(ours.port, asked, tmp_path, aet=aet)[0]
+            if one.RequestedProcedureID in ("RP3", "RP4")
+        }
+        for aet in ("OLD", "NEW", "CT1")
+    }
     assert {
         "OLD": {"RP4": "ISO_IR 100", "RP3": "ISO_IR 192"},
         "NEW": {"RP4": "ISO_IR 192", "RP3": "ISO_IR 192"},
         "CT1": {"RP4": "ISO_IR 100", "RP3": "ISO_IR 192"},
     } == {
-        aet: {one.RequestedProcedureID: one.SpecificCharacterSet for one in found}
-        for aet, found in asked.items()
+        aet: {number: one.SpecificCharacterSet for number, one in answers.items()}
+        for aet, answers in found.items()
     }
-    for found in asked.values():
+    for answers in found.values():
         assert {"Müller^Hänsel", "Yamada^Tarou=山田^太郎=やまだ^たろう"} == {
-            str(one.PatientName) for one in found
+            str(one.PatientName) for one in answers.values()
         }
 
 
-def test_a_peer_may_have_names_matched_without_accents(
-    serving: Callable[..., Daemon], tmp_path: Path
-) -> None:
-    peers = '[[peers]]\naet = "OLD"\nignore_accents = true\n[[peers]]\naet = "NEW"\n'
-    daemon = serving(ITEMS[3], ITEMS[0], peers=peers)
+def test_a_peer_may_have_names_matched_without_accents(ours: Daemon, tmp_path: Path) -> None:
     found = {
-        aet: findscu(daemon.port, query(PatientName="Muller^HANSEL"), tmp_path, aet=aet)[0]
-        for aet in ("OLD", "NEW")
+        aet: findscu(ours.port, query(PatientName="Muller^HANSEL"), tmp_path, aet=aet)[0]
+        for aet in ("PLAIN", "NEW")
     }
-    assert {"OLD": ["RP4"], "NEW": []} == {
+    assert {"PLAIN": ["RP4"], "NEW": []} == {
         aet: [one.RequestedProcedureID for one in answers] for aet, answers in found.items()
     }
 
 
-def test_steps_for_any_station(serving: Callable[..., Daemon], tmp_path: Path) -> None:
-    daemon = serving(ITEMS[0], item(2, ScheduledStationAETitle=""), fill_station="true")
+def test_steps_for_any_station(configured: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = configured(ITEMS[0], item(2, ScheduledStationAETitle=""), fill_station="true")
     asked = query(ScheduledStationAETitle="US7")
     (mine,), _ = findscu(daemon.port, asked, tmp_path, aet="US7")
     assert ("RP2", "US7") == (
@@ -216,9 +231,9 @@ def test_steps_for_any_station(serving: Callable[..., Daemon], tmp_path: Path) -
     assert [] == findscu(daemon.port, asked, tmp_path, aet="US8")[0]
 
 
-def test_old_steps_leave_the_worklist(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_old_steps_leave_the_worklist(configured: Callable[..., Daemon], tmp_path: Path) -> None:
     today = f"{datetime.now().astimezone():%Y%m%d}"
-    daemon = serving(
+    daemon = configured(
         item(1, ScheduledProcedureStepStartDate="20200101"),
         item(2, ScheduledProcedureStepStartDate=today),
         expire_days="2",
@@ -226,8 +241,10 @@ def test_old_steps_leave_the_worklist(serving: Callable[..., Daemon], tmp_path: 
     assert ["RP2"] == [one.RequestedProcedureID for one in findscu(daemon.port, query(), tmp_path)[0]]
 
 
-def test_instances_end_a_step_where_there_is_no_mpps(serving: Callable[..., Daemon], tmp_path: Path) -> None:
-    daemon = serving(ITEMS[0], item(2, Modality="MR"), without_mpps='["STORESCU"]')
+def test_instances_end_a_step_where_there_is_no_mpps(
+    configured: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon = configured(ITEMS[0], item(2, Modality="MR"), without_mpps='["STORESCU"]')
     for number in (1, 2):
         image = instance(
             StudyInstanceUID=ITEMS[number - 1].StudyInstanceUID, PatientID=f"P{number}", number=number
@@ -242,9 +259,8 @@ def test_instances_end_a_step_where_there_is_no_mpps(serving: Callable[..., Daem
     assert eventually(lambda: ["RP2"] == left()), left()
 
 
-def test_unknown_callers_get_no_worklist(start: Callable[..., Daemon], tmp_path: Path) -> None:
-    daemon = start()
-    answers, ended = findscu(daemon.port, query(), tmp_path)
+def test_unknown_callers_get_no_worklist(shared_daemon: Daemon, tmp_path: Path) -> None:
+    answers, ended = findscu(shared_daemon.port, query(), tmp_path)
     assert ([], False) == (answers, ended.returncode == 0)
 
 

@@ -378,8 +378,9 @@ def test_check_finds_ports_paths_and_peers_all_at_once(tmp_path: Path) -> None:
     ] == [line for line in done.stderr.splitlines() if line.startswith("fault")]  # fmt: skip
 
 
-def test_check_beside_its_own_daemon(daemon: Daemon) -> None:
-    checked = cli("check", "--data", str(daemon.data), IMAGINGSTUDYD_DICOM__PORT=str(daemon.port))
+def test_check_beside_its_own_daemon(shared_daemon: Daemon) -> None:
+    port = str(shared_daemon.port)
+    checked = cli("check", "--data", str(shared_daemon.data), IMAGINGSTUDYD_DICOM__PORT=port)
     assert 0 == checked.returncode, checked.stderr
 
 
