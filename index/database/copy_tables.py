@@ -16,7 +16,7 @@ from index.records import Origin
 PAGE = 1000
 # Made from the objects; everything else is carried over, whoever added the table.
 _MADE = {table._meta.table_name for table in (Instance, SeriesVariant, StudyVariant)}  # noqa: SLF001  peewee's way
-_NOT_CARRIED = _MADE | {"schema_version", "rebuild", "spool_position"}
+_NOT_CARRIED = _MADE | {"schema_version", "rebuild", "journal_position"}
 # Studies and series keep their ids; their counts begin at nothing.
 _BEGIN = {"study": {"instance_count", "series_count"}, "series": {"instance_count"}}
 

@@ -407,12 +407,22 @@ class CommitmentRow(Table):
         indexes = ((("peer", "transaction_uid"), True), (("state", "due"), False))
 
 
-class SpoolPosition(Table):
-    """The last record whose instance is in the index, and the last whose object is synced: one row."""
+class JournalPosition(Table):
+    """The last record whose instance is in the index, and the last that is durable without it: one row."""
 
     id = peewee.BigAutoField()
     number = peewee.BigIntegerField()
     settled = peewee.BigIntegerField()
+
+
+class UnindexedObject(Table):
+    """An object that is kept though the database refused its row; `received` as for an instance."""
+
+    id = peewee.BigAutoField()
+    uid = peewee.TextField()
+    path = peewee.TextField(unique=True)
+    reason = peewee.TextField()
+    received = peewee.BigIntegerField()
 
 
 TABLES: tuple[type[Table], ...] = (
@@ -441,5 +451,6 @@ TABLES: tuple[type[Table], ...] = (
     Verification,
     DamagedObject,
     CommitmentRow,
-    SpoolPosition,
+    JournalPosition,
+    UnindexedObject,
 )

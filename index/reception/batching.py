@@ -1,4 +1,4 @@
-"""Group work: who comes first acts for all who wait, and then the first of those who came meanwhile.
+"""What many threads want at one moment, done for all of them at once by one of them.
 
 There is no thread for it: handing over to one costs more than the work of a small group.
 """
@@ -26,7 +26,11 @@ class _Turn(Generic[T]):
 
 
 class GroupLeader(Generic[T]):
-    """Calls `act` with one group after the other; every item is in one group. `act` does not raise."""
+    """Calls `act` with one group after the other; every item is in one group. `act` does not raise.
+
+    The thread that comes first leads: it acts for all that have come meanwhile. Then the first of those that
+    came later leads.
+    """
 
     def __init__(self, act: Callable[[Sequence[T]], None]) -> None:
         self._act = act
@@ -53,7 +57,7 @@ class GroupLeader(Generic[T]):
         """Return how many items wait."""
         return len(self._waiting)
 
-    def is_moving(self, seconds: float) -> bool:
+    def makes_progress(self, seconds: float) -> bool:
         """Tell whether the group that is acted for is done within that time."""
         if not self._acting.acquire(timeout=seconds):
             return False

@@ -15,11 +15,25 @@ ORIGIN = Origin("SCANNER", "IMAGINGSTUDYD", "127.0.0.1", "test")
 STORAGE = StorageSettings(watermark=0, durability="process-crash")
 
 
-def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
+def served(data: Path, storage: StorageSettings = STORAGE) -> Index:
+    """Return an index that is served as the daemon does it."""
+    index = Index(data, storage)
+    index.serve()
+    return index
+
+
+def receive(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
     """Let the index receive one instance."""
-    incoming = index.receive(origin, dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
-    incoming.write(encoded(dataset))
-    return incoming.keep()
+    receiver = index.receive(origin, dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
+    receiver.write(encoded(dataset))
+    return receiver.keep()
+
+
+def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
+    """Let the index receive one instance, and wait until it is indexed."""
+    kept = receive(index, dataset, origin)
+    assert index.catch_up(60)
+    return kept
 
 
 def keep_by_threads(index: Index, datasets: list[Dataset], threads: int) -> None:

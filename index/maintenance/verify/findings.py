@@ -11,6 +11,7 @@ class Kind(StrEnum):
     OBJECT_MISSING = "object-missing"
     OBJECT_CORRUPT = "object-corrupt"
     OBJECT_WITHOUT_ROW = "object-without-row"
+    OBJECT_NOT_INDEXED = "object-not-indexed"
     ROW_BROKEN = "row-broken"
     ROW_DIFFERS = "row-differs"
     STUDY_COUNT = "study-count"

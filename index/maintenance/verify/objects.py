@@ -1,13 +1,20 @@
 """Objects: that each row's file is there and whole, and that each file has a row."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from peewee import JOIN
 
 from index.database.instance_rows import ExistingInstance, conflict_path
-from index.database.tables import Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
+from index.database.tables import (
+    Instance,
+    RemovedObject,
+    Series,
+    SeriesVariant,
+    Study,
+    StudyVariant,
+    UnindexedObject,
+)
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
@@ -16,9 +23,6 @@ from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import SAID, describe, reread, said
 from index.storage.durable import open_file
 from index.storage.object_store import FOLDER_SIZE
-
-# A small object has its row a moment before its file, or where the disk was full, the next sync before it.
-ON_ITS_WAY = 2.0
 
 
 class KnownPaths:
@@ -81,17 +85,30 @@ def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
     for table in (Instance, RemovedObject):
         found = context.database.rows(table.select(table.path).where(table.path.in_(settled)))
         settled = [path for path in settled if (path,) not in found]
+    refused = dict(
+        context.database.rows(
+            UnindexedObject.select(UnindexedObject.path, UnindexedObject.reason).where(
+                UnindexedObject.path.in_(settled)
+            )
+        )
+    )
     for path in settled:
-        if not context.repair:
-            yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is in no row")
-            continue
-        if target := _misses(context, path):
-            context.objects.put_back(path, target)
-            context.objects.remove(path)
-            yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, f"is the lost object {target}", mended=True)
-            continue
-        reason = context.index_object(path)
-        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, reason or "is in no row", mended=reason is None)
+        yield _orphan(context, path, refused.get(path, ""))
+
+
+def _orphan(context: VerifyContext, path: str, refused: str) -> Finding:
+    """Index an object without a row where asked for; `refused` is why the index did not take it."""
+    kind = Kind.OBJECT_NOT_INDEXED if refused else Kind.OBJECT_WITHOUT_ROW
+    detail = refused or "is in no row"
+    if not context.repair:
+        return Finding(kind, path, path, detail)
+    if target := _misses(context, path):
+        context.objects.put_back(path, target)
+        context.objects.remove(path)
+        return Finding(kind, path, path, f"is the lost object {target}", mended=True)
+    if reason := context.index_object(path):
+        return Finding(kind, path, path, reason)
+    return Finding(kind, path, path, detail, mended=True)
 
 
 def _misses(context: VerifyContext, path: str) -> str | None:
@@ -115,25 +132,18 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
     """Read every row's object: that it is there, is whole, and says what the row says."""
     last = 0
     query = (
-        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, Instance.received, *SAID)
+        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, *SAID)
         .join(Series, JOIN.LEFT_OUTER)
         .join(Study, JOIN.LEFT_OUTER)
         .join_from(Instance, StudyVariant, JOIN.LEFT_OUTER)
         .join_from(Instance, SeriesVariant, JOIN.LEFT_OUTER)
     )
     while rows := context.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
-        for row, path, size, sha1, received, uid, *others in rows:
+        for row, path, size, sha1, uid, *others in rows:
             # Without all that it refers to, a row says nothing to compare: check_references has named it.
             content = said((uid, *others)) if None not in others else ()
-            _await(context.data / path, received)
             yield from _object(context, ExistingInstance(row, path, sha1), uid, size, content)
         last = rows[-1][0]
-
-
-def _await(path: Path, received: int) -> None:
-    """Give the file of an instance that has come just now the time to be written."""
-    if not path.exists():
-        time.sleep(max(0, min(ON_ITS_WAY, received / 1000 + ON_ITS_WAY - time.time())))
 
 
 def _object(

@@ -5,7 +5,7 @@ from typing import Any
 
 from peewee import JOIN
 
-from index.database.instance_rows import Rows, StoredObject, patient_key, study_digest
+from index.database.instance_rows import InstanceRows, StoredObject, patient_key, study_digest
 from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant, canonical
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
@@ -70,11 +70,12 @@ def reread(context: VerifyContext, row: int) -> bool:
         origin = Origin(calling or "", called or "", address or "")
         filed = StoredObject(header, origin, meta.transfer_syntax, path, size, sha1, received)
         with context.database.writing():
-            writer = Rows(context.database)
-            if (known := writer.find(header.sop_instance_uid)) and known.id != row:
+            writer = InstanceRows(context.database)
+            known = writer.find([header.sop_instance_uid]).get(header.sop_instance_uid)
+            if known and known.id != row:
                 return False
             context.database.execute(Instance.delete().where(Instance.id == row))
-            for changed in {writer.add(filed), study} - {None}:
+            for changed in {*writer.add([filed]), study} - {None}:
                 recount(context.database, changed)
         return True
     return False
