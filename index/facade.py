@@ -404,6 +404,8 @@ class Index:
         try:
             with self._objects.room.reserve.used():
                 self._reception.make_whole()
+        except (NotKept, OSError) as error:
+            log.warning("journal_left", path=str(self.data / "journal"), why=str(error))
         finally:
             lock.release()
 

@@ -147,7 +147,8 @@ class Journal:
         idle = 1 - self.part
         for offset in range(0, self._reach[idle], _ZEROS):
             os.pwrite(self._descriptors[idle], bytes(min(_ZEROS, self._reach[idle] - offset)), offset)
-        os.fdatasync(self._descriptors[idle])
+        if self._sync:
+            os.fdatasync(self._descriptors[idle])
         self._reach[idle] = 0
 
 

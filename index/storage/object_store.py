@@ -243,7 +243,13 @@ class ObjectStore:
 
     def left_behind(self) -> list[Path]:
         """Return what processes that have ended left in `incoming/`."""
-        return [path for path in self._incoming.iterdir() if not self._is_arriving(path.name)]
+        with self._preparing:
+            prepared = {path.rpartition("/")[2] for path in self._prepared}
+        return [
+            path
+            for path in self._incoming.iterdir()
+            if path.name not in prepared and not self._is_arriving(path.name)
+        ]
 
     def settle(self) -> None:
         """Make the folders' own names durable: a process may have ended between making and syncing one."""

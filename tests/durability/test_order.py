@@ -1,6 +1,7 @@
 """The order of system calls for each object: what the answer promises is synced before it.
 
-Large ones: data synced, under a name that is durable; their record synced; answered. Small ones are in the record.
+Large ones: data synced, under a name that is durable; then their record; then answered. Small ones are in the
+record.
 """
 
 from bisect import bisect_left

@@ -41,7 +41,10 @@ def injected(mine: set[str], fault: str, trace: Path, path: Path | None = None) 
 
 
 def _is_traced(thread: str) -> bool:
-    status = Path(f"/proc/{thread}/status").read_text()
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:  # it has ended
+        return True
     return "TracerPid:\t0\n" not in status
 
 

@@ -1,4 +1,4 @@
-"""The log: acknowledged together, in order, within bounds; a part of it is free when all is durable elsewhere."""
+"""The log: acknowledged together, in order, within bounds; a part is free when all is durable elsewhere."""
 
 import threading
 import time
@@ -56,7 +56,7 @@ def test_a_full_log_holds_senders_up_and_then_refuses(index: Index, monkeypatch:
     monkeypatch.setattr("index.reception.indexer.RETRY_SECONDS", 0.01)
     with monkeypatch.context() as patched:
         patched.setattr(index._reception._indexing, "_index", busy)
-        with pytest.raises(NotKept, match="journal: no room for 0.5 seconds"):  # noqa: PT012
+        with pytest.raises(NotKept, match=r"journal: no room for 0\.5 seconds"):  # noqa: PT012
             patched.setattr(log, "FULL_SECONDS", 0.5)
             for number in range(1, 10):
                 receive(index, instance(number=number))
@@ -116,7 +116,7 @@ def test_a_journal_that_breaks_while_it_is_settled_loses_nothing(
 
 
 def test_a_part_is_not_free_before_its_instances_are_indexed(
-    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settling, "SETTLE_SECONDS", 0)
     begun, go_on = threading.Event(), threading.Event()

@@ -43,7 +43,7 @@ def test_a_daemon_that_is_well(daemon: Daemon) -> None:
     status, said = get(daemon, "/health/ready")
     assert (200, "ok") == (status, json.loads(said)["status"])
     checks = {"accept loop", "commit lock", "disk", "publisher"}
-    checks |= {"dicom-listener", "http", "journal", "storage-commitment"}
+    checks |= {"dicom-listener", "http", "indexer", "journal", "settling", "storage-commitment"}
     assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
     assert 404 == get(daemon, "/nonsense")[0]
 
@@ -200,7 +200,16 @@ def test_every_thread_of_a_daemon_is_in_health_and_metrics(
     )
     daemon = start("--config", str(file))
     bad = {"worklist-folder": "failed: FileNotFoundError", "worklist-upstream": "failed: Unreachable"}
-    well = {"dicom-listener", "hl7", "http", "journal", "publisher", "retention", "storage-commitment"}
+    well = {
+        "dicom-listener",
+        "hl7",
+        "http",
+        "indexer",
+        "publisher",
+        "retention",
+        "settling",
+        "storage-commitment",
+    }
 
     def checks() -> dict[str, str]:
         found: dict[str, str] = json.loads(get(daemon, "/health/ready")[1])["checks"]
