@@ -14,7 +14,7 @@ from index.database.node import ServingLock, is_elsewhere, register
 from index.database.node import check as check_owner
 from index.database.settings import IndexSettings
 from index.dicom.part10 import NotPart10
-from index.errors import DatabaseFault, IndexFault, Locked, NotFound
+from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
 from index.imagingstudy import Rules
 from index.imagingstudy.settings import FhirSettings
