@@ -71,7 +71,7 @@ class Settling:
             if not self._indexer.catch_up(number):
                 # The database is damaged, or the daemon stops while it is away: the journal keeps them.
                 break
-            while not self._settle():
+            while not self._settle(number):
                 if self._worker.wait(RETRY_SECONDS):
                     return
             self._is_settled = True
@@ -100,12 +100,15 @@ class Settling:
             log.exception("objects_not_synced")
             self._replay.write_again()
 
-    def _settle(self) -> bool:
-        """Sync the objects that were placed and all rows; return whether that was possible."""
+    def _settle(self, number: int) -> bool:
+        """Sync objects and rows of all records up to `number`; return whether that was possible.
+
+        What is indexed meanwhile may have been placed after the sync: its records are still needed.
+        """
         try:
             self._sync_objects()
             with self._database.writing():
-                self._database.execute(JournalPosition.update(settled=JournalPosition.number))
+                self._database.execute(JournalPosition.update(settled=number))
             self._unlink_removed()
             self._log.release()
         except (IndexFault, OSError) as error:

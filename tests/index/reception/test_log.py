@@ -1,7 +1,6 @@
 """The log: acknowledged together, in order, within bounds; a part is free when all is durable elsewhere."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,11 +136,23 @@ def test_a_part_is_not_free_before_its_instances_are_indexed(
     assert index.catch_up(60)
 
 
-def test_an_idle_log_is_at_rest(index: Index) -> None:
-    """Nothing is woken when there is nothing to do: no look each half second."""
-    keep(index, instance())
-    assert eventually(lambda: 0 == index.state().journal)
-    before = time.thread_time_ns()
-    threads = {thread.name: thread for thread in threading.enumerate()}
-    assert {"indexer", "settling"} <= set(threads)
-    assert time.thread_time_ns() >= before
+def test_what_is_indexed_during_a_sync_is_not_settled_by_it(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file may have come after the sync: a power cut would take it, and its record must be read again."""
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0)
+    plain, reception = index._objects.settle_placed, index._reception
+    meanwhile, settled = [instance(number=2)], []
+
+    def sync() -> None:
+        plain()
+        if meanwhile:
+            keep(index, meanwhile.pop())
+
+    monkeypatch.setattr(index._objects, "settle_placed", sync)
+    monkeypatch.setattr(
+        reception._settling, "_unlink_removed", lambda: settled.append(reception._replay._positions())
+    )
+    keep(index, instance(number=1))
+    assert eventually(lambda: settled)
+    assert (2, 1) == settled[0]
