@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from index.database.instance_rows import StoredObject
@@ -31,12 +31,12 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How instances become durable: `submit` returns when one is, `take_name` gives its file a name before.
+    """How instances become durable: `submit` returns when some are, `take_name` gives a file a name before.
 
     `sync`: large objects are synced one by one, before they are submitted.
     """
 
-    submit: Callable[[Arrival], None]
+    submit: Callable[[Sequence[Arrival]], None]
     take_name: Callable[[], str]
     sync: bool
 
@@ -55,7 +55,7 @@ class InstanceReceiver:
     ) -> None:
         """Begin. `limit` is the peer's own one, in bytes. Raises NotKept (no room), InvalidUID."""
         self._objects = objects
-        self._way = way
+        self.way = way
         self._origin = origin
         self._command = (
             check_uid("Affected SOP Class UID", command[0]),
@@ -76,17 +76,21 @@ class InstanceReceiver:
 
         Raises Unreadable, InvalidUID, Disagreement, NotKept or DatabaseFault; then nothing is left behind.
         """
+        (kept,) = keep_all([self])
+        if isinstance(kept, Exception):
+            raise kept
+        return kept
+
+    def finish(self) -> Arrival | Exception:
+        """Read the header and make a large object's data durable; return what is left to do, or why not."""
         try:
-            arrival = self._arrival(self._header())
-            self._way.submit(arrival)
-        except BaseException:
-            self.discard()
-            raise
-        return Kept(arrival.stored.header, arrival.stored.size, arrival)
+            return self._arrival(self._header())
+        except Exception as error:  # noqa: BLE001  it is the answer
+            return error
 
     def _arrival(self, header: Header) -> Arrival:
         incoming = self._object
-        incoming.finish(sync=self._way.sync)
+        incoming.finish(sync=self.way.sync)
         try:
             path = self._objects.reserve(incoming.size)
         except OSError as error:
@@ -123,3 +127,25 @@ class InstanceReceiver:
             if said != found:
                 raise Disagreement(f"{name}: command says {said}, data set says {found}")
         return header
+
+
+def keep_all(receivers: Sequence[InstanceReceiver]) -> list[Kept | Exception]:
+    """Make instances durable by one sync, in their order; return what came of each when all are.
+
+    Of one that is not kept nothing is left behind.
+    """
+    finished = [receiver.finish() for receiver in receivers]
+    for way in dict.fromkeys(receiver.way for receiver in receivers):
+        pairs = zip(receivers, finished, strict=True)
+        if some := [one for receiver, one in pairs if receiver.way is way and isinstance(one, Arrival)]:
+            way.submit(some)
+    return [_result(receiver, one) for receiver, one in zip(receivers, finished, strict=True)]
+
+
+def _result(receiver: InstanceReceiver, finished: Arrival | Exception) -> Kept | Exception:
+    if isinstance(finished, Arrival):
+        if finished.error is None:
+            return Kept(finished.stored.header, finished.stored.size, finished)
+        finished = finished.error
+    receiver.discard()
+    return finished

@@ -75,11 +75,9 @@ class ReceptionLog:
                 self._journal.clear()
         self._journal.close()
 
-    def submit(self, arrival: Arrival) -> None:
-        """Return when the arrival is durable. Raises NotKept; then it must not be relied on."""
-        self._groups.submit(arrival)
-        if arrival.error is not None:
-            raise arrival.error
+    def submit(self, arrivals: Sequence[Arrival]) -> None:
+        """Return when these arrivals are durable. One that has an error then must not be relied on."""
+        self._groups.submit(*arrivals)
 
     def waiting(self) -> int:
         """Return how many instances wait for their sync."""

@@ -203,10 +203,8 @@ class Reception:
         log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))
         return is_replayed
 
-    def _submit_directly(self, arrival: Arrival) -> None:
-        self._groups.submit(arrival)
-        if arrival.error is not None:
-            raise arrival.error
+    def _submit_directly(self, arrivals: Sequence[Arrival]) -> None:
+        self._groups.submit(*arrivals)
 
     def _keep_group(self, arrivals: Sequence[Arrival]) -> None:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from index import Index, Kept, Origin, StorageSettings
+from index import Index, InstanceReceiver, Kept, Origin, StorageSettings
 from support.dicom import encoded
 
 ORIGIN = Origin("SCANNER", "IMAGINGSTUDYD", "127.0.0.1", "test")
@@ -22,11 +22,16 @@ def served(data: Path, storage: StorageSettings = STORAGE) -> Index:
     return index
 
 
-def receive(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
-    """Let the index receive one instance."""
+def begun(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> InstanceReceiver:
+    """Send all of an instance to the index; it is yet to be kept."""
     receiver = index.receive(origin, dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
     receiver.write(encoded(dataset))
-    return receiver.keep()
+    return receiver
+
+
+def receive(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
+    """Let the index receive one instance."""
+    return begun(index, dataset, origin).keep()
 
 
 def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from index import Index, NotKept, Outcome, StorageSettings
+from index import Index, InvalidUID, Kept, NotKept, Outcome, StorageSettings
 from index.reception import log, settling
+from index.reception.instance import keep_all
 from index.storage import durable, journal
 from support.daemon import eventually
 from support.dicom import instance
-from support.filling import keep, keep_by_threads, receive, served
+from support.filling import begun, keep, keep_by_threads, receive, served
 
 STORAGE = StorageSettings(watermark=0)
 
@@ -156,3 +157,23 @@ def test_what_is_indexed_during_a_sync_is_not_settled_by_it(
     keep(index, instance(number=1))
     assert eventually(lambda: settled)
     assert (2, 1) == settled[0]
+
+
+def test_several_instances_are_kept_by_one_sync(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    appended: list[int] = []
+    plain = journal.Journal.append
+
+    def append(one: journal.Journal, first: int, bodies: list[bytes]) -> None:
+        appended.append(len(bodies))
+        plain(one, first, bodies)
+
+    monkeypatch.setattr(journal.Journal, "append", append)
+    receivers = [begun(index, instance(number=number)) for number in (1, 2)]
+    receivers.append(begun(index, instance(number=3, SeriesInstanceUID="none")))
+    receivers.append(begun(index, instance(number=4, EncapsulatedDocument=bytes(100_000))))
+    kept = keep_all(receivers)
+    assert [3] == appended
+    assert [Kept, Kept, InvalidUID, Kept] == [type(one) for one in kept]
+    assert index.catch_up(60)
+    assert [3] == [study["instances"] for study in index.studies()]
+    assert 3 == len(list((index.data / "objects").rglob("*.dcm")))
