@@ -43,7 +43,7 @@ from index.procedures.steps import Procedures, StepResult
 from index.publication.feed import Entry
 from index.query.charsets import is_charset
 from index.query.value_matching import BadIdentifier
-from index.reception.group_commit import Outcome
+from index.reception.arrival import Outcome
 from index.reception.import_files import Report
 from index.reception.instance import InstanceReceiver, Kept
 from index.reception.storage_commitment import Commitments

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,6 @@ from index.database.attribute_tables import count_outdated_in, note_current
 from index.database.connection import Database, open_database, sqlite_path
 from index.database.node import ServingLock, check_owner, is_elsewhere, register
 from index.database.settings import IndexSettings
-from index.database.tables import Study
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
@@ -40,12 +38,10 @@ from index.publication.feed import Entry, changes
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study, summaries
-from index.reception.group_commit import GroupCommit
-from index.reception.import_files import Report, import_files
-from index.reception.indexer import Spool
+from index.reception.import_files import Report
 from index.reception.instance import InstanceReceiver
 from index.reception.integrity import Integrity
-from index.reception.recovery import index_object, recover, recover_spooled
+from index.reception.reception import Reception
 from index.reception.storage_commitment import Commitments
 from index.records import Disagreed, Origin
 from index.settings import PublishSettings, RetentionSettings, StorageSettings
@@ -122,15 +118,6 @@ class Index:
             note_current(self._database)
         self._serving: ServingLock | None = None
         self.workers = Supervisor()
-        self._spool = Spool(self._database, self._objects, self.workers)
-        self._commits = GroupCommit(
-            self._database,
-            self._objects,
-            self._spool,
-            replace=storage.duplicates == "replace",
-            conflicts_kept=storage.conflicts,
-            observer=observer,
-        )
         self._directory = Directory(data, sync=sync)
         self._worklist = worklist or WorklistSettings()
         self.orders = Orders(self._database, self._worklist, self.workers)
@@ -154,10 +141,20 @@ class Index:
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._housekeeper = Housekeeper(self._retention, self.workers)
+        self._reception = Reception(
+            self._database,
+            self._objects,
+            storage,
+            observer or Observer(),
+            self.workers,
+            self._on_indexed,
+            self._on_ended,
+            self._deletion.finish,
+        )
         self._touched: dict[str, set[int]] = {}
         self._touched_lock = threading.Lock()
         self._lock: DirectoryLock | None = None
-        self._recover_spooled()
+        self._make_whole()
 
     def serve(self) -> None:
         """Become the one daemon of this data directory and its index: recover, publish, and take orders in.
@@ -173,27 +170,31 @@ class Index:
         self._lock = lock
         # An earlier version left them to the umask.
         keep_from_others(self.data / name for name in NAMES)
-        self._recover()
+        self._reception.start()
         self._objects.room.keeps_reserve = True
         self._objects.room.reserve.hold()
-        self._spool.start()
         self._publisher.start()
         self._housekeeper.start()
         self.orders.serve(self._on_fatal)
 
-    def commits_make_progress(self, seconds: float) -> bool:
-        """Tell whether instances can still be committed: whether the commit lock is free within that time."""
-        return self._commits.is_moving(seconds)
+    def makes_progress(self, seconds: float) -> bool:
+        """Tell whether instances can still be acknowledged: whether a group is written within that time."""
+        return self._reception.makes_progress(seconds)
+
+    def catch_up(self, seconds: float | None = None) -> bool:
+        """Return when all is indexed that was acknowledged before; False where that takes longer."""
+        return self._reception.catch_up(seconds)
 
     def close(self) -> None:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
             self._housekeeper.stop()
             self.orders.stop()
+            self._reception.stop()
             self._publisher.stop()
-            self._spool.stop()
             self._lock.release()
             self._lock = None
+        self._objects.close()
         if self._serving:
             self._serving.release()
         self._database.close()
@@ -243,22 +244,11 @@ class Index:
 
         Of its data set no more than `limit` bytes are taken; None: as many as of everybody.
         """
-        return InstanceReceiver(
-            self._objects,
-            self._commits,
-            origin,
-            (sop_class_uid, sop_instance_uid),
-            transfer_syntax,
-            self._on_kept,
-            limit,
-        )
+        return self._reception.receive(origin, (sop_class_uid, sop_instance_uid), transfer_syntax, limit)
 
     def association_ended(self, association: str) -> None:
         """Publish at once what came over this association."""
-        with self._touched_lock:
-            studies = self._touched.pop(association, set())
-        if studies:
-            self._publisher.schedule_now(studies)
+        self._reception.association_ended(association)
 
     def import_files(
         self,
@@ -267,8 +257,7 @@ class Index:
         stopped: Callable[[], bool] = lambda: False,
     ) -> Report:
         """Import files and folders until `stopped`; a running daemon publishes them, or `publish`."""
-        origin = Origin(association="import")
-        return import_files(self.receive, self._commits.known, paths, origin, progress, stopped)
+        return self._reception.import_files(paths, progress, stopped)
 
     def delete(self, uid: str) -> Deleted:
         """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.
@@ -315,7 +304,7 @@ class Index:
             self._directory,
             self._publication,
             self._fhir.versions,
-            self._adopt,
+            self._index_object,
             repair,
             Pace(rate),
             grace,
@@ -334,12 +323,13 @@ class Index:
         """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
         free, shortage = self._objects.room.look()
         return State(
-            self._commits.waiting(),
-            self._spool.waiting(),
+            self._reception.waiting(),
+            self._reception.fill(),
+            self._reception.is_failing(),
             self._publisher.waiting(),
             self._publisher.failing(),
             self._publisher.lag(),
-            self._commits.conflicts(),
+            self._reception.conflicts(),
             free,
             self._objects.room.watermark,
             shortage,
@@ -398,14 +388,20 @@ class Index:
         self.procedures.link_later_orders(uid)
         self._steps_without_mpps.end_steps(study, uid)
 
-    def _on_kept(self, origin: Origin, studies: frozenset[int]) -> None:
+    def _on_indexed(self, association: str, studies: frozenset[int]) -> None:
         with self._touched_lock:
-            self._touched.setdefault(origin.association, set()).update(studies)
+            self._touched.setdefault(association, set()).update(studies)
         self._publisher.schedule(studies)
 
-    def _recover_spooled(self) -> None:
+    def _on_ended(self, association: str) -> None:
+        with self._touched_lock:
+            studies = self._touched.pop(association, set())
+        if studies:
+            self._publisher.schedule_now(studies)
+
+    def _make_whole(self) -> None:
         """After a power cut, make whole what this process is about to look at, where no daemon does so."""
-        if not self._spool.is_left():
+        if not self._reception.is_left():
             return
         if self._database.is_read_only:
             log.warning(
@@ -418,23 +414,16 @@ class Index:
             return
         try:
             with self._objects.room.reserve.used():
-                self._database.checkpoint()
-                recover_spooled(self._objects, self._spool, self._commits)
+                self._reception.make_whole()
+        except (NotKept, OSError) as error:
+            log.warning("journal_left", path=str(self.data / "journal"), why=str(error))
         finally:
             lock.release()
 
-    def _recover(self) -> None:
-        """Finish what an earlier process did not come to."""
-        with suppress(NotKept):  # on a full disk; a later start or deletion finishes it
-            self._deletion.finish()
-        swept, indexed = recover(self._database, self._objects, self._spool, self._commits)
-        unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
-        log.info("recovered", swept=swept, indexed=indexed, unpublished=len(unpublished))
-
-    def _adopt(self, path: str) -> str | None:
+    def _index_object(self, path: str) -> str | None:
         """Index an object that has no row; return why that cannot be done."""
         try:
-            index_object(self._objects, self._commits, path)
+            self._reception.index_object(path)
         except (NotPart10, IndexFault, OSError) as error:
             log.exception("object_not_recovered", path=path)
             return str(error)
@@ -466,7 +455,7 @@ def reindex(
     try:
         using = UseLock(data, alone=True)
         try:
-            rebuilt = Rebuild(path, ObjectStore(data), progress).run()
+            rebuilt = Rebuild(path, ObjectStore(data), storage, progress).run()
         finally:
             using.release()
     finally:

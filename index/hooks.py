@@ -6,8 +6,8 @@ from dataclasses import dataclass
 class Observer:
     """Called at each event, in the thread of the event. Methods must be quick and must not raise."""
 
-    def committed(self, instances: int, seconds: float) -> None:
-        """A group of instances has been committed."""
+    def indexed(self, calling_aet: str, outcome: str, seconds: float) -> None:
+        """An instance is indexed, so long after it was acknowledged."""
 
     def published(self, seconds: float) -> None:
         """A study has been published."""
@@ -20,14 +20,15 @@ class Observer:
 class State:
     """The state of the index.
 
-    `waiting`: instances that wait for their commit. `spooled`: small objects whose files are not synced yet;
-    the journal has their bytes. `unpublished`: studies that wait for publication; `failing`: those whose last
-    try failed. `publication_lag`: the longest time that a study is overdue, in seconds. `free` and
-    `watermark` are in bytes. `shortage`: why there is too little space, or empty.
+    `waiting`: instances that wait for their sync or their row. `journal`: how full that is, from 0 to 1.
+    `index_failing`: whether the last try to index failed. `unpublished`: studies that wait for publication;
+    `failing`: those whose last try failed. `publication_lag`: the longest time that a study is overdue, in
+    seconds. `free` and `watermark` are in bytes. `shortage`: why there is too little space, or empty.
     """
 
     waiting: int
-    spooled: int
+    journal: float
+    index_failing: bool
     unpublished: int
     failing: int
     publication_lag: float

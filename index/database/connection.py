@@ -6,7 +6,7 @@ SQLite in WAL mode is the default. Connections are pooled: threads of idle assoc
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,6 +66,11 @@ class Statement:
     def run(self, **values: Any) -> Any:
         """Execute and return the cursor."""
         return self._database.peewee.execute_sql(self._sql, values)
+
+    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute once for each mapping of parameter names to values."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # its stubs leave it out
+            self._database.peewee.cursor().executemany(self._sql, rows)
 
     def one(self, **values: Any) -> Any:
         """Execute and return the first row, or None."""

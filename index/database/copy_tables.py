@@ -16,7 +16,7 @@ from index.records import Origin
 PAGE = 1000
 # Made from the objects. Every other table is copied, also future ones.
 _MADE = {table._meta.table_name for table in (Instance, SeriesVariant, StudyVariant)}  # noqa: SLF001  peewee's way
-_NOT_COPIED = _MADE | {"schema_version", "rebuild", "spool_position", "attribute_table"}
+_NOT_COPIED = _MADE | {"schema_version", "rebuild", "journal_position", "attribute_table"}
 # Studies and series keep their ids; these counts begin at 0.
 _COUNTS = {"study": {"instance_count", "series_count"}, "series": {"instance_count"}}
 

@@ -1,17 +1,18 @@
 """The statements that write rows, and how the rows of one instance are counted in and out again.
 
-All of it runs inside the write transaction of commits.py.
+All of it runs inside the write transaction of reception/indexing.py.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import SQL, IntegrityError
+from peewee import SQL, chunked
 
 from index.database.connection import Database
-from index.database.statements import Statements, arrivals
+from index.database.statements import Statements
 from index.database.tables import (
     Conflict,
     Instance,
@@ -26,8 +27,8 @@ from index.records import Attributes, Header, Origin
 # Hexadecimal digits of a digest that tells attribute sets and patients apart: 128 bits.
 DIGEST_LENGTH = 32
 
-# Instances that one statement inserts; some thirty associations end an object in the same moment.
-AT_ONCE = 32
+# SOP Instance UIDs that one statement looks up, far below the 32,766 values that SQLite binds.
+UIDS_AT_ONCE = 512
 
 # Series that are remembered while they arrive; a place is some kB.
 PLACES = 1000
@@ -98,7 +99,7 @@ class StoredObject:
         object.__setattr__(self, "row", row)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
     """Where the last instance of a series from one source went: its attributes, and the rows' ids."""
 
@@ -110,32 +111,39 @@ class _Place:
 
     def fits(self, header: Header) -> bool:
         """Whether another instance says the same of patient, study and series."""
-        # Tuples, since equal members are most often the same: see values.py.
+        # Tuples, since equal members are most often the same: see dicom/decoding.py.
         theirs = header.series, header.study, header.patient
         return (self.series, self.study, self.patient) == theirs
 
 
-def _key(filed: StoredObject) -> tuple[str, ...]:
-    header, origin = filed.header, filed.origin
+def _key(stored: StoredObject) -> tuple[str, ...]:
+    header, origin = stored.header, stored.origin
     return header.study_uid, header.series_uid, origin.calling_aet, origin.called_aet, origin.address
 
 
-@dataclass(slots=True)
+# Rows that count their instances, besides the study's.
+_COUNTED = ("series", "study_variant", "series_variant")
+
+
+class RowGone(Exception):
+    """A row that was remembered is no more: another process has deleted it. The batch is to be begun anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingInstance:
     """What the index already holds under a SOP Instance UID."""
 
     id: int
     path: str
     sha1: str
-    study_id: int = field(default=0)
+    study_id: int = 0
 
 
-class Rows:
-    """Compiled statements over one database.
+class InstanceRows:
+    """The rows of instances, added batch by batch.
 
-    The rows of the series that arrive now are remembered, so that an instance that says nothing new costs
-    five statements instead of eight, and on SQLite one. What a transaction has made is remembered when
-    `committed` is called.
+    The rows of the series that arrive now are remembered, so that an instance that says nothing new costs one
+    statement. What a transaction has made is remembered when `committed` is called.
     """
 
     def __init__(self, database: Database) -> None:
@@ -144,40 +152,28 @@ class Rows:
         self._places: dict[tuple[str, ...], _Place] = {}
         self._fresh: dict[tuple[str, ...], _Place] = {}
 
-    def find(self, uid: str) -> ExistingInstance | None:
-        """Return what the index holds under this SOP Instance UID."""
-        row = self._sql.find.one(uid=uid)
-        return ExistingInstance(*row) if row else None
+    def find(self, uids: Sequence[str]) -> dict[str, ExistingInstance]:
+        """Return what the index holds under these SOP Instance UIDs."""
+        columns = Instance.uid, Instance.id, Instance.path, Instance.sha1, Series.study
+        query = Instance.select(*columns).join(Series)
+        found = {}
+        for some in chunked(uids, UIDS_AT_ONCE):
+            for uid, *row in self._database.rows(query.where(Instance.uid.in_(some))):
+                found[uid] = ExistingInstance(*row)
+        return found
 
-    def add(self, filed: StoredObject) -> int:
-        """Insert an instance that is not there, and count it; return the study's row id."""
-        key = _key(filed)
-        place = self._places.get(key)
-        if place is None or not place.fits(filed.header) or not self._count(place, filed.received):
-            place = self._fresh[key] = self._find_place(filed)
-        self._sql.instance.run(**filed.row, **place.ids)
-        return place.study_id
+    def add(self, batch: Sequence[StoredObject]) -> list[int]:
+        """Insert instances that are not there, and count them in; return their studies' row ids.
 
-    def arrive(self, group: Sequence[tuple[StoredObject, int | None]]) -> list[int] | None:
-        """Insert and count instances that say nothing new, by one statement; return their studies' row ids.
-
-        Each comes with the number of its record in the journal. None, and nothing done, where it has to be
-        done at length: something is new in one of them, or it is there already.
+        Raises RowGone, IntegrityError; then the transaction is to be rolled back.
         """
-        if not self._database.is_sqlite or len(group) > AT_ONCE:
-            return None
-        studies, values = [], []
-        for filed, number in group:
-            place = self._places.get(_key(filed))
-            if place is None or not place.fits(filed.header):
-                return None
-            studies.append(place.study_id)
-            values += [*filed.row.values(), *place.ids.values(), place.study_id, number]
-        try:
-            self._database.peewee.execute_sql(arrivals(len(group)), values)
-        except IntegrityError:
-            return None
-        return studies
+        new_series: dict[int, int] = {}
+        places = [self._place(stored, new_series) for stored in batch]
+        self._sql.instance.run_many(
+            [{**stored.row, **place.ids} for stored, place in zip(batch, places, strict=True)]
+        )
+        self._count(batch, places, Counter(new_series.values()))
+        return [place.study_id for place in places]
 
     def committed(self) -> None:
         """What was added since the last call is committed."""
@@ -188,28 +184,46 @@ class Rows:
             self._fresh.clear()
 
     def rolled_back(self) -> None:
-        """What was added since the last call of `committed` is no more: its ids may come again."""
+        """What was added is no more, and what is remembered may be wrong: ids may come again."""
         self._fresh.clear()
+        self._places.clear()
 
-    def _count(self, place: _Place, received: int) -> bool:
-        """Count an instance in; False, and nothing done, where another has removed one of the rows."""
-        if self._sql.count_study_variant.run(id=place.ids["study_variant"], number=1).rowcount != 1:
-            return False
-        if self._sql.count_series_variant.run(id=place.ids["series_variant"], number=1).rowcount != 1:
-            self._sql.count_study_variant.run(id=place.ids["study_variant"], number=-1)
-            return False
-        # Where the variants are, series and study are: variants refer to them.
-        self._sql.count_series.run(id=place.ids["series"], number=1)
-        self._sql.count_study.run(id=place.study_id, received=received)
-        return True
+    def _place(self, stored: StoredObject, new_series: dict[int, int]) -> _Place:
+        key = _key(stored)
+        place = self._fresh.get(key) or self._places.get(key)
+        if place is None or not place.fits(stored.header):
+            place = self._fresh[key] = self._find_place(stored, new_series)
+        return place
 
-    def _find_place(self, filed: StoredObject) -> _Place:
-        """Find or make the rows that an instance belongs to, and count it in."""
-        header, received = filed.header, filed.received
-        (study,) = self._sql.study.one(uid=header.study_uid, received=received)
+    def _count(
+        self, batch: Sequence[StoredObject], places: Sequence[_Place], new_series: Counter[int]
+    ) -> None:
+        """Count the batch into its rows: one update for each row, sorted, so that writers never cross."""
+        received: dict[int, int] = {}
+        counts: dict[str, Counter[int]] = {name: Counter() for name in ("study", *_COUNTED)}
+        for stored, place in zip(batch, places, strict=True):
+            received[place.study_id] = max(received.get(place.study_id, 0), stored.received)
+            counts["study"][place.study_id] += 1
+            for name in _COUNTED:
+                counts[name][place.ids[name]] += 1
+        for row, number in sorted(counts.pop("study").items()):
+            values = {"number": number, "series": new_series[row], "received": received[row]}
+            self._check(self._sql.count_study.run(id=row, **values))
+        for name in _COUNTED:
+            for row, number in sorted(counts[name].items()):
+                self._check(self._sql.count[name].run(id=row, number=number))
+
+    def _check(self, cursor: Any) -> None:
+        if cursor.rowcount != 1:
+            raise RowGone
+
+    def _find_place(self, stored: StoredObject, new_series: dict[int, int]) -> _Place:
+        """Find or make the rows that an instance belongs to; a series that is new is noted with its study."""
+        header = stored.header
+        (study,) = self._sql.study.one(uid=header.study_uid, received=stored.received)
         series, count = self._sql.series.one(study=study, uid=header.series_uid)
-        if count == 1:
-            self._sql.count_new_series.run(study=study)
+        if not count:
+            new_series[series] = study
         key = patient_key(header)
         patient_attributes, attributes = canonical(header.patient), canonical(header.study)
         (patient,) = self._sql.patient.one(key=key)
@@ -233,7 +247,7 @@ class Rows:
                 "series": int(series),
                 "study_variant": int(study_variant),
                 "series_variant": int(series_variant),
-                "source": self._source_id(filed.origin),
+                "source": self._source_id(stored.origin),
             },
         )
 
@@ -263,19 +277,19 @@ class Rows:
             ).where(Study.id == study)
         )
 
-    def add_conflict(self, filed: StoredObject) -> str:
+    def add_conflict(self, stored: StoredObject) -> str:
         """Remember a data set that is kept aside; return the path that its object is to have."""
-        path = conflict_path(filed.sha1)
+        path = conflict_path(stored.sha1)
         query = Conflict.insert(
-            uid=filed.header.sop_instance_uid,
-            study_uid=filed.header.study_uid,
-            series_uid=filed.header.series_uid,
-            transfer_syntax=filed.transfer_syntax,
+            uid=stored.header.sop_instance_uid,
+            study_uid=stored.header.study_uid,
+            series_uid=stored.header.series_uid,
+            transfer_syntax=stored.transfer_syntax,
             path=path,
-            size=filed.size,
-            sha1=filed.sha1,
-            source=self._source_id(filed.origin),
-            received=filed.received,
+            size=stored.size,
+            sha1=stored.sha1,
+            source=self._source_id(stored.origin),
+            received=stored.received,
         )
         self._database.execute(query.on_conflict_ignore())
         return path

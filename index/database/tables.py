@@ -325,8 +325,17 @@ class AttributeTable(Table):
     first_instance = peewee.BigIntegerField()
 
 
-class SpoolPosition(Table):
-    """The last record of the journal that is indexed, and the last whose object is synced: one row."""
+class JournalPosition(Table):
+    """The last record of the journal that is indexed, and the last that is durable without it: one row."""
 
     number = peewee.BigIntegerField()
     settled = peewee.BigIntegerField()
+
+
+class UnindexedObject(Table):
+    """An object that is kept though the database refused its row. `path` is unique."""
+
+    uid = peewee.TextField()
+    path = peewee.TextField()
+    reason = peewee.TextField()
+    received = peewee.BigIntegerField()

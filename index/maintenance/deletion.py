@@ -13,7 +13,7 @@ import structlog
 from peewee import SQL, fn
 
 from index.database.connection import Database
-from index.database.instance_rows import Rows
+from index.database.instance_rows import InstanceRows
 from index.database.tables import (
     Conflict,
     Instance,
@@ -56,7 +56,7 @@ class Deletion:
     def __init__(self, database: Database, objects: ObjectStore, *, keep_tombstone: bool) -> None:
         self._database = database
         self._objects = objects
-        self._rows = Rows(database)
+        self._rows = InstanceRows(database)
         self._keep_tombstone = keep_tombstone
 
     def delete(self, uid: str) -> Deleted:

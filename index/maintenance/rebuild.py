@@ -27,7 +27,7 @@ from index.database.copy_tables import (
     fingerprint,
     old_instances,
 )
-from index.database.instance_rows import Rows, StoredObject
+from index.database.instance_rows import InstanceRows, StoredObject
 from index.database.node import check_owner, is_elsewhere
 from index.database.tables import RemovedObject
 from index.dicom.attributes import table_digest
@@ -35,8 +35,10 @@ from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
 from index.maintenance.verify.objects import KnownPaths
-from index.reception.indexer import Spool, restore_all
+from index.reception.indexing import Indexing
+from index.reception.recovery import Replay, restore_all
 from index.records import Origin
+from index.settings import StorageSettings
 from index.storage.durable import open_file, sync_folder
 from index.storage.object_store import ObjectStore
 
@@ -66,10 +68,17 @@ class Rebuilt:
 class Rebuild:
     """One rebuild of the SQLite index at `path`, which no other process may have open."""
 
-    def __init__(self, path: Path, objects: ObjectStore, progress: Progress = lambda _: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        objects: ObjectStore,
+        storage: StorageSettings,
+        progress: Progress = lambda _: None,
+    ) -> None:
         self._path = path
         self._new_path = path.with_name(f"{path.name}.new")
         self._objects = objects
+        self._storage = storage
         self._progress = progress
         self._rebuilt = Rebuilt()
 
@@ -80,7 +89,7 @@ class Rebuild:
         """
         old = self._open_old()
         if old is None:
-            restore_all(self._objects)
+            restore_all(self._objects, self._objects.data / "journal")
         new = None
         try:
             new = self._begin(old)
@@ -94,7 +103,7 @@ class Rebuild:
         return self._rebuilt
 
     def _fill(self, old: Database | None, new: Database) -> None:
-        rows = Rows(new)
+        rows = InstanceRows(new)
         done = self._rebuilt.resumed_at
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="reindex") as readers:
             work = islice(self._all(old), done, None)
@@ -119,7 +128,13 @@ class Rebuild:
                 raise DatabaseFault(result)
             if is_elsewhere(self._path, self._objects.data):
                 check_owner(old, self._objects.data)
-            Spool(old, self._objects).recover(lambda *_: None)
+            indexing = Indexing(
+                old,
+                self._objects,
+                replace=self._storage.duplicates == "replace",
+                conflicts_kept=self._storage.conflicts,
+            )
+            Replay(old, self._objects, indexing, self._objects.data / "journal").run()
             for (path,) in old.rows(RemovedObject.select(RemovedObject.path)):
                 self._objects.remove(path)
             with old.writing():
@@ -202,16 +217,20 @@ class Rebuild:
         )
 
     def _write(
-        self, new: Database, rows: Rows, read: Sequence[StoredObject | tuple[str, str]], done: int
+        self, new: Database, rows: InstanceRows, read: Sequence[StoredObject | tuple[str, str]], done: int
     ) -> None:
+        found = [one for one in read if isinstance(one, StoredObject)]
+        fresh: dict[str, StoredObject] = {}
         with new.writing():
+            known = rows.find([one.header.sop_instance_uid for one in found])
             for one in read:
                 if not isinstance(one, StoredObject):
                     self._not_indexed(*one)
-                elif rows.find(one.header.sop_instance_uid):
-                    self._not_indexed(one.path, f"{one.header.sop_instance_uid} is there already")
+                elif (uid := one.header.sop_instance_uid) in known or uid in fresh:
+                    self._not_indexed(one.path, f"{uid} is there already")
                 else:
-                    rows.add(one)
+                    fresh[uid] = one
+            rows.add(list(fresh.values()))
             new.peewee.execute_sql("UPDATE rebuild SET done = ?", (done,))
         rows.committed()
 

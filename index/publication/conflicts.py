@@ -1,6 +1,6 @@
 """Data sets in conflict, and studies that have no others.
 
-A data set is in conflict where another one has its SOP Instance UID: index/reception/group_commit.py.
+A data set is in conflict where another one has its SOP Instance UID: index/reception/indexing.py.
 """
 
 from collections.abc import Iterator

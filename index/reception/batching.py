@@ -1,4 +1,4 @@
-"""Group work: who comes first acts for all who wait, and then the first of those who came meanwhile.
+"""What many threads want at one moment, done for all of them at once by one of them.
 
 There is no thread for it: handing over to one costs more than the work of a small group.
 """
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 class _Turn(Generic[T]):
-    """An item and, where its thread has to wait, a lock that it waits for."""
+    """What one thread submits and, where it has to wait, a lock that it waits for."""
 
-    __slots__ = ("done", "gate", "item")
+    __slots__ = ("done", "gate", "items")
 
-    def __init__(self, item: T) -> None:
-        self.item = item
+    def __init__(self, items: Sequence[T]) -> None:
+        self.items = items
         self.done = False
         self.gate: threading.Lock | None = None
 
@@ -26,7 +26,11 @@ class _Turn(Generic[T]):
 
 
 class GroupLeader(Generic[T]):
-    """Calls `act` with one group after the other; every item is in one group. `act` does not raise."""
+    """Calls `act` with one group after the other; every item is in one group. `act` does not raise.
+
+    The thread that comes first leads: it acts for all that have come meanwhile. Then the first of those that
+    came later leads.
+    """
 
     def __init__(self, act: Callable[[Sequence[T]], None]) -> None:
         self._act = act
@@ -35,9 +39,9 @@ class GroupLeader(Generic[T]):
         self._has_leader = False
         self._acting = threading.Lock()
 
-    def submit(self, item: T) -> None:
-        """Return when a group with this item has been acted for."""
-        turn = _Turn(item)
+    def submit(self, *items: T) -> None:
+        """Return when a group with these items, in their order, has been acted for."""
+        turn = _Turn(items)
         with self._lock:
             self._waiting.append(turn)
             if self._has_leader:
@@ -51,9 +55,9 @@ class GroupLeader(Generic[T]):
 
     def waiting(self) -> int:
         """Return how many items wait."""
-        return len(self._waiting)
+        return sum(len(turn.items) for turn in self._waiting)
 
-    def is_moving(self, seconds: float) -> bool:
+    def makes_progress(self, seconds: float) -> bool:
         """Tell whether the group that is acted for is done within that time."""
         if not self._acting.acquire(timeout=seconds):
             return False
@@ -66,7 +70,7 @@ class GroupLeader(Generic[T]):
             with self._acting:
                 with self._lock:
                     group, self._waiting = self._waiting, []
-                self._act([turn.item for turn in group])
+                self._act([item for turn in group for item in turn.items])
         finally:
             with self._lock:
                 following = self._waiting[0] if self._waiting else None

@@ -12,8 +12,8 @@ from typing import BinaryIO
 from index.dicom.file import read_object
 from index.dicom.part10 import FileMeta, NotPart10, encode_meta
 from index.errors import DatabaseFault, IndexFault
-from index.reception.group_commit import Outcome
-from index.reception.instance import InstanceReceiver, Kept
+from index.reception.arrival import Outcome
+from index.reception.instance import InstanceReceiver
 from index.records import Header, Origin
 from index.storage.walk import files_below
 
@@ -71,7 +71,7 @@ def import_files(
     """
     report = Report()
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="import") as workers:
-        running: dict[Future[Kept], Path] = {}
+        running: dict[Future[tuple[Outcome | None, int]], Path] = {}
         for path in files(paths, report):
             if len(running) >= AHEAD:
                 _collect(running, report, progress)
@@ -89,14 +89,16 @@ def import_files(
     return report
 
 
-def _collect(running: dict[Future[Kept], Path], report: Report, progress: Callable[[], None]) -> None:
+def _collect(
+    running: dict[Future[tuple[Outcome | None, int]], Path], report: Report, progress: Callable[[], None]
+) -> None:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         path = running.pop(future)
         if future.cancelled():
             continue
         try:
-            kept = future.result()
+            outcome, size = future.result()
         except NotPart10 as error:
             report.passed_over.append((path, str(error)))
         except DatabaseFault:
@@ -104,18 +106,20 @@ def _collect(running: dict[Future[Kept], Path], report: Report, progress: Callab
         except (IndexFault, OSError) as error:
             report.failed.append((path, str(error)))
         else:
-            report.outcomes[kept.outcome] += 1
-            report.bytes += kept.size
+            report.outcomes[str(outcome)] += 1
+            report.bytes += size
         progress()
 
 
-def _import_file(receive: Receive, known: ExistingInstance, path: Path, origin: Origin) -> Kept:
+def _import_file(
+    receive: Receive, known: ExistingInstance, path: Path, origin: Origin
+) -> tuple[Outcome | None, int]:
     if not path.is_file():
         raise NotPart10("no regular file" if path.exists() else "does not exist")
     with path.open("rb") as file:
         header, meta = read_object(file)
         if (kept := known(header.sop_instance_uid)) and kept == _sha1(file, header, meta):
-            return Kept(Outcome.DUPLICATE, header, os.fstat(file.fileno()).st_size)
+            return Outcome.DUPLICATE, os.fstat(file.fileno()).st_size
         incoming = receive(origin, header.sop_class_uid, header.sop_instance_uid, meta.transfer_syntax)
         try:
             file.seek(meta.offset)
@@ -124,7 +128,8 @@ def _import_file(receive: Receive, known: ExistingInstance, path: Path, origin: 
         except BaseException:
             incoming.discard()
             raise
-        return incoming.keep()
+        done = incoming.keep()
+        return done.outcome, done.size
 
 
 def _sha1(file: BinaryIO, header: Header, meta: FileMeta) -> str:

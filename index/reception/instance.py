@@ -2,14 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from index.database.instance_rows import StoredObject
 from index.dicom.header import read_header
 from index.dicom.uids import check_header, check_uid
-from index.errors import Disagreement
-from index.reception.group_commit import GroupCommit, Outcome
+from index.errors import Disagreement, NotKept
+from index.reception.arrival import Arrival, Outcome
 from index.records import Header, Origin
 from index.storage.object_store import ObjectStore
 from index.storage.object_writer import ObjectWriter
@@ -17,37 +17,52 @@ from index.storage.object_writer import ObjectWriter
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An instance that is kept: what became of it, and what it is. `size` is of the file, in bytes."""
+    """An instance that is kept. `size` is of the file, in bytes."""
 
-    outcome: Outcome
     header: Header
     size: int
-    studies: frozenset[int] = field(default=frozenset())
+    arrival: Arrival
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of it; None until it is indexed."""
+        return self.arrival.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How instances become durable: `submit` returns when some are, `take_name` gives a file a name before.
+
+    `sync`: large objects are synced one by one, before they are submitted.
+    """
+
+    submit: Callable[[Sequence[Arrival]], None]
+    take_name: Callable[[], str]
+    sync: bool
 
 
 class InstanceReceiver:
-    """An instance on its way in. End it with `keep` or `discard`."""
+    """An instance while it is received. End it with `keep` or `discard`."""
 
     def __init__(
         self,
         objects: ObjectStore,
-        commits: GroupCommit,
+        way: Way,
         origin: Origin,
         command: tuple[str, str],
         transfer_syntax: str,
-        on_kept: Callable[[Origin, frozenset[int]], None],
         limit: int | None = None,
     ) -> None:
-        """Begin. `limit` is the peer's own one, in bytes. Raises NotKept below the watermark, InvalidUID."""
-        self._commits = commits
+        """Begin. `limit` is the peer's own one, in bytes. Raises NotKept (no room), InvalidUID."""
+        self._objects = objects
+        self.way = way
         self._origin = origin
         self._command = (
             check_uid("Affected SOP Class UID", command[0]),
             check_uid("Affected SOP Instance UID", command[1]),
         )
         self._transfer_syntax = transfer_syntax
-        self._on_kept = on_kept
-        self._object = ObjectWriter(objects, *self._command, transfer_syntax, limit)
+        self._object = ObjectWriter(objects, *self._command, transfer_syntax, way.take_name, limit)
         # The writer's method itself, since it is called for every few kilobytes. Raises NotKept, TooLarge.
         self.write = self._object.write
 
@@ -57,32 +72,39 @@ class InstanceReceiver:
         return self._object.data_set_size
 
     def keep(self) -> Kept:
-        """Make the instance durable and index it; return when both have happened.
+        """Make the instance durable, and return when it is.
 
         Raises Unreadable, InvalidUID, Disagreement, NotKept or DatabaseFault; then nothing is left behind.
         """
+        (kept,) = keep_all([self])
+        if isinstance(kept, Exception):
+            raise kept
+        return kept
+
+    def finish(self) -> Arrival | Exception:
+        """Read the header and make a large object's data durable; return what is left to do, or why not."""
         try:
-            header = self._header()
-            is_spooled = self._object.is_small and self._commits.takes_unsynced()
-            unsynced = self._object.unsynced() if is_spooled else None
-            filed = StoredObject(
-                header,
-                self._origin,
-                self._transfer_syntax,
-                unsynced.path if unsynced else self._object.file(),
-                self._object.size,
-                self._object.sha1.hex(),
-                time.time_ns() // 1_000_000,
-            )
-            if unsynced:
-                unsynced.describe(header.sop_instance_uid, self._origin, filed.received)
-        except BaseException:
-            self.discard()
-            raise
-        entry = self._commits.submit(filed, unsynced=unsynced)
-        if entry.studies:
-            self._on_kept(self._origin, entry.studies)
-        return Kept(entry.outcome, header, filed.size, entry.studies)
+            return self._arrival(self._header())
+        except Exception as error:  # noqa: BLE001  it is the answer
+            return error
+
+    def _arrival(self, header: Header) -> Arrival:
+        incoming = self._object
+        incoming.finish(sync=self.way.sync)
+        try:
+            path = self._objects.reserve(incoming.size)
+        except OSError as error:
+            raise NotKept(f"objects: {error.strerror}") from error
+        stored = StoredObject(
+            header,
+            self._origin,
+            self._transfer_syntax,
+            path,
+            incoming.size,
+            incoming.sha1.hex(),
+            time.time_ns() // 1_000_000,
+        )
+        return Arrival(stored, incoming.content, incoming.path)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -105,3 +127,25 @@ class InstanceReceiver:
             if said != found:
                 raise Disagreement(f"{name}: command says {said}, data set says {found}")
         return header
+
+
+def keep_all(receivers: Sequence[InstanceReceiver]) -> list[Kept | Exception]:
+    """Make instances durable by one sync, in their order; return what came of each when all are.
+
+    Of one that is not kept nothing is left behind.
+    """
+    finished = [receiver.finish() for receiver in receivers]
+    for way in dict.fromkeys(receiver.way for receiver in receivers):
+        pairs = zip(receivers, finished, strict=True)
+        if some := [one for receiver, one in pairs if receiver.way is way and isinstance(one, Arrival)]:
+            way.submit(some)
+    return [_result(receiver, one) for receiver, one in zip(receivers, finished, strict=True)]
+
+
+def _result(receiver: InstanceReceiver, finished: Arrival | Exception) -> Kept | Exception:
+    if isinstance(finished, Arrival):
+        if finished.error is None:
+            return Kept(finished.stored.header, finished.stored.size, finished)
+        finished = finished.error
+    receiver.discard()
+    return finished

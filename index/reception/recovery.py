@@ -1,80 +1,219 @@
-"""What an earlier process left unfinished is finished before the daemon is ready."""
+"""Recovery: the journal of an earlier process is replayed, and objects without a row are indexed.
+
+A replay can be begun again at any moment, any number of times: what is done with a record follows from what
+index and files hold now.
+"""
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import structlog
+from peewee import chunked
 
 from index.database.connection import Database
-from index.database.instance_rows import StoredObject
-from index.database.tables import Instance
+from index.database.instance_rows import StoredObject, conflict_path
+from index.database.tables import Conflict, Instance, JournalPosition, UnindexedObject
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
-from index.errors import IndexFault, NotKept
-from index.reception.group_commit import GroupCommit, Outcome
-from index.reception.indexer import Spool
+from index.errors import IndexFault
+from index.reception.arrival import Arrival, Outcome, origin_of
+from index.reception.indexing import Indexing
 from index.records import Origin
 from index.storage.durable import open_file
+from index.storage.journal import Journal, Record, is_left, read
 from index.storage.object_store import FOLDER_SIZE, ObjectStore
 
 log = structlog.get_logger(__name__)
 
 ORIGIN = Origin(association="recovery")
+BATCH = 512
 
 
-def recover(database: Database, objects: ObjectStore, spool: Spool, commits: GroupCommit) -> tuple[int, int]:
-    """Sweep `incoming/`, index what was filed and not committed; return how many files that were of each."""
-    try:
-        database.checkpoint()
-    except NotKept as error:  # on a full disk the log goes on as it is
-        log.warning("checkpoint_failed", reason=str(error))
-    objects.settle()
-    swept = objects.sweep()
-    recover_spooled(objects, spool, commits)
-    last = database.rows(Instance.select(Instance.path).order_by(Instance.id.desc()).limit(1))
-    filed = list(objects.filed_since(last[0][0] if last else None))
-    adopted = 0
-    for path in _without_recent_row(database, filed):
+class Replay:
+    """Makes whole what the journal in a folder tells of. Nobody may be writing it."""
+
+    def __init__(self, database: Database, objects: ObjectStore, indexing: Indexing, folder: Path) -> None:
+        self._database = database
+        self._objects = objects
+        self._indexing = indexing
+        self._folder = folder
+
+    def run(self) -> int:
+        """Replay; return how many records that were. The journal counts no more then.
+
+        Raises NotKept, DatabaseFault, OSError; then it is to be run again.
+        """
+        (number, settled), records = self._positions(), []
+        if is_left(self._folder):
+            self._objects.watch()
+            records = [record for record in read(self._folder) if record.number > settled]
+            for record in records:
+                if record.number <= number:
+                    self._mend(record)
+            pending = [record for record in records if record.number > number]
+            for some in chunked(pending, BATCH):
+                self._index(some)
+        last = max(number, *(record.number for record in records)) if records else number
+        if records:
+            self._objects.settle_placed()
+            with self._database.writing():
+                self._database.execute(JournalPosition.update(number=last, settled=last))
+            journal = Journal(self._folder, sync=self._objects.sync)
+            journal.open()
+            journal.close()
+        return len(records)
+
+    def write_again(self) -> None:
+        """Write every small object of the journal anew, durably. Raises OSError, NotKept, DatabaseFault.
+
+        After a sync that failed, nobody tells which of them could not be written, and the kernel may show
+        what the disk has not got.
+        """
+        for record in read(self._folder):
+            if record.content and (path := self._home(record)):
+                self._objects.put(path, record.content)
+
+    def position(self) -> int:
+        """Return the number of the last record that is indexed."""
+        return self._positions()[0]
+
+    def _positions(self) -> tuple[int, int]:
+        ((number, settled),) = self._database.rows(
+            JournalPosition.select(JournalPosition.number, JournalPosition.settled)
+        )
+        return number, settled
+
+    def _index(self, records: Sequence[Record]) -> None:
+        """Index what the index does not know yet."""
+        arrivals = [arrival for record in records if (arrival := self._arrival(record))]
+
+        def note(committed: Sequence[Arrival]) -> None:
+            self._database.execute(JournalPosition.update(number=committed[-1].number))
+
+        self._indexing.index(arrivals, durable=False, within=note)
+
+    def _arrival(self, record: Record) -> Arrival | None:
+        """Return what is to be indexed of a record, its object in its place; None where that is lost."""
+        facts = record.facts
+        source = self._source(record)
+        if source is None:
+            known = self._indexing.known(facts["uid"])
+            if known is None or known.sha1 != facts["sha1"]:
+                log.error("object_lost", sop_instance_uid=facts["uid"], path=facts["path"])
+            return None
         try:
-            adopted += index_object(objects, commits, path) is not Outcome.DUPLICATE
+            with open_file(self._objects.data / source) as file:
+                header, _ = read_object(file)
+        except (NotPart10, IndexFault):
+            log.exception("object_not_recovered", path=source)
+            self._objects.move(source, facts["path"])  # `incoming/` is swept
+            return None
+        stored = StoredObject(
+            header,
+            origin_of(facts),
+            facts["syntax"],
+            facts["path"],
+            facts["size"],
+            facts["sha1"],
+            facts["received"],
+        )
+        incoming = "" if source == facts["path"] else source
+        return Arrival(stored, incoming=incoming, number=record.number)
+
+    def _source(self, record: Record) -> str | None:
+        """Return where the object of a record stands; a small one is put into its place."""
+        path = record.facts["path"]
+        if record.content:
+            self._objects.make_folder_of(path)
+            self._objects.write(path, record.content)
+            return str(path)
+        return self._objects.standing(record.facts["incoming"], path, conflict_path(record.facts["sha1"]))
+
+    def _mend(self, record: Record) -> None:
+        """Make whole what the index knows of already."""
+        path = self._home(record)
+        if path is None:  # a duplicate, or deleted, or not kept aside for want of room
+            while left := self._objects.standing(record.facts["incoming"], record.facts["path"]):
+                self._objects.remove(left)
+        elif record.content:
+            restore(self._objects, path, record.content)
+        elif source := self._objects.standing(record.facts["incoming"]):
+            self._objects.make_folder_of(path)
+            self._objects.move(source, path)
+
+    def _home(self, record: Record) -> str | None:
+        """Return where the object of a record belongs."""
+        facts = record.facts
+        mine = (
+            (Instance.uid == facts["uid"])
+            & (Instance.sha1 == facts["sha1"])
+            & (Instance.path == facts["path"])
+        )
+        for query in (
+            Instance.select(Instance.path).where(mine),
+            UnindexedObject.select(UnindexedObject.path).where(UnindexedObject.path == facts["path"]),
+            Conflict.select(Conflict.path).where(Conflict.sha1 == facts["sha1"]),
+        ):
+            if found := self._database.rows(query):
+                return str(found[0][0])
+        return None
+
+
+def restore(objects: ObjectStore, path: str, content: bytes) -> None:
+    """Make a small object whole and durable in its place. Raises OSError."""
+    try:
+        with open_file(objects.data / path) as file:
+            there = file.read(len(content) + 1)
+    except OSError:
+        there = b""
+    if there == content:
+        objects.sync_object(path)
+    else:
+        objects.put(path, content)
+
+
+def restore_all(objects: ObjectStore, folder: Path) -> None:
+    """Make every object whole that the journal holds, where there is no index to ask. Raises OSError."""
+    for record in read(folder):
+        if record.content:
+            restore(objects, record.facts["path"], record.content)
+        elif source := objects.standing(record.facts["incoming"]):
+            objects.make_folder_of(record.facts["path"])
+            objects.move(source, record.facts["path"])
+
+
+def index_orphans(database: Database, objects: ObjectStore, indexing: Indexing) -> int:
+    """Index the objects of the latest folders that have no row; return how many that were."""
+    last = database.rows(Instance.select(Instance.path).order_by(Instance.id.desc()).limit(1))
+    indexed = 0
+    for path in _without_recent_row(database, list(objects.filed_since(last[0][0] if last else None))):
+        try:
+            indexed += index_object(objects, indexing, path) is not Outcome.DUPLICATE
         except (NotPart10, IndexFault, OSError):
             log.exception("object_not_recovered", path=path)
-    return swept, adopted
+    return indexed
 
 
-def recover_spooled(objects: ObjectStore, spool: Spool, commits: GroupCommit) -> int:
-    """Make whole what was acknowledged and not synced; return how many objects that were."""
-    return spool.recover(
-        lambda path, origin, received: index_object(objects, commits, path, origin, received)
-    )
-
-
-def _without_recent_row(database: Database, paths: Sequence[str]) -> list[str]:
-    """Return those of `paths` that none of the latest rows holds.
+def _without_recent_row(database: Database, paths: Sequence[str]) -> Iterator[str]:
+    """Yield those of `paths` that none of the latest rows holds.
 
     Rows are not looked up by path, for which there is no index: each instance would pay for it. A path that
-    an older row holds comes along; to adopt it changes nothing.
+    an older row holds comes along; to index it again changes nothing.
     """
     if not paths:
-        return []
+        return
     query = Instance.select(Instance.path).order_by(Instance.id.desc()).limit(2 * len(paths) + FOLDER_SIZE)
     recent = {path for (path,) in database.rows(query)}
-    return [path for path in paths if path not in recent]
+    yield from (path for path in paths if path not in recent)
 
 
-def index_object(
-    objects: ObjectStore,
-    commits: GroupCommit,
-    path: str,
-    origin: Origin = ORIGIN,
-    received: int | None = None,
-) -> Outcome:
+def index_object(objects: ObjectStore, indexing: Indexing, path: str) -> Outcome | None:
     """Index an object where it stands; one that has its row already, and is in its place, stays.
 
-    `received` is in milliseconds since 1970; now, where that is not known. One that stands outside
-    `objects/` is filed first. It replaces no other instance, whatever `storage.duplicates` says, since it was
-    never acknowledged after that one.
+    One that stands outside `objects/` is filed first. It replaces no other instance, whatever
+    `storage.duplicates` says, since it was never acknowledged after that one.
     Raises NotPart10, Unreadable, InvalidUID, NotKept, DatabaseFault or OSError; then the object stays.
     """
     file = objects.data / path
@@ -82,10 +221,11 @@ def index_object(
         header, meta = read_object(content)
         content.seek(0)
         sha1 = hashlib.file_digest(content, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+    size, incoming = file.stat().st_size, ""
     if not path.startswith("objects/"):
-        path = objects.reserve(file.stat().st_size)
-        objects.rename(str(file), path)
-        file = objects.data / path
-    received = time.time_ns() // 1_000_000 if received is None else received
-    filed = StoredObject(header, origin, meta.transfer_syntax, path, file.stat().st_size, sha1, received)
-    return commits.submit(filed, adopted=True).outcome
+        incoming, path = path, objects.reserve(size)
+    received = time.time_ns() // 1_000_000
+    stored = StoredObject(header, ORIGIN, meta.transfer_syntax, path, size, sha1, received)
+    arrival = Arrival(stored, incoming=incoming, recovered=True)
+    indexing.index([arrival], durable=True, within=indexing.forget_refusals)
+    return arrival.outcome

@@ -48,14 +48,14 @@ _buffers = _Buffers()
 
 
 class DirectFile:
-    """A new file that is written from its start to its end. End it with `close` or `abandon`.
+    """A file, new or empty, that is written from its start to its end. End it with `close` or `abandon`.
 
     `sha1` is of what is written so far; after `close` of all of it.
     """
 
     def __init__(self, path: str) -> None:
-        """Create it. Raises OSError."""
-        self._descriptor = create(path)
+        """Open it, and create it where it is not there. Raises OSError."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         self._direct = True
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_DIRECT)
@@ -134,21 +134,3 @@ class DirectFile:
         if self._direct:
             self._direct = False
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, 0)
-
-
-def create(path: str) -> int:
-    """Return the descriptor of a new file. Raises OSError."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-
-
-def write_new(path: str, content: bytes | bytearray, *, sync: bool) -> None:
-    """Write a new, small file the usual way. Raises OSError."""
-    descriptor = create(path)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        if sync:
-            os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)

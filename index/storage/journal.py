@@ -34,6 +34,7 @@ _NO_FILE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENXIO, er
 _HEAD = struct.Struct("<4sQQI")
 _NUMBER = struct.Struct("<QQI")
 _CHECKSUM = struct.Struct("<I")
+EMPTY_SHA1 = hashlib.sha1(b"", usedforsecurity=False).digest()
 _LENGTHS = struct.Struct("<II20s")
 
 
@@ -61,8 +62,9 @@ def _head(run: int, number: int, body: bytes | memoryview) -> bytes:
 class Journal:
     """The journal in a folder. One thread at a time may use it. `part` is the file that is written now."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sync: bool) -> None:
         self._folder = folder
+        self._sync = sync
         self._descriptors: list[int] = []
         # Tells the records since `open` from those that earlier processes have left.
         self._run = 0
@@ -94,6 +96,11 @@ class Journal:
         """Tell whether these records fit into the file that is written now."""
         return self._end + sum(_HEAD.size + len(body) for body in bodies) <= SEGMENT
 
+    @property
+    def fill(self) -> float:
+        """How full the file is that is written now, from 0 to 1."""
+        return self._end / SEGMENT
+
     def append(self, first: int, bodies: Sequence[bytes]) -> None:
         """Write records, numbered from `first` on, and sync them. Raises OSError: none may be relied on."""
         content = b"".join(
@@ -106,7 +113,8 @@ class Journal:
         while written < len(content):
             written += os.pwrite(descriptor, memoryview(content)[written:], self._end + written)
             self._reach[self.part] = max(self._reach[self.part], self._end + written)
-        os.fdatasync(descriptor)
+        if self._sync:
+            os.fdatasync(descriptor)
         self._end += len(content)
 
     def turn(self) -> int:
@@ -126,7 +134,8 @@ class Journal:
         """Empty the files, durably. Raises OSError."""
         for descriptor in self._descriptors:
             os.ftruncate(descriptor, 0)
-            os.fsync(descriptor)
+            if self._sync:
+                os.fsync(descriptor)
         self.part = self._end = 0
         self._reach = [0, 0]
 
@@ -138,7 +147,8 @@ class Journal:
         idle = 1 - self.part
         for offset in range(0, self._reach[idle], _ZEROS):
             os.pwrite(self._descriptors[idle], bytes(min(_ZEROS, self._reach[idle] - offset)), offset)
-        os.fdatasync(self._descriptors[idle])
+        if self._sync:
+            os.fdatasync(self._descriptors[idle])
         self._reach[idle] = 0
 
 

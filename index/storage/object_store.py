@@ -11,13 +11,22 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import structlog
 
-from index.storage.durable import FOLDER_MODE, make_folder, open_file, open_new, sync_folder
+from index.storage.durable import (
+    FILE_MODE,
+    FOLDER_MODE,
+    can_sync_filesystem,
+    make_folder,
+    open_file,
+    open_new,
+    sync_filesystem,
+    sync_folder,
+)
 from index.storage.reserve import Reserve
 from index.storage.room import Room
 
@@ -25,6 +34,11 @@ log = structlog.get_logger(__name__)
 
 FOLDER_SIZE = 4096
 _FOLDER = re.compile(r"[0-9a-f]{6,}")
+# Files whose names are made durable together: some 30 us for each.
+PREPARED = 64
+PREPARED_FOLDER = "journal/prepared"
+# No two files of a process have the same name.
+_names = itertools.count()
 
 
 class ObjectStore:
@@ -45,22 +59,62 @@ class ObjectStore:
         self._objects = data / "objects"
         self._incoming = data / "incoming"
         self._conflicts = data / "conflicts"
+        self._pool = data / PREPARED_FOLDER
         self._process = f"{os.getpid()}-{_started(os.getpid())}"
-        self._names = itertools.count()
         self._lock = threading.Lock()
         # Paths of the hot path are texts: pathlib costs 50 us for each instance.
         self._below = f"{data}/"
         self._folder = ""
         self._filled = FOLDER_SIZE
         self.room = Room(self._incoming, watermark, reserve or Reserve(data / "reserve"))
+        self._watched = -1
+        self._preparing = threading.Lock()
+        self._prepared: list[str] = []
+        # Since `incoming/` was synced.
+        self._moved: list[str] = []
+        # Placed and not synced, where nothing syncs the whole file system.
+        self._placed: list[str] = []
         if os.access(data, os.W_OK):
             for folder in (self._objects, self._incoming, self._conflicts):
                 make_folder(folder, sync=sync)
 
     def incoming_path(self) -> str:
-        """Return a path in `incoming/` for a new object. Raises NotKept where there is no room."""
-        self.room.require()
-        return f"{self._incoming}/{self._process}-{next(self._names)}"
+        """Return the path of a new file in `incoming/`, below the data directory."""
+        return f"incoming/{self._process}-{next(_names)}"
+
+    def take_prepared(self) -> str:
+        """Return the path of an empty file in `incoming/` that a power cut leaves a name. Raises OSError.
+
+        Until `incoming/` is synced, that is the name in the folder of prepared files: see `standing`.
+        """
+        with self._preparing:
+            if not self._prepared:
+                self._prepare()
+            name = self._prepared.pop()
+            os.rename(f"{self._pool}/{name}", f"{self._incoming}/{name}")  # noqa: PTH104
+        return f"incoming/{name}"
+
+    def standing(self, *paths: str) -> str | None:
+        """Return the first of these paths where a file is; one of `incoming/` may still be prepared."""
+        for path in paths:
+            for name in (path, path.replace("incoming/", f"{PREPARED_FOLDER}/", 1)):
+                if path and (self.data / name).is_file():
+                    return name
+        return None
+
+    def _prepare(self) -> None:
+        """Make further empty files; first, those that were taken get durable names where they are now."""
+        self.sync_folders(self._moved)
+        self._moved.clear()
+        if self.sync:
+            sync_folder(self._incoming)
+        make_folder(self._pool, sync=self.sync)
+        names = [f"{self._process}-{next(_names)}" for _ in range(PREPARED)]
+        for name in names:
+            self.write(f"{PREPARED_FOLDER}/{name}", b"")
+        if self.sync:
+            sync_folder(self._pool)
+        self._prepared = names
 
     def reserve(self, size: int) -> str:
         """Return a path below the data directory for an object of so many bytes, in the current folder.
@@ -74,13 +128,6 @@ class ObjectStore:
             self._filled += 1
             self.room.take(size)
         return path
-
-    def rename(self, incoming: str, path: str) -> None:
-        """Give an object of `incoming/` its place. Raises OSError.
-
-        The name is durable once `sync_folders` has been called with that path.
-        """
-        os.rename(incoming, self._below + path)  # noqa: PTH104
 
     def sync_folders(self, paths: Iterable[str]) -> None:
         """Make the names of these objects durable: one sync for each folder that they are in."""
@@ -103,15 +150,86 @@ class ObjectStore:
         with contextlib.suppress(FileNotFoundError):
             (self.data / path).unlink()
 
-    def set_aside(self, path: str, target: str | None) -> None:
-        """Move an object that lost its place to `target` in `conflicts/`, or remove it where that is None."""
-        if target is None:
-            self.remove(path)
-            return
-        with contextlib.suppress(FileNotFoundError):
-            (self.data / path).rename(self.data / target)
+    def make_folder_of(self, path: str) -> None:
+        """Make the folder of an object where a crash has taken it. Raises OSError."""
+        make_folder((self.data / path).parent, sync=self.sync)
+
+    def write(self, path: str, content: bytes | bytearray) -> None:
+        """Write a small object to its place, which was reserved for it, unsynced. Raises OSError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._below + path, flags, FILE_MODE)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
+
+    def move(self, source: str, target: str) -> None:
+        """Move an object, unsynced; where it has been moved already, nothing is done. Raises OSError."""
+        with self._preparing:
+            try:
+                os.rename(self._below + source, self._below + target)  # noqa: PTH104
+            except FileNotFoundError:
+                if not (self.data / target).exists():
+                    raise
+            self._moved.append(target)
+
+    def link_aside(self, path: str, target: str) -> bool:
+        """Give an object a second, durable name; a copy where there are no hard links. Raises OSError.
+
+        Returns False where the object is not there.
+        """
+        if (self.data / target).exists():
+            return True
+        try:
+            (self.data / target).hardlink_to(self.data / path)
+        except FileNotFoundError:
+            return False
+        except OSError:  # a file system without hard links
+            self.put_back(path, target)
         if self.sync:
             sync_folder(self._conflicts)
+        return True
+
+    def watch(self) -> None:
+        """From now on `sync_placed` is told of all that the disk cannot write. Raises OSError."""
+        if self.sync and self._watched < 0 and can_sync_filesystem():
+            self._watched = os.open(self._objects, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the disk, and of files that were prepared for nothing."""
+        with self._preparing:
+            for name in self._prepared:
+                with contextlib.suppress(OSError):
+                    self.remove(f"{PREPARED_FOLDER}/{name}")
+            self._prepared.clear()
+        if self._watched >= 0:
+            os.close(self._watched)
+            self._watched = -1
+
+    def settle_placed(self) -> None:
+        """Make all objects durable that were placed before, with their names. Raises OSError."""
+        if self._watched >= 0:
+            sync_filesystem(self._watched)
+        elif self.sync:
+            placed, self._placed = self._placed, []
+            try:
+                for path in placed:
+                    self.sync_object(path)
+            except OSError:
+                self._placed += placed
+                raise
+
+    def sync_placed(self, paths: Sequence[str]) -> None:
+        """Make objects durable that were just placed, with their names. Raises OSError."""
+        if not self.sync or not paths:
+            return
+        if len(paths) > 1 and self._watched >= 0:
+            sync_filesystem(self._watched)
+        else:
+            for path in paths:
+                self.sync_object(path)
 
     def put_back(self, source: str, path: str) -> None:
         """Copy one of our files to the place of an object, durably and whole. Raises OSError."""
@@ -123,7 +241,7 @@ class ObjectStore:
         self._put(path, lambda temporary: temporary.write(content))
 
     def _put(self, path: str, fill: Callable[[BinaryIO], object]) -> None:
-        temporary = self._incoming / f"{self._process}-{next(self._names)}"
+        temporary = self._incoming / f"{self._process}-{next(_names)}"
         try:
             with open_new(temporary) as file:
                 fill(file)
@@ -159,6 +277,9 @@ class ObjectStore:
     def sweep(self) -> int:
         """Remove what an earlier process left in `incoming/`; return how many files that were."""
         swept = 0
+        with contextlib.suppress(OSError):
+            for path in self._pool.iterdir():
+                path.unlink()
         for path in self.left_behind():
             try:
                 path.unlink(missing_ok=True)

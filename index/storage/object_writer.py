@@ -2,14 +2,12 @@
 
 import contextlib
 import hashlib
-import os
+from collections.abc import Callable
 
 from index.dicom.header import HEAD_SIZE
 from index.dicom.part10 import encode_meta
 from index.errors import NotKept, TooLarge
-from index.records import Origin
-from index.storage.direct_file import DirectFile, write_new
-from index.storage.journal import encode
+from index.storage.direct_file import DirectFile
 from index.storage.object_store import ObjectStore
 
 
@@ -22,11 +20,17 @@ class ObjectWriter:
         sop_class_uid: str,
         sop_instance_uid: str,
         transfer_syntax: str,
+        take_name: Callable[[], str],
         limit: int | None = None,
     ) -> None:
-        """Begin an object. `limit` is of its data set's bytes. Raises NotKept below the watermark."""
+        """Begin an object; `take_name` gives a large one its path in `incoming/`.
+
+        `limit` is of its data set's bytes. Raises NotKept where there is no room.
+        """
+        store.room.require()
         self._store = store
-        self._path = store.incoming_path()
+        self._take_name = take_name
+        self._path = ""
         meta = encode_meta(sop_class_uid, sop_instance_uid, transfer_syntax)
         self._meta_size = self.size = len(meta)
         self._limit = limit
@@ -49,7 +53,8 @@ class ObjectWriter:
             fragment = fragment[HEAD_SIZE - before :]
         try:
             if self._file is None:
-                self._file = DirectFile(self._path)
+                self._path = self._take_name()
+                self._file = DirectFile(f"{self._store.data}/{self._path}")
                 self._file.write(self._head)
             self._file.write(fragment)
         except OSError as error:
@@ -59,6 +64,16 @@ class ObjectWriter:
         if self._size_limit < self._store.size_limit:
             return TooLarge(f"larger than the peer's limit of {self._limit} bytes")
         return TooLarge(f"object is larger than limits.object_size = {self._size_limit} bytes")
+
+    @property
+    def path(self) -> str:
+        """The path of its file in `incoming/`, below the data directory; empty where it is small."""
+        return self._path
+
+    @property
+    def content(self) -> bytes | bytearray | None:
+        """The whole Part 10 file of a small object."""
+        return self._head if self._file is None else None
 
     @property
     def is_small(self) -> bool:
@@ -92,82 +107,23 @@ class ObjectWriter:
         except OSError as error:
             raise NotKept(f"{self._path}: {error.strerror}") from error
 
-    def file(self) -> str:
-        """Sync the bytes, rename the file into `objects/`, return its path. Raises NotKept; then it is gone.
+    def finish(self, *, sync: bool) -> None:
+        """Write what is left of a large object, and sync its content where asked for. Raises NotKept.
 
         A failing sync is never tried again: the kernel may have dropped the pages that it could not write.
         """
+        if self._file is None:
+            return
         try:
-            if self._file is not None:
-                self._file.close(sync=self._store.sync)
-            else:
-                write_new(self._path, self._head, sync=self._store.sync)
-            path = self._store.reserve(self.size)
-            self._store.rename(self._path, path)
+            self._file.close(sync=sync)
         except OSError as error:
             self.discard()
             raise NotKept(f"{self._path}: {error.strerror}") from error
-        except NotKept:
-            self.discard()
-            raise
-        return path
-
-    def unsynced(self) -> "JournaledObject":
-        """Return a small object for the journal; its file is yet to be written. Raises NotKept."""
-        try:
-            return JournaledObject(self._store, self._path, self._head, self.sha1)
-        except OSError as error:
-            raise NotKept(f"objects: {error.strerror}") from error
 
     def discard(self) -> None:
         """Leave nothing behind. Does no harm when called again."""
         if self._file is not None:
             self._file.abandon()
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)  # noqa: PTH108
-
-
-class JournaledObject:
-    """A small object whose file is not synced: until it is, the journal has it.
-
-    `path` is its place. `record` is the body of its record in the journal, `number` that record's, `part` the
-    part of the journal that it is in.
-    """
-
-    def __init__(self, store: ObjectStore, incoming: str, content: bytearray, sha1: bytes) -> None:
-        """Raises OSError where it can have no place."""
-        self._store = store
-        self._incoming = incoming
-        self._content = content
-        self._sha1 = sha1
-        self.path = store.reserve(len(content))
-        self.record = b""
-        self.number: int | None = None
-        self.part = 0
-
-    def describe(self, uid: str, origin: Origin, received: int) -> None:
-        """Say what its record is to tell of the instance."""
-        facts = {
-            "uid": uid,
-            "path": self.path,
-            "received": received,
-            "origin": [origin.calling_aet, origin.called_aet, origin.address],
-        }
-        self.record = encode(facts, self._content, self._sha1)
-
-    def write(self) -> None:
-        """Write the file, unsynced, and put it in its place. Raises OSError; then nothing is left of it."""
-        try:
-            write_new(self._incoming, self._content, sync=False)
-            self._store.rename(self._incoming, self.path)
-        except OSError:
+        if self._path:
             with contextlib.suppress(OSError):
-                os.unlink(self._incoming)  # noqa: PTH108
-            raise
-
-    def make_durable(self) -> None:
-        """Do without the journal: write the file and sync it, with its name. Raises NotKept."""
-        try:
-            self._store.put(self.path, bytes(self._content))
-        except OSError as error:
-            raise NotKept(f"{self.path}: {error.strerror}") from error
+                self._store.remove(self._path)

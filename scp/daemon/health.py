@@ -29,7 +29,7 @@ def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()
     """Look at everything once; `workers` are the threads that do not only serve one association."""
     vital = {
         "accept loop": _moving(listener.is_moving, "makes no round"),
-        "commit lock": _moving(index.commits_make_progress, "is held"),
+        "journal": _moving(index.makes_progress, "is held"),
     }
     late = {}
     try:

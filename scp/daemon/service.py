@@ -115,7 +115,7 @@ class Daemon:
             undo.pop_all()
         probes = {
             "accept loop": listener.is_moving,
-            "commit lock": index.commits_make_progress,
+            "journal": index.makes_progress,
             "workers": lambda _: not index.workers.lost(),
         }
         watchdog = Watchdog(probes, index.workers)

@@ -19,15 +19,13 @@ PEERS = 200
 OTHER_PEERS = "other"
 # From a small instance in the page cache to a large one over a slow line, in seconds.
 STORE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+INDEXED_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 PUBLICATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
-# A group is at most as large as there are associations.
-GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 # Name, meaning, and field of index.State.
 _STATE = (
-    ("imagingstudyd_commit_queue_instances", "Instances that wait for their commit.", "waiting"),
-    ("imagingstudyd_spooled_objects", "Small objects whose files are not synced yet.", "spooled"),
+    ("imagingstudyd_commit_queue_instances", "Instances that wait for their sync or their row.", "waiting"),
+    ("imagingstudyd_journal_fill_ratio", "How full the journal is, from 0 to 1.", "journal"),
     ("imagingstudyd_publication_queue_studies", "Studies that wait for publication.", "unpublished"),
     ("imagingstudyd_publication_failing_studies", "Studies whose last publication failed.", "failing"),
     ("imagingstudyd_publication_lag_seconds", "How long the longest is overdue.", "publication_lag"),
@@ -45,11 +43,15 @@ class Metrics(Observer):
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._peers: set[str] = set()
-        self._found: dict[tuple[str, str], tuple[Counter, Counter]] = {}
+        self._bytes_of: dict[str, Counter] = {}
+        self._stores_of: dict[tuple[str, str], Counter] = {}
         self._peers_lock = threading.Lock()
         own = self._registry
         self._stores = Counter(
-            "imagingstudyd_stores", "C-STORE requests answered.", ["calling_aet", "outcome"], registry=own
+            "imagingstudyd_stores",
+            "C-STORE requests by what became of them.",
+            ["calling_aet", "outcome"],
+            registry=own,
         )
         self._bytes = Counter(
             "imagingstudyd_stored_bytes", "Bytes of the objects kept.", ["calling_aet"], registry=own
@@ -81,11 +83,11 @@ class Metrics(Observer):
             ["reason"],
             registry=own,
         )
-        self._group = Histogram(
-            "imagingstudyd_commit_instances", "Instances in one commit.", buckets=GROUP_SIZES, registry=own
-        )
-        self._commit_seconds = Histogram(
-            "imagingstudyd_commit_seconds", "Time of one commit.", buckets=COMMIT_SECONDS, registry=own
+        self._indexed_seconds = Histogram(
+            "imagingstudyd_indexed_seconds",
+            "From a C-STORE's answer to its row in the index.",
+            buckets=INDEXED_SECONDS,
+            registry=own,
         )
         self._publication_seconds = Histogram(
             "imagingstudyd_publication_seconds",
@@ -110,22 +112,24 @@ class Metrics(Observer):
         """Read these whenever somebody asks."""
         self._registry.register(_Now(state, associations, workers))
 
-    def stored(self, calling_aet: str, outcome: str, size: int, seconds: float) -> None:
-        """An instance is kept; `size` in bytes, `outcome` of index.Outcome."""
-        stores, stored_bytes = self._of_peer(calling_aet, outcome)
-        stores.inc()
-        stored_bytes.inc(size)
+    def stored(self, calling_aet: str, size: int, seconds: float) -> None:
+        """An instance is acknowledged; `size` in bytes, `seconds` from command set to answer."""
+        found = self._bytes_of.get(calling_aet)
+        if found is None:
+            # prometheus_client takes its time to find a counter by its label.
+            found = self._bytes_of[self._peer(calling_aet)] = self._bytes.labels(self._peer(calling_aet))
+        found.inc(size)
         self._store_seconds.observe(seconds)
 
-    def _of_peer(self, calling_aet: str, outcome: str) -> tuple[Counter, Counter]:
-        """Return the counters of a peer's stores and bytes; prometheus_client takes its time to find them."""
-        found = self._found.get((calling_aet, outcome))
+    def indexed(self, calling_aet: str, outcome: str, seconds: float) -> None:
+        """See index.Observer."""
+        key = calling_aet, outcome
+        found = self._stores_of.get(key)
         if found is None:
             peer = self._peer(calling_aet)
-            found = self._stores.labels(peer, outcome), self._bytes.labels(peer)
-            if peer == calling_aet:
-                self._found[calling_aet, outcome] = found
-        return found
+            found = self._stores_of[peer, outcome] = self._stores.labels(peer, outcome)
+        found.inc()
+        self._indexed_seconds.observe(seconds)
 
     def store_failed(self, calling_aet: str, status: str) -> None:
         """A C-STORE has been answered with a failure: four hexadecimal digits."""
@@ -146,11 +150,6 @@ class Metrics(Observer):
     def association_refused(self, reason: str) -> None:
         """An association has been rejected, or not even that; the reason in a word."""
         self._refused.labels(reason).inc()
-
-    def committed(self, instances: int, seconds: float) -> None:
-        """See index.Observer."""
-        self._group.observe(instances)
-        self._commit_seconds.observe(seconds)
 
     def published(self, seconds: float) -> None:
         """See index.Observer."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from time import perf_counter
 
-from index import Index, IndexFault, InstanceReceiver, Kept, Outcome
+from index import Index, IndexFault, InstanceReceiver, Kept
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.wire.status import SUCCESS, comment, store_status
@@ -92,12 +92,10 @@ class Reception:
     def _kept(self, kept: Kept) -> Answer:
         header = kept.header
         seconds = perf_counter() - self._started
-        self._metrics.stored(self._info.calling_aet, str(kept.outcome), kept.size, seconds)
-        say = self._info.log.warning if kept.outcome is Outcome.CONFLICT else self._info.log.info
-        say(
+        self._metrics.stored(self._info.calling_aet, kept.size, seconds)
+        self._info.log.info(
             "store",
             status="0000",
-            outcome=str(kept.outcome),
             study_uid=header.study_uid,
             sop_instance_uid=header.sop_instance_uid,
             transfer_syntax=self._transfer_syntax,

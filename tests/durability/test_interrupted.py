@@ -21,7 +21,7 @@ def test_a_hundred_aborts_leave_nothing(daemon: Daemon) -> None:
     assert ({}, []) == (indexed(daemon.data), leftovers(daemon.data))
     assert not list((daemon.data / "objects").rglob("*.dcm"))
     send(address, template(), range(1))
-    assert 1 == len(indexed(daemon.data))
+    assert eventually(lambda: 1 == len(indexed(daemon.data)))
 
 
 def test_an_instance_is_sent_again_when_its_answer_was_lost(daemon: Daemon) -> None:

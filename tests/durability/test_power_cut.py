@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from index import Index, StorageSettings
-from index.reception.indexer import SETTLE_SECONDS
+from index.reception.settling import SETTLE_SECONDS
 from support.daemon import Daemon, cli, eventually
 from support.disk import Disk
 from support.load import SUCCESS, Load, described, leftovers, lost
@@ -147,7 +147,7 @@ def test_it_is_found_when_a_sync_is_missing(
     assert 12 == len(expected)
     cli("studies", "--data", str(target))  # repairs what can be repaired
     try:
-        missing = lost(target, expected, size)
+        missing = lost(target, expected, size, 0)
     except (sqlite3.Error, AssertionError):  # the index itself is lost
         missing = sorted(expected)
     assert [] != missing
@@ -161,4 +161,4 @@ def test_it_is_found_when_the_journal_is_written_over_too_early(
     target = tmp_path / "cut" / "data"
     Disk(tmp_path / "disk", calls, float("inf")).restore(target.parent, random.Random(1))
     cli("studies", "--data", str(target))
-    assert [] != lost(target, acknowledged(calls, float("inf")))
+    assert [] != lost(target, acknowledged(calls, float("inf")), seconds=0)

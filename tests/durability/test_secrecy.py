@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from index import FhirSettings, Index, IndexSettings, StorageSettings, reindex
-from index.reception import indexer
+from index.reception import settling
 from index.storage.durable import replace, temporary_of
 from index.storage.journal import Journal, encode
 from support.daemon import Daemon, cli, eventually
@@ -53,7 +53,7 @@ def test_modes_whatever_the_umask_is(start: Callable[..., Daemon], tmp_path: Pat
     save(instance(number=1, StudyDescription="Neck"), sent / "1.dcm")
     assert 0 == daemon.send(sent).returncode
     assert eventually(daemon.resource(f"{ROOT}.1", "r5").exists)
-    assert 1 == len(list((daemon.data / "conflicts").iterdir()))
+    assert eventually(lambda: 1 == len(list((daemon.data / "conflicts").iterdir())))
     found = modes(daemon.data)
     assert {("folder", "750"), ("file", "640")} == set(found), found
     assert {"index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "lock", "use.lock"} <= set(
@@ -144,8 +144,8 @@ def test_a_running_daemon_leaves_nothing_of_what_was_deleted(
     busy: bool,  # noqa: FBT001
 ) -> None:
     """Deleted by another process, as the command does it, while more instances come, or none."""
-    assert 60 >= 2 * indexer.LOOK_SECONDS
-    monkeypatch.setattr(indexer, "LOOK_SECONDS", 0.1)
+    assert 60 >= 2 * settling.LOOK_SECONDS
+    monkeypatch.setattr(settling, "LOOK_SECONDS", 0.1)
     with Index(tmp_path, STORAGE) as index:
         index.serve()
         filled(index)
@@ -205,7 +205,7 @@ def test_what_has_the_name_of_a_temporary_file_is_replaced(tmp_path: Path) -> No
 
 
 def test_a_part_of_the_journal_is_wiped_as_far_as_it_was_written(tmp_path: Path) -> None:
-    one = Journal(tmp_path)
+    one = Journal(tmp_path, sync=True)
     one.open()
     body = encode({}, NAME.encode() * 1000, bytes(20))
     one.append(1, [body] * 3)

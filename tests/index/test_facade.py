@@ -2,12 +2,10 @@
 
 import os
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -153,54 +151,6 @@ def test_only_one_daemon_for_a_data_directory(tmp_path: Path) -> None:
     first.close()
 
 
-def test_a_commit_that_fails_leaves_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise NotKept("database or disk is full")
-
-    monkeypatch.setattr(index._commits._rows, "add", full)
-    with pytest.raises(NotKept, match="disk is full"):
-        keep(index, instance())
-    monkeypatch.undo()
-    assert {} == files(index.data / "objects")
-    assert Outcome.STORED is keep(index, instance()).outcome
-
-
-def test_one_bad_instance_does_not_fail_its_group(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = index._commits._rows.add
-
-    def picky(filed: object) -> int:
-        if filed.header.sop_instance_uid.endswith(".3"):
-            raise ValueError("brought up by one instance")
-        return add(filed)
-
-    monkeypatch.setattr(index._commits._rows, "add", picky)
-    monkeypatch.setattr(index._commits._rows, "arrive", lambda _: None)
-    outcomes: dict[int, object] = {}
-
-    def send(number: int) -> None:
-        try:
-            outcomes[number] = keep(index, instance(number=number)).outcome
-        except NotKept as error:
-            outcomes[number] = str(error)
-
-    with index._commits._committing._acting:  # all of them wait, and become one group
-        threads = [threading.Thread(target=send, args=(number,)) for number in range(1, 6)]
-        for thread in threads:
-            thread.start()
-        while index._commits._committing.waiting() < 5:
-            pass
-    for thread in threads:
-        thread.join()
-    assert {
-        1: "stored",
-        2: "stored",
-        3: "commit: brought up by one instance",
-        4: "stored",
-        5: "stored",
-    } == outcomes
-    assert 4 == len(files(index.data / "objects"))
-
-
 INSTANCES = st.lists(
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=20, unique=True
 )
@@ -233,27 +183,6 @@ def test_any_order_by_four_associations_gives_the_same_bytes(
             index.close()
     assert results[0]
     assert results[0] == results[1]
-
-
-def test_recovery_indexes_what_was_filed_but_not_committed(tmp_path: Path) -> None:
-    index = Index(tmp_path, STORAGE)
-    keep(index, instance(number=1))
-    dataset = instance(number=2)
-    incoming = index.receive(ORIGIN, dataset.SOPClassUID, dataset.SOPInstanceUID, EXPLICIT)
-    incoming.write(encoded(dataset))
-    incoming._object.file()  # and then the process died
-    (tmp_path / "incoming" / "1-0").write_bytes(b"half")
-    (tmp_path / "incoming" / "99999999-0").write_bytes(b"half")
-    index.close()
-
-    index = Index(tmp_path, STORAGE)
-    index.serve()
-    assert [2] == [study["instances"] for study in index.studies()]
-    index.close()
-    assert 2 == len(files(tmp_path / "objects"))
-    assert "99999999-0" not in files(tmp_path / "incoming")
-    resource = orjson.loads((tmp_path / f"fhir/dstu2/ImagingStudy/{ROOT}.1.json").read_bytes())
-    assert 2 == resource["numberOfInstances"]
 
 
 def test_an_import_that_is_begun_again_writes_nothing(

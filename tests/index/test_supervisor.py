@@ -133,7 +133,8 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
     from index.orders.folder import WorklistFolder
     from index.orders.hl7.mllp import Listener
     from index.publication.publisher import Publisher
-    from index.reception.indexer import Spool
+    from index.reception.indexer import Indexer
+    from index.reception.settling import Settling
 
     monkeypatch.setattr("index.supervisor.FIRST_PAUSE", 0.001)
     failed: set[str] = set()
@@ -152,14 +153,15 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         (Listener, "_accept"),
         (Publisher, "_run"),
         (Housekeeper, "_run"),
-        (Spool, "_run"),
+        (Indexer, "_run"),
+        (Settling, "_run"),
     ):
         monkeypatch.setattr(kind, name, once(getattr(kind, name)))
     (tmp_path / "worklist").mkdir()
     worklist = WorklistSettings(hl7_port=0, folder=tmp_path / "worklist")
     with Index(tmp_path / "data", worklist=worklist, retention=RetentionSettings(days=1)) as index:
         index.serve()
-        names = {"hl7", "journal", "publisher", "retention", "worklist-folder"}
+        names = {"hl7", "indexer", "publisher", "retention", "settling", "worklist-folder"}
         assert names == {state.name for state in index.workers.states()}
         assert eventually(lambda: failed == names)
         assert eventually(lambda: all(state.failures == 1 for state in index.workers.states()))

@@ -41,7 +41,10 @@ def injected(mine: set[str], fault: str, trace: Path, path: Path | None = None) 
 
 
 def _is_traced(thread: str) -> bool:
-    status = Path(f"/proc/{thread}/status").read_text()
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:  # it has ended
+        return True
     return "TracerPid:\t0\n" not in status
 
 
@@ -85,6 +88,15 @@ def inside(daemon: Daemon, path: Path) -> Path:
 
 
 def copied(data: Path, target: Path) -> Path:
-    """Copy a data directory in which nothing happens; return the copy."""
-    shutil.rmtree(target, ignore_errors=True)
-    return Path(shutil.copytree(data, target))
+    """Copy a data directory in which next to nothing happens; return the copy."""
+
+    def copy() -> bool:
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            shutil.copytree(data, target)
+        except shutil.Error:  # something has gone while it was copied
+            return False
+        return True
+
+    assert eventually(copy)
+    return target

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from index import Index, Kept, Origin, StorageSettings
+from index import Index, InstanceReceiver, Kept, Origin, StorageSettings
 from support.dicom import encoded
 
 ORIGIN = Origin("SCANNER", "IMAGINGSTUDYD", "127.0.0.1", "test")
@@ -15,11 +15,30 @@ ORIGIN = Origin("SCANNER", "IMAGINGSTUDYD", "127.0.0.1", "test")
 STORAGE = StorageSettings(watermark=0, durability="process-crash")
 
 
-def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
+def served(data: Path, storage: StorageSettings = STORAGE) -> Index:
+    """Return an index that is served as the daemon does it."""
+    index = Index(data, storage)
+    index.serve()
+    return index
+
+
+def begun(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> InstanceReceiver:
+    """Send all of an instance to the index; it is yet to be kept."""
+    receiver = index.receive(origin, dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
+    receiver.write(encoded(dataset))
+    return receiver
+
+
+def receive(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
     """Let the index receive one instance."""
-    incoming = index.receive(origin, dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
-    incoming.write(encoded(dataset))
-    return incoming.keep()
+    return begun(index, dataset, origin).keep()
+
+
+def keep(index: Index, dataset: Dataset, origin: Origin = ORIGIN) -> Kept:
+    """Let the index receive one instance, and wait until it is indexed."""
+    kept = receive(index, dataset, origin)
+    assert index.catch_up(60)
+    return kept
 
 
 def keep_by_threads(index: Index, datasets: list[Dataset], threads: int) -> None:

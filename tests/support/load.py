@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
+from support.daemon import eventually
 from support.dicom import data_set_of
 from support.sender import SMALL_SIZE, Refused, Template, send, template
 
@@ -87,8 +88,16 @@ def _template(size: int, study: int) -> Template:
     return template(size, study)
 
 
-def lost(data: Path, acknowledged: set[str], size: int = SMALL_SIZE) -> list[str]:
-    """Return the acknowledged instances that have no row, or no complete object."""
+def lost(data: Path, acknowledged: set[str], size: int = SMALL_SIZE, seconds: float = 60) -> list[str]:
+    """Return the acknowledged instances that have no row, or no complete object.
+
+    A daemon that runs has so many seconds to index what it has acknowledged.
+    """
+    eventually(lambda: not _missing(data, acknowledged, size), seconds)
+    return _missing(data, acknowledged, size)
+
+
+def _missing(data: Path, acknowledged: set[str], size: int) -> list[str]:
     paths = indexed(data)
     return sorted(
         f"{uid}: {'no row' if uid not in paths else 'object is not whole'}"
@@ -126,10 +135,15 @@ def described(data: Path) -> set[str]:
 
 
 def leftovers(data: Path) -> list[str]:
-    """Return files in `incoming/` and `conflicts/`, and objects without a row."""
+    """Return files in `incoming/` and `conflicts/`, and objects without a row.
+
+    Empty files of `incoming/` are names that are ready for what comes next.
+    """
     kept = set(indexed(data).values())
     objects = {str(path.relative_to(data)) for path in (data / "objects").rglob("*") if path.is_file()}
     others = [
         path for name in ("incoming", "conflicts") for path in (data / name).rglob("*") if path.is_file()
     ]
-    return sorted(objects - kept) + sorted(str(path.relative_to(data)) for path in others)
+    return sorted(objects - kept) + sorted(
+        str(path.relative_to(data)) for path in others if path.stat().st_size
+    )

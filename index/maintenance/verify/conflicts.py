@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from index.database.instance_rows import Rows, StoredObject, conflict_path
+from index.database.instance_rows import InstanceRows, StoredObject, conflict_path
 from index.database.tables import Conflict
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
@@ -60,8 +60,8 @@ def _index_or_add_row(context: VerifyContext, path: str, file: Path) -> str | No
         sha1 = context.sha1(file)
     except (NotPart10, IndexFault, OSError) as error:
         return str(error)
-    rows = Rows(context.database)
-    known = rows.find(header.sop_instance_uid)
+    rows = InstanceRows(context.database)
+    known = rows.find([header.sop_instance_uid]).get(header.sop_instance_uid)
     if known is None:
         return context.index_object(path)
     if known.sha1 == sha1:
@@ -75,5 +75,6 @@ def _index_or_add_row(context: VerifyContext, path: str, file: Path) -> str | No
     )
     with context.database.writing():
         rows.add_conflict(filed)
-    context.objects.set_aside(path, filed.path)
+    if path != filed.path:
+        context.objects.move(path, filed.path)
     return None

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     OBJECT_CORRUPT = "object-corrupt"
     """A missing or corrupt object can only be repaired from an equal copy."""
     OBJECT_WITHOUT_ROW = "object-without-row"
+    OBJECT_NOT_INDEXED = "object-not-indexed"
     ROW_BROKEN = "row-broken"
     ROW_DIFFERS = "row-differs"
     STUDY_COUNT = "study-count"

@@ -1,6 +1,5 @@
 """Objects: that each row has its file, unchanged, and that each file has a row."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,15 @@ from peewee import JOIN
 
 from index.database.attribute_tables import is_within, outdated
 from index.database.instance_rows import ExistingInstance, conflict_path
-from index.database.tables import Instance, RemovedObject, Series, SeriesVariant, Study, StudyVariant
+from index.database.tables import (
+    Instance,
+    RemovedObject,
+    Series,
+    SeriesVariant,
+    Study,
+    StudyVariant,
+    UnindexedObject,
+)
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
@@ -17,9 +24,6 @@ from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_values, reread, row_values
 from index.storage.durable import open_file
 from index.storage.object_store import FOLDER_SIZE
-
-# Seconds. The file of a small object is written a moment after its row, on a full disk after the next sync.
-ON_ITS_WAY = 2.0
 
 
 class KnownPaths:
@@ -82,17 +86,30 @@ def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
     for table in (Instance, RemovedObject):
         found = context.database.rows(table.select(table.path).where(table.path.in_(settled)))
         settled = [path for path in settled if (path,) not in found]
+    refused = dict(
+        context.database.rows(
+            UnindexedObject.select(UnindexedObject.path, UnindexedObject.reason).where(
+                UnindexedObject.path.in_(settled)
+            )
+        )
+    )
     for path in settled:
-        if not context.repair:
-            yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is in no row")
-            continue
-        if target := _lost_object(context, path):
-            context.objects.put_back(path, target)
-            context.objects.remove(path)
-            yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, f"is the lost object {target}", mended=True)
-            continue
-        reason = context.index_object(path)
-        yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, reason or "is in no row", mended=reason is None)
+        yield _orphan(context, path, refused.get(path, ""))
+
+
+def _orphan(context: VerifyContext, path: str, refused: str) -> Finding:
+    """Index an object without a row where asked for; `refused` is why the index did not take it."""
+    kind = Kind.OBJECT_NOT_INDEXED if refused else Kind.OBJECT_WITHOUT_ROW
+    detail = refused or "is in no row"
+    if not context.repair:
+        return Finding(kind, path, path, detail)
+    if target := _lost_object(context, path):
+        context.objects.put_back(path, target)
+        context.objects.remove(path)
+        return Finding(kind, path, path, f"is the lost object {target}", mended=True)
+    if reason := context.index_object(path):
+        return Finding(kind, path, path, reason)
+    return Finding(kind, path, path, detail, mended=True)
 
 
 def _lost_object(context: VerifyContext, path: str) -> str | None:
@@ -116,9 +133,7 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
     """Read every row's object: that it exists, is unchanged, and agrees with the row."""
     last = 0
     query = (
-        Instance.select(
-            Instance.id, Instance.path, Instance.size, Instance.sha1, Instance.received, *HEADER_COLUMNS
-        )
+        Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, *HEADER_COLUMNS)
         .join(Series, JOIN.LEFT_OUTER)
         .join(Study, JOIN.LEFT_OUTER)
         .join_from(Instance, StudyVariant, JOIN.LEFT_OUTER)
@@ -126,20 +141,13 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
     )
     outdated_rows = outdated(context.database)
     while rows := context.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
-        for row, path, size, sha1, received, uid, *others in rows:
+        for row, path, size, sha1, uid, *others in rows:
             # A row without all rows that it refers to is not compared: check_references reports it.
             content = row_values((uid, *others)) if None not in others else ()
             # Of a row that was made with another attribute table only the UIDs can be compared.
             content = content[:UIDS] if is_within(row, outdated_rows) else content
-            _await(context.data / path, received)
             yield from _object(context, ExistingInstance(row, path, sha1), uid, size, content)
         last = rows[-1][0]
-
-
-def _await(path: Path, received: int) -> None:
-    """Wait for the file of an instance that has just been received."""
-    if not path.exists():
-        time.sleep(max(0, min(ON_ITS_WAY, received / 1000 + ON_ITS_WAY - time.time())))
 
 
 def _object(

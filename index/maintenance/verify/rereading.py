@@ -6,7 +6,7 @@ from typing import Any
 from peewee import JOIN
 
 from index.database.attribute_tables import count_outdated, note_all_current, outdated, rows_within
-from index.database.instance_rows import Rows, StoredObject, patient_key, study_digest
+from index.database.instance_rows import InstanceRows, StoredObject, patient_key, study_digest
 from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant, canonical
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
@@ -82,19 +82,20 @@ def _reread_outdated(context: VerifyContext) -> None:
 def reread(context: VerifyContext, rows: Sequence[int]) -> int:
     """Make rows, and the rows that they refer to, again from their objects; return how many were made."""
     read = _read_objects(context, rows)
-    database, writer, studies = context.database, Rows(context.database), set[int]()
+    database, writer, studies = context.database, InstanceRows(context.database), set[int]()
     done = 0
     with database.writing():
         for row, stored, study in read:
             same = (Instance.id == row) & (Instance.path == stored.path) & (Instance.sha1 == stored.sha1)
-            known = writer.find(stored.header.sop_instance_uid)
+            uid = stored.header.sop_instance_uid
+            known = writer.find([uid]).get(uid)
             if (known and known.id != row) or not database.execute(Instance.delete().where(same)):
                 continue
-            studies.add(writer.add(stored))
+            studies.update(writer.add([stored]))
             if study is not None:
                 studies.add(study)
             # The order of arrival is that of the ids.
-            made = Instance.uid == stored.header.sop_instance_uid
+            made = Instance.uid == uid
             database.execute(Instance.update({Instance.id: row}).where(made))
             done += 1
         for changed in studies:

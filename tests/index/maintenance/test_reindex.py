@@ -8,7 +8,7 @@ import pytest
 
 from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, Origin, Rebuilt, reindex
 from index.database.connection import Database
-from index.database.instance_rows import Rows
+from index.database.instance_rows import InstanceRows
 from index.database.tables import Conflict, Instance, Source, Study
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
@@ -71,13 +71,13 @@ def test_resources_are_the_same_and_nothing_is_forgotten(tmp_path: Path) -> None
 
 def test_what_is_remembered_of_rows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many batches: the rows of a series are found once, and kept no longer than the rest."""
-    before, made, begin = fill(tmp_path), [], Rows.__init__
+    before, made, begin = fill(tmp_path), [], InstanceRows.__init__
 
-    def noted(self: Rows, database: Database) -> None:
+    def noted(self: InstanceRows, database: Database) -> None:
         made.append(self)
         begin(self, database)
 
-    monkeypatch.setattr(Rows, "__init__", noted)
+    monkeypatch.setattr(InstanceRows, "__init__", noted)
     monkeypatch.setattr("index.database.instance_rows.PLACES", 1)
     monkeypatch.setattr("index.maintenance.rebuild.BATCH", 2)
     again(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from peewee import fn
 
 from index import Finding, Index
+from index.database.instance_rows import InstanceRows
 from index.database.tables import (
     Conflict,
     Instance,
@@ -67,7 +68,7 @@ def lose_a_row(index: Index) -> None:
     """The last object's row, as if the commit had never been."""
     rows = index._database.rows(Instance.select(Instance.id).where(Instance.path == LAST))
     with index._database.writing():
-        index._commits._rows.remove(rows[0][0])
+        InstanceRows(index._database).remove(rows[0][0])
     index.publish()
 
 

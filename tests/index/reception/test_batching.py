@@ -40,7 +40,7 @@ def test_those_who_wait_become_one_group() -> None:
     together = GroupLeader(lambda group: groups.append(list(group)))
     threads = [threading.Thread(target=together.submit, args=(number,)) for number in range(5)]
     with together._acting:
-        assert not together.is_moving(0.01)
+        assert not together.makes_progress(0.01)
         for thread in threads:
             thread.start()
         while together.waiting() < 5:
@@ -48,7 +48,7 @@ def test_those_who_wait_become_one_group() -> None:
     for thread in threads:
         thread.join(120)
     assert [[0, 1, 2, 3, 4]] == [sorted(group) for group in groups]
-    assert together.is_moving(1)
+    assert together.makes_progress(1)
 
 
 def test_what_ends_one_group_does_not_end_the_next() -> None:

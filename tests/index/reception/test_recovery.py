@@ -1,134 +1,288 @@
-"""What a crash leaves between filing and committing."""
+"""What a crash or a power cut leaves is made whole from the journal, however often, whatever was lost."""
 
+import os
 import shutil
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from index import DatabaseFault, Index, NotKept, StorageSettings
-from index.reception.group_commit import GroupCommit
+from index import FhirSettings, Index, IndexSettings, NotKept, Origin, StorageSettings, reindex
+from index.reception import recovery, settling
+from index.reception.indexing import Indexing
+from index.storage.journal import is_left, read
+from index.storage.object_store import ObjectStore
+from support.daemon import eventually
 from support.dicom import instance
-from support.filling import STORAGE, files, keep
+from support.filling import files, keep, keep_by_threads, receive, served
+
+STORAGE = StorageSettings(watermark=0)
+ORIGIN = Origin("CT1", "ARCHIVE", "10.0.0.7", "abc")
+LARGE = {"EncapsulatedDocument": bytes(range(256)) * 400}
 
 
-def served(data: Path, storage: StorageSettings = STORAGE) -> Index:
-    index = Index(data, storage)
-    index.serve()
-    return index
+@pytest.fixture(autouse=True)
+def _settles_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 3600)
 
 
-def objects(data: Path) -> set[str]:
-    return {path for path in files(data) if path.startswith("objects")}
-
-
-def crash(index: Index, monkeypatch: pytest.MonkeyPatch, **attributes: str) -> None:
-    """File an object and end before its commit."""
-
-    def end(*_: object, **__: object) -> None:
-        raise DatabaseFault("crash")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(GroupCommit, "submit", end)
-        with pytest.raises(DatabaseFault):
-            keep(index, instance(**attributes))
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    index = served(tmp_path / "data", STORAGE)
+    yield index
     index.close()
 
 
-def test_what_was_filed_and_not_committed_is_indexed_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    crash(served(tmp_path), monkeypatch)
-    before = objects(tmp_path)
-    index = served(tmp_path)
-    assert [1] == [study["instances"] for study in index.studies()]
-    index.close()
-    assert before == objects(tmp_path)
+def crashed(index: Index, target: Path, *lost: str) -> Path:
+    """Copy what a crash leaves; what fits the patterns is lost as well."""
+    shutil.copytree(index.data, target)
+    for path in [path for pattern in lost for path in target.glob(pattern)]:
+        path.unlink()
+    return target
 
 
-def test_what_was_filed_twice_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = served(tmp_path)
-    keep(index, instance())
-    before = objects(tmp_path)
-    crash(index, monkeypatch)
-    served(tmp_path).close()
-    assert before == objects(tmp_path)
+def described(data: Path, storage: StorageSettings = STORAGE) -> dict[str, bytes]:
+    """Publish, close, and return the resources; a daemon has done all that is to be recovered."""
+    with served(data, storage) as index:
+        assert eventually(lambda: not index.state().unpublished)
+        assert [] == [finding for finding in index.verify(grace=0) if finding.kind != "study-unpublished"]
+    assert not is_left(data / "journal")
+    assert [] == list((data / "incoming").iterdir())
+    return files(data / "fhir")
 
 
-def test_an_old_object_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With duplicates = replace, a crash between commit and tidying up leaves the replaced object."""
-    storage = STORAGE.model_copy(update={"duplicates": "replace"})
-    index = served(tmp_path, storage)
-    keep(index, instance(StudyDescription="Old"))
-    with monkeypatch.context() as patched:
-        patched.setattr(index._objects, "set_aside", lambda *_: None)
-        keep(index, instance(StudyDescription="New"))
-    index.close()
-    index = served(tmp_path, storage)
-    content, _ = index.resource(instance().StudyInstanceUID)
-    assert b"New" in content
-    index.close()
-    assert 1 == len(objects(tmp_path))
+def objects(data: Path) -> set[bytes]:
+    return set(files(data / "objects").values())
 
 
-def test_objects_of_rows_are_not_touched_though_the_rows_are_not_the_latest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = served(tmp_path)
-    for number in range(1, 6):
+def positions(data: Path) -> list[tuple[int, int]]:
+    return (
+        sqlite3.connect(data / "index.sqlite")
+        .execute("SELECT number, settled FROM journal_position")
+        .fetchall()
+    )
+
+
+def test_the_journal_is_needed_until_files_and_rows_are_synced(index: Index) -> None:
+    for number in range(1, 4):
         keep(index, instance(number=number))
+    assert 3 == len(read(index.data / "journal"))
+    assert [(3, 0)] == positions(index.data)
     index.close()
-    before = files(tmp_path / "objects")
-    monkeypatch.setattr("index.reception.recovery._without_recent_row", lambda _, paths: list(paths))
-    index = served(tmp_path)
-    assert [5] == [study["instances"] for study in index.studies()]
+    assert not is_left(index.data / "journal")
+    assert [(3, 3)] == positions(index.data)
+    with Index(index.data, STORAGE) as again:
+        assert [3] == [study["instances"] for study in again.studies()]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        (),
+        ("objects/*/*.dcm",),
+        ("index.sqlite-*",),
+        ("objects/*/*.dcm", "index.sqlite-*"),
+        ("objects/*/001.dcm", "index.sqlite-shm"),
+    ],
+)
+def test_what_a_power_cut_takes_is_made_again(index: Index, tmp_path: Path, lost: tuple[str, ...]) -> None:
+    index._database.checkpoint()
+    keep_by_threads(index, [instance(study, 1, number) for study in (1, 2) for number in range(1, 6)], 4)
+    data = crashed(index, tmp_path / "crashed", *lost)
     index.close()
-    assert before == files(tmp_path / "objects")
+    expected = described(index.data)
+    assert expected == described(data)
+    assert objects(index.data) == objects(data)
 
 
-def test_what_cannot_be_indexed_now_is_not_thrown_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    crash(served(tmp_path), monkeypatch)
-    before = objects(tmp_path)
-
-    def full(*_: object) -> None:
-        raise NotKept("database: database or disk is full")
-
+def test_a_kill_between_log_and_index(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledged, and nothing of it in the index: small ones, large ones, duplicates and conflicts."""
     with monkeypatch.context() as patched:
-        patched.setattr(GroupCommit, "_commit_all", full)
-        served(tmp_path).close()
-    assert before == objects(tmp_path)
-    index = served(tmp_path)
-    assert [1] == [study["instances"] for study in index.studies()]
+        patched.setattr("index.reception.indexer.RETRY_SECONDS", 3600)
+        patched.setattr(index._reception._indexing, "_index", _busy)
+        for number in (1, 2):
+            receive(index, instance(number=number))
+            receive(index, instance(2, number=number, **LARGE))
+        receive(index, instance(number=1))
+        receive(index, instance(number=1, StudyDescription="Other"))
+        receive(index, instance(2, number=2, StudyDescription="Other", **LARGE))
+        data = crashed(index, tmp_path / "crashed")
+        index.close()
+    for folder in (index.data, data):
+        described(folder)
+        assert 4 == len(objects(folder))
+        assert 2 == len(files(folder / "conflicts"))
+
+
+def _busy(*_: object, **__: object) -> None:
+    raise NotKept("database: database is locked")
+
+
+def test_a_replay_that_is_killed_again_and_again(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_by_threads(index, [instance(1, 1, number) for number in range(1, 31)], 2)
+    keep(index, instance(2, **LARGE))
+    data = crashed(index, tmp_path / "crashed", "index.sqlite-*", "objects/*/*.dcm")
+    shutil.copytree(index.data / "objects", data / "objects", dirs_exist_ok=True)
+    monkeypatch.setattr(recovery, "BATCH", 4)
+    plain, left = Indexing._index, [0]
+
+    def die(*arguments: object, **options: object) -> None:
+        if not left[0]:
+            raise NotKept("killed")
+        left[0] -= 1
+        plain(*arguments, **options)
+
+    for left[0] in range(1, 4):
+        with monkeypatch.context() as patched:
+            patched.setattr(Indexing, "_index", die)
+            Index(data, STORAGE).close()
+        assert is_left(data / "journal")
     index.close()
+    expected = described(index.data)
+    assert expected == described(data)
 
 
-def test_an_object_that_is_none_stays_and_stops_nothing(tmp_path: Path) -> None:
-    index = served(tmp_path)
+def test_origin_and_time_are_kept(index: Index, tmp_path: Path) -> None:
+    keep(index, instance(), ORIGIN)
+    columns = "SELECT uid, path, received, sha1, size, calling_aet, called_aet, address"
+    query = f"{columns} FROM instance JOIN source ON source.id = source_id"
+    expected = sqlite3.connect(index.data / "index.sqlite").execute(query).fetchall()
+    data = crashed(index, tmp_path / "crashed", "index.sqlite-*", "objects/*/*.dcm")
+    served(data, STORAGE).close()
+    assert expected == sqlite3.connect(data / "index.sqlite").execute(query).fetchall()
+
+
+def test_a_torn_file_is_written_again(index: Index, tmp_path: Path) -> None:
+    keep(index, instance())
+    (path,) = files(index.data / "objects")
+    whole = (index.data / "objects" / path).read_bytes()
+    data = crashed(index, tmp_path / "crashed")
+    (data / "objects" / path).write_bytes(whole[:100])
+    Index(data, STORAGE).close()  # any command does it
+    assert whole == (data / "objects" / path).read_bytes()
+    assert not is_left(data / "journal")
+
+
+def test_a_large_object_whose_rename_was_lost(index: Index, tmp_path: Path) -> None:
+    keep(index, instance(**LARGE))
+    (record,) = read(index.data / "journal")
+    assert b"" == record.content
+    data = crashed(index, tmp_path / "crashed")
+    (data / record.facts["path"]).rename(data / record.facts["incoming"])
+    index.close()
+    expected = described(index.data)
+    assert expected == described(data)
+
+
+def test_a_large_object_whose_row_was_lost_after_its_rename(index: Index, tmp_path: Path) -> None:
+    index._database.checkpoint()
+    keep(index, instance(**LARGE))
+    data = crashed(index, tmp_path / "crashed", "index.sqlite-*")
+    index.close()
+    expected = described(index.data)
+    assert expected == described(data)
+
+
+def test_what_was_deleted_stays_deleted(index: Index, tmp_path: Path) -> None:
+    keep(index, instance())
+    keep(index, instance(2))
+    keep(index, instance(3, **LARGE))
+    index.delete(instance().StudyInstanceUID)
+    index.delete(instance(3).StudyInstanceUID)
+    for number, lost in enumerate(((), ("objects/*/*.dcm",))):
+        data = crashed(index, tmp_path / str(number), *lost)
+        with served(data, STORAGE) as after:
+            assert [instance(2).StudyInstanceUID] == [study["uid"] for study in after.studies()]
+        assert 1 == len(objects(data))
+
+
+def test_files_that_the_disk_did_not_take_are_written_again(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sync that failed the kernel may show what the disk has not got: here it shows rubbish."""
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    keep(index, instance())
+    (path,) = (index.data / "objects").glob("*/*")
+    whole = path.read_bytes()
+    path.write_bytes(b"rubbish")
+    monkeypatch.setattr("index.storage.object_store.sync_filesystem", fail)
+    index.close()
+    assert whole == path.read_bytes()
+
+
+def test_a_disk_that_fails_for_long_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(settling, "RETRY_SECONDS", 0.01)
+    index = served(tmp_path, STORAGE)
+    with monkeypatch.context() as patched:
+        patched.setattr("index.storage.object_store.sync_filesystem", fail)
+        patched.setattr(ObjectStore, "put", fail)
+        for number in range(1, 5):
+            keep(index, instance(number=number))
+        index.close()
+    assert is_left(tmp_path / "journal")
+    next((tmp_path / "objects").glob("*/*")).unlink()
+    described(tmp_path)
+    assert 4 == len(objects(tmp_path))
+
+
+def test_a_replacement_survives_a_crash(index: Index, tmp_path: Path) -> None:
+    index.close()
+    storage = STORAGE.model_copy(update={"duplicates": "replace"})
+    index = served(tmp_path / "data", storage)
+    keep(index, instance())
+    keep(index, instance(StudyDescription="Other"))
+    data = crashed(index, tmp_path / "crashed", "index.sqlite-shm")
+    index.close()
+    for path in (index.data, data):
+        described(path, storage)
+        (aside,) = files(path / "conflicts").values()
+        assert b"Head" in aside
+        (kept,) = objects(path)
+        assert b"Other" in kept
+
+
+@pytest.mark.parametrize("lost", [(), ("index.sqlite*",)], ids=["old index", "no index"])
+def test_reindex_after_a_power_cut(index: Index, tmp_path: Path, lost: tuple[str, ...]) -> None:
+    keep(index, instance())
+    keep(index, instance(number=2))
+    data = crashed(index, tmp_path / "crashed", "objects/*/*.dcm", *lost)
+    assert 2 == reindex(data, STORAGE, IndexSettings(), FhirSettings()).instances
+    index.close()
+    expected = described(index.data)
+    assert expected == described(data)
+
+
+def test_an_object_without_a_row_or_a_record_is_indexed(tmp_path: Path) -> None:
+    """After an index was restored from a backup, say: it was acknowledged once, and is never thrown away."""
+    index = served(tmp_path / "data", STORAGE)
     keep(index, instance())
     index.close()
-    (tmp_path / "objects" / "000000" / "fff.dcm").write_bytes(b"rubbish")
-    index = served(tmp_path)
-    assert [1] == [study["instances"] for study in index.studies()]
+    old = (tmp_path / "data/index.sqlite").read_bytes()
+    index = served(tmp_path / "data", STORAGE)
+    keep(index, instance(number=2))
+    keep(index, instance(3))
     index.close()
-    assert b"rubbish" == files(tmp_path)["objects/000000/fff.dcm"]
+    (tmp_path / "data/index.sqlite").write_bytes(old)
+    (tmp_path / "data/objects/000000/fff.dcm").write_bytes(b"rubbish")
+    with served(tmp_path / "data", STORAGE) as again:
+        assert [2, 1] == [study["instances"] for study in again.studies()]
+    assert b"rubbish" in objects(tmp_path / "data")
 
 
-@pytest.mark.parametrize("duplicates", ["keep-first", "replace"])
-def test_what_was_about_to_be_set_aside_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duplicates: str
-) -> None:
-    """A power cut between the row of a conflict and the move of its file; the journal has the content."""
-    storage = StorageSettings(watermark=0, duplicates=duplicates)
-    index = served(tmp_path / "data", storage)
-    monkeypatch.setattr(index._objects, "set_aside", lambda *_: None)
-    keep(index, instance(StudyDescription="One"))
-    keep(index, instance(StudyDescription="Another"))
-    shutil.copytree(tmp_path / "data", tmp_path / "cut")
-    index.close()
-    served(tmp_path / "cut", storage).close()
-    with Index(tmp_path / "cut", storage) as index:
-        assert [] == list(index.verify(grace=0))
-    ((_, aside),) = files(tmp_path / "cut/conflicts").items()
-    assert (b"Another" if duplicates == "keep-first" else b"One") in aside
-    assert 1 == len(objects(tmp_path / "cut"))
+def test_what_an_ended_process_left_in_incoming_is_swept(tmp_path: Path) -> None:
+    Index(tmp_path, STORAGE).close()
+    mine = tmp_path / "incoming" / f"{os.getpid()}-0"
+    for path in (mine, tmp_path / "incoming" / "99999999-0"):
+        path.write_bytes(b"half")
+    served(tmp_path, STORAGE).close()
+    assert [] == list((tmp_path / "incoming").iterdir())

@@ -19,7 +19,7 @@ def body(number: int, size: int = 50) -> bytes:
 
 
 def opened(folder: Path) -> Journal:
-    one = Journal(folder)
+    one = Journal(folder, sync=True)
     one.open()
     return one
 

@@ -12,7 +12,8 @@ from support.dicom import CT_IMAGE_STORAGE
 
 def arriving(data: Path) -> Path:
     """Begin an object, in this process, that is large enough to have a file; return the file."""
-    incoming = ObjectWriter(ObjectStore(data), CT_IMAGE_STORAGE, "1.2.3", "1.2.840.10008.1.2")
+    store = ObjectStore(data)
+    incoming = ObjectWriter(store, CT_IMAGE_STORAGE, "1.2.3", "1.2.840.10008.1.2", store.incoming_path)
     incoming.write(bytes(100_000))
     (path,) = (data / "incoming").iterdir()
     return path
@@ -24,7 +25,7 @@ def test_what_another_process_is_receiving_is_left_alone(tmp_path: Path) -> None
         "from index.storage.object_writer import ObjectWriter\n"
         "from index.storage.object_store import ObjectStore\n"
         "store = ObjectStore(pathlib.Path(sys.argv[1]))\n"
-        "incoming = ObjectWriter(store, '1.2', '1.2.3', '1.2.840.10008.1.2')\n"
+        "incoming = ObjectWriter(store, '1.2', '1.2.3', '1.2.840.10008.1.2', store.incoming_path)\n"
         "incoming.write(bytes(100_000))\n"
         "print(flush=True)\n"
         "sys.stdin.read()\n"

@@ -19,8 +19,8 @@ from structlog.testing import capture_logs
 
 from index import Supervisor
 from scp.daemon import systemd
-from support.daemon import Daemon, eventually, run
-from support.dicom import instance, save
+from support.daemon import Daemon, cli, eventually, run
+from support.dicom import ROOT, instance, save
 from support.manager import NotifySocket
 
 UNITS = Path(__file__).parents[3] / "systemd"
@@ -33,13 +33,13 @@ ROOT_ONLY = {"fchown"}
 FROZEN = """
 import sys, time
 from pathlib import Path
-from index.reception.group_commit import GroupCommit
-whole, freeze = GroupCommit._commit, Path(sys.argv.pop(1))
-def commit(self, group):
+from index.reception.log import ReceptionLog
+whole, freeze = ReceptionLog._append, Path(sys.argv.pop(1))
+def append(self, group):
     while freeze.exists():
         time.sleep(0.02)
     whole(self, group)
-GroupCommit._commit = commit
+ReceptionLog._append = append
 from scp.commands.main import main
 main()
 """
@@ -107,7 +107,7 @@ def test_a_frozen_commit_stops_the_pings(
         freeze.touch()
         path = save(instance(), tmp_path / "one.dcm")
         sender = subprocess.Popen(["storescu", daemon.host, str(daemon.port), str(path)])
-        daemon.wait_for(lambda event: "commit lock" in event.get("stuck", ()))
+        daemon.wait_for(lambda event: "journal" in event.get("stuck", ()))
         frozen = time.monotonic()
         time.sleep(2 * WATCHDOG_SECONDS)
         assert 0 == manager.pings(since=frozen)
@@ -119,21 +119,27 @@ def test_a_frozen_commit_stops_the_pings(
         daemon.stop()
 
 
-def test_another_process_that_holds_the_database_stops_the_pings(
+def test_another_process_that_holds_the_database_does_not(
     watched: Callable[..., Daemon], manager: NotifySocket, tmp_path: Path
 ) -> None:
+    """The journal keeps what is sent, and another start would not help: health tells, and the row follows."""
     daemon = watched()
     manager.wait_for(lambda one: one.pings() >= 1)
     other = sqlite3.connect(daemon.data / "index.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    path = save(instance(), tmp_path / "one.dcm")
-    sender = subprocess.Popen(["storescu", daemon.host, str(daemon.port), str(path)])
-    daemon.wait_for(lambda event: event.get("event") == "watchdog_not_fed")
+    assert 0 == daemon.send(save(instance(), tmp_path / "one.dcm"), tool="storescu").returncode
+    daemon.wait_for(lambda event: event.get("event") == "not_indexed_yet")
+    held = time.monotonic()
+    manager.wait_for(lambda one: one.pings(since=held) >= 2)
+    assert [] == indexed(daemon)
     other.rollback()
     other.close()
-    assert 0 == sender.wait(180)
-    resumed = time.monotonic()
-    manager.wait_for(lambda one: one.pings(since=resumed) >= 2)
+    assert eventually(lambda: [ROOT + ".1"] == indexed(daemon))
+
+
+def indexed(daemon: Daemon) -> list[str]:
+    """Return the studies that the command lists."""
+    return [study["uid"] for study in json.loads(cli("studies", "--json", "--data", str(daemon.data)).stdout)]
 
 
 def test_a_stalled_publisher_does_not(
@@ -176,7 +182,7 @@ def test_a_thread_that_only_another_start_helps_stops_the_pings(
 
 
 def test_a_loop_that_stands_still_is_told_of() -> None:
-    stuck = {"accept loop": lambda _: False, "commit lock": lambda _: True}
+    stuck = {"accept loop": lambda _: False, "journal": lambda _: True}
     watchdog = systemd.Watchdog(stuck)
     watchdog.start()
     watchdog.stop()

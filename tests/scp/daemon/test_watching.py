@@ -42,8 +42,8 @@ def test_a_daemon_that_is_well(shared_daemon: Daemon) -> None:
     assert (200, "ok\n") == get(shared_daemon, "/health/live")
     status, said = get(shared_daemon, "/health/ready")
     assert (200, "ok") == (status, json.loads(said)["status"])
-    checks = {"accept loop", "commit lock", "disk", "publisher"}
-    checks |= {"dicom-listener", "http", "journal", "storage-commitment"}
+    checks = {"accept loop", "journal", "disk", "publisher"}
+    checks |= {"dicom-listener", "http", "indexer", "journal", "settling", "storage-commitment"}
     assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
     assert 404 == get(shared_daemon, "/nonsense")[0]
 
@@ -74,9 +74,11 @@ def test_stores_are_counted(daemon: Daemon, tmp_path: Path) -> None:
     sent = [save(instance(1, 1, number), tmp_path / "send" / f"{number}.dcm") for number in (1, 2)]
     for _ in range(2):
         assert 0 == daemon.send(tmp_path / "send", options=("-aet", "CT1")).returncode
+    duplicates = 'imagingstudyd_stores_total{calling_aet="CT1",outcome="duplicate"}'
+    assert eventually(lambda: 2 == values(get(daemon, "/metrics")[1]).get(duplicates))
     found = values(get(daemon, "/metrics")[1])
     assert 2 == found['imagingstudyd_stores_total{calling_aet="CT1",outcome="stored"}']
-    assert 2 == found['imagingstudyd_stores_total{calling_aet="CT1",outcome="duplicate"}']
+    assert 4 == found["imagingstudyd_indexed_seconds_count"]
     assert 4 == found["imagingstudyd_store_seconds_count"]
     assert found['imagingstudyd_stored_bytes_total{calling_aet="CT1"}'] > 2 * sent[0].stat().st_size * 0.8
     assert eventually(
@@ -119,7 +121,7 @@ def test_callers_beyond_the_limit_are_counted() -> None:
 
 def test_names_are_as_prometheus_wants_them() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
+    metrics.watch(lambda: State(0, 0, False, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
     text = metrics.text().decode()
     kinds = dict(re.findall(r"^# TYPE (imagingstudyd_\S+) (\S+)$", text, re.MULTILINE))
     assert kinds
@@ -141,18 +143,18 @@ class Part:
     """A listener and an index that move or do not."""
 
     def __init__(self, *, moves: bool, state: State) -> None:
-        self.is_moving = self.commits_make_progress = lambda _: moves
+        self.is_moving = self.makes_progress = lambda _: moves
         self.state = lambda: state
 
 
 @pytest.mark.parametrize(
     ("moves", "state", "status"),
     [
-        (True, State(0, 0, 0, 0, 0, 0, 9, 9), "ok"),
-        (False, State(0, 0, 0, 0, 0, 0, 9, 9), "unavailable"),
-        (True, State(0, 0, 0, 0, 0, 0, 8, 9, shortage="full"), "unavailable"),
-        (True, State(0, 0, 1, 0, 61, 0, 9, 9), "degraded"),
-        (True, State(0, 0, 1, 1, 0, 0, 9, 9), "degraded"),
+        (True, State(0, 0, False, 0, 0, 0, 0, 9, 9), "ok"),
+        (False, State(0, 0, False, 0, 0, 0, 0, 9, 9), "unavailable"),
+        (True, State(0, 0, False, 0, 0, 0, 0, 8, 9, shortage="full"), "unavailable"),
+        (True, State(0, 0, False, 1, 0, 61, 0, 9, 9), "degraded"),
+        (True, State(0, 0, False, 1, 1, 0, 0, 9, 9), "degraded"),
     ],
 )
 def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  # noqa: FBT001
@@ -177,7 +179,7 @@ def a_worker(**changes: Any) -> WorkerState:
     ],
 )
 def test_threads_are_looked_at(worker: WorkerState, status: str, said: str) -> None:
-    part: Any = Part(moves=True, state=State(0, 0, 0, 0, 0, 0, 9, 9))
+    part: Any = Part(moves=True, state=State(0, 0, False, 0, 0, 0, 0, 9, 9))
     found = health(part, part, [worker])
     assert (status, said, True) == (found.status, found.checks[worker.name], found.is_ready)
     metrics = Metrics()
@@ -200,7 +202,16 @@ def test_every_thread_of_a_daemon_is_in_health_and_metrics(
     )
     daemon = start("--config", str(file))
     bad = {"worklist-folder": "failed: FileNotFoundError", "worklist-upstream": "failed: Unreachable"}
-    well = {"dicom-listener", "hl7", "http", "journal", "publisher", "retention", "storage-commitment"}
+    well = {
+        "dicom-listener",
+        "hl7",
+        "http",
+        "indexer",
+        "publisher",
+        "retention",
+        "settling",
+        "storage-commitment",
+    }
 
     def checks() -> dict[str, str]:
         found: dict[str, str] = json.loads(get(daemon, "/health/ready")[1])["checks"]
@@ -235,7 +246,7 @@ def test_a_thread_that_ends_is_logged_as_all_else_is(monkeypatch: pytest.MonkeyP
 
 def test_the_dashboard_shows_metrics_that_exist() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
+    metrics.watch(lambda: State(0, 0, False, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
     known = set(re.findall(r"^# TYPE (\S+)", metrics.text().decode(), re.MULTILINE))
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     board = json.loads(DASHBOARD.read_text())

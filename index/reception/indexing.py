@@ -1,0 +1,212 @@
+"""A batch of arrivals made part of the index: what each of them is, its file in its place, its row.
+
+The order is: look, place the files, then one transaction. Whatever ends it in between, the journal or the
+sender has the instances still, and the same batch can be begun anew.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from peewee import IntegrityError
+
+from index.database.connection import Database
+from index.database.instance_rows import ExistingInstance, InstanceRows, RowGone, conflict_path
+from index.database.tables import RemovedObject, UnindexedObject
+from index.errors import DatabaseFault, NotKept
+from index.reception.arrival import NEW, Arrival, Outcome
+from index.storage.object_store import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+# Another process may delete, or import the same instances, between the look and the transaction.
+TRIES = 3
+
+Within = Callable[[Sequence[Arrival]], object]
+
+
+class Indexing:
+    """Indexes batches of arrivals. Safe to use from many threads; one batch goes after the other."""
+
+    def __init__(
+        self, database: Database, objects: ObjectStore, *, replace: bool, conflicts_kept: int
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._replace = replace
+        self._conflicts_kept = conflicts_kept
+        self._rows = InstanceRows(database)
+        self._lock = threading.Lock()
+
+    def index(self, batch: Sequence[Arrival], *, durable: bool, within: Within = lambda _: None) -> None:
+        """Index a batch; each arrival has its outcome and its studies then.
+
+        `within` is called with what a transaction commits, in that transaction. What is `durable` survives a
+        power cut when this returns. An instance whose row the database refuses is kept and listed.
+        Raises NotKept, DatabaseFault: what is not committed then can be indexed anew.
+        """
+        with self._lock:
+            for some in self._parts(batch):
+                self._index_or_set_apart(some, durable=durable, within=within)
+
+    def forget_refusals(self, arrivals: Sequence[Arrival]) -> None:
+        """Take off the list what the database refused before and takes now. Called in the transaction."""
+        for arrival in arrivals:
+            if arrival.outcome is not Outcome.NOT_INDEXED:
+                path = arrival.stored.path
+                self._database.execute(UnindexedObject.delete().where(UnindexedObject.path == path))
+
+    def known(self, uid: str) -> ExistingInstance | None:
+        """Return what the index holds under a SOP Instance UID."""
+        return self._rows.find([uid]).get(uid)
+
+    def conflicts(self) -> int:
+        """Return how many data sets are kept aside."""
+        return self._rows.conflicts()
+
+    def _parts(self, batch: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
+        """One that may replace another of the same batch finds that one indexed."""
+        if not self._replace or len({arrival.uid for arrival in batch}) == len(batch):
+            return [batch]
+        return [[arrival] for arrival in batch]
+
+    def _index_or_set_apart(self, batch: Sequence[Arrival], *, durable: bool, within: Within) -> None:
+        try:
+            self._index(batch, durable=durable, within=within)
+        except (NotKept, DatabaseFault):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever one instance brings up must not stop the others
+            if len(batch) == 1:
+                self._set_apart(batch[0], error, durable=durable, within=within)
+                return
+            for arrival in batch:
+                self._index_or_set_apart([arrival], durable=durable, within=within)
+
+    def _set_apart(self, arrival: Arrival, error: Exception, *, durable: bool, within: Within) -> None:
+        """Keep and list an instance whose row the database refuses."""
+        log.error("not_indexed", sop_instance_uid=arrival.uid, path=arrival.stored.path, exc_info=error)
+        arrival.outcome = Outcome.NOT_INDEXED
+        row = {"uid": arrival.uid, "path": arrival.stored.path, "received": arrival.stored.received}
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._put(arrival, arrival.stored.path)
+                if durable:
+                    self._objects.sync_placed([arrival.stored.path])
+            with self._database.writing(durable=durable):
+                reason = f"{type(error).__name__}: {error}".replace("\0", "")
+                self._database.execute(UnindexedObject.insert(**row, reason=reason).on_conflict_ignore())
+                within([arrival])
+            arrival.is_indexed = True
+        except OSError as fault:
+            raise NotKept(f"objects: {fault.strerror}") from fault
+
+    def _index(self, batch: Sequence[Arrival], *, durable: bool, within: Within) -> None:
+        for left in range(TRIES - 1, -1, -1):
+            existing = self._look(batch)
+            try:
+                placed = self._place(batch, existing)
+                if durable:
+                    self._objects.sync_placed(placed)
+                with self._database.writing(durable=durable):
+                    self._write_rows(batch, existing)
+                    within(batch)
+            except FileNotFoundError:
+                raise  # no second try brings it back: it is set apart
+            except OSError as error:
+                raise NotKept(f"objects: {error.strerror}") from error
+            except (RowGone, IntegrityError):
+                self._rows.rolled_back()
+                if not left:
+                    raise
+            except BaseException:
+                self._rows.rolled_back()
+                raise
+            else:
+                self._rows.committed()
+                for arrival in batch:
+                    arrival.is_indexed = True
+                self._tidy(batch, existing)
+                return
+
+    def _look(self, batch: Sequence[Arrival]) -> dict[str, ExistingInstance]:
+        """Tell what each arrival is; return what the index holds of their UIDs."""
+        existing = self._rows.find([arrival.uid for arrival in batch])
+        first = {uid: one.sha1 for uid, one in existing.items()}
+        for arrival in batch:
+            sha1 = first.setdefault(arrival.uid, "")
+            if not sha1:
+                first[arrival.uid] = arrival.stored.sha1
+                arrival.outcome = Outcome.STORED
+            elif sha1 == arrival.stored.sha1:
+                arrival.outcome = Outcome.DUPLICATE
+            elif self._replace and not arrival.recovered:
+                arrival.outcome = Outcome.REPLACED
+            else:
+                arrival.outcome = Outcome.CONFLICT
+        return existing
+
+    def _place(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> list[str]:
+        """Put the files where their rows will say that they are; return these paths. Can be done again.
+
+        Raises OSError.
+        """
+        room, placed = self._room(batch), []
+        for arrival in batch:
+            stored = arrival.stored
+            arrival.kept_aside = room > 0 and arrival.outcome in (Outcome.CONFLICT, Outcome.REPLACED)
+            if arrival.kept_aside:
+                room -= 1
+            if arrival.outcome is Outcome.REPLACED and arrival.kept_aside:
+                old = existing[arrival.uid]
+                arrival.kept_aside = self._objects.link_aside(old.path, conflict_path(old.sha1))
+            if arrival.outcome in NEW:
+                target = stored.path
+            elif arrival.kept_aside:
+                target = conflict_path(stored.sha1)
+            else:
+                continue
+            placed.append(target)
+            self._put(arrival, target)
+        return placed
+
+    def _put(self, arrival: Arrival, target: str) -> None:
+        if arrival.content is not None:
+            self._objects.write(target, arrival.content)
+        elif target != arrival.source:
+            self._objects.move(arrival.source, target)
+
+    def _room(self, batch: Sequence[Arrival]) -> int:
+        """Return how many more data sets may be kept aside."""
+        if all(arrival.outcome in (Outcome.STORED, Outcome.DUPLICATE) for arrival in batch):
+            return 0
+        return self._conflicts_kept - self.conflicts()
+
+    def _write_rows(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> None:
+        for arrival in batch:
+            if arrival.outcome is Outcome.REPLACED:
+                self._replace_row(arrival, existing[arrival.uid])
+            elif arrival.kept_aside:
+                self._rows.add_conflict(arrival.stored)
+        new = [arrival for arrival in batch if arrival.outcome in NEW]
+        for arrival, study in zip(new, self._rows.add([one.stored for one in new]), strict=True):
+            arrival.studies |= {study}
+
+    def _replace_row(self, arrival: Arrival, old: ExistingInstance) -> None:
+        if arrival.kept_aside:
+            self._rows.set_aside(old.id)
+        self._rows.remove(old.id)
+        self._database.execute(RemovedObject.insert(path=old.path))
+        arrival.studies = frozenset((old.study_id,))
+
+    def _tidy(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> None:
+        """Remove the files of those that the index did not take. `verify` finds what fails here."""
+        for arrival in batch:
+            known = existing.get(arrival.uid)
+            is_in_place = known is not None and known.path == arrival.stored.path
+            if arrival.outcome in NEW or arrival.kept_aside or is_in_place or arrival.content is not None:
+                continue
+            try:
+                self._objects.remove(arrival.source)
+            except OSError:
+                log.exception("object_left_behind", path=arrival.source)

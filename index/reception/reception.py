@@ -1,0 +1,226 @@
+"""Reception as a whole: through the log while the daemon serves, without one elsewhere."""
+
+import contextlib
+import errno
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import structlog
+
+from index.database.connection import Database
+from index.database.tables import Study
+from index.errors import NotKept
+from index.hooks import Observer
+from index.reception.arrival import Arrival, Outcome
+from index.reception.batching import GroupLeader
+from index.reception.import_files import Report, import_files
+from index.reception.indexer import Indexer, OnEnded, OnIndexed
+from index.reception.indexing import Indexing
+from index.reception.instance import InstanceReceiver, Way
+from index.reception.log import ReceptionLog
+from index.reception.recovery import Replay, index_object, index_orphans
+from index.reception.settling import Settling
+from index.records import Origin
+from index.settings import StorageSettings
+from index.storage.journal import Journal, is_left
+from index.storage.object_store import ObjectStore
+from index.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+# How long a log that had no room on the disk is not tried again, in seconds.
+OPEN_AGAIN_SECONDS = 5.0
+WITHOUT_LOG = "without a journal each object is indexed and synced by itself"
+
+
+class Reception:
+    """How instances come into the index of a data directory. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        storage: StorageSettings,
+        observer: Observer,
+        workers: Supervisor,
+        on_indexed: OnIndexed,
+        on_ended: OnEnded,
+        unlink_removed: Callable[[], object],
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._folder = objects.data / "journal"
+        self._on_indexed = on_indexed
+        self._on_ended = on_ended
+        self._open_again = math.inf
+        self._opening = threading.Lock()
+        self._unlink_removed = unlink_removed
+        self._indexing = Indexing(
+            database,
+            objects,
+            replace=storage.duplicates == "replace",
+            conflicts_kept=storage.conflicts,
+        )
+        self._groups = GroupLeader(self._keep_group)
+        self._indexer = Indexer(database, self._indexing, observer, workers, on_indexed, on_ended)
+        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
+        self._replay = Replay(database, objects, self._indexing, self._folder)
+        self._settling = Settling(
+            database, objects, self._log, self._indexer, self._replay, unlink_removed, workers
+        )
+        self._through_log = Way(self._log.submit, objects.take_prepared, sync=objects.sync)
+        self._direct = Way(self._submit_directly, objects.incoming_path, sync=objects.sync)
+
+    def start(self) -> None:
+        """Finish what an earlier process left, and take instances through the log. Raises OSError."""
+        if self._recover():
+            self._open_log()
+
+    def _open_log(self) -> None:
+        """Open the log. Without one, each instance is indexed and synced before it is acknowledged."""
+        position = self._replay.position()
+        try:
+            self._log.open(position + 1)
+        except OSError as error:
+            # On a full disk it is tried again; another kind of file under its name is not ours to touch.
+            if error.errno in NO_ROOM:
+                self._open_again = time.monotonic() + OPEN_AGAIN_SECONDS
+            log.warning("passed_over", path=str(self._folder), reason=str(error), so=WITHOUT_LOG)
+            return
+        self._open_again = math.inf
+        self._indexer.start(position)
+        self._settling.start()
+
+    def _is_log_open(self) -> bool:
+        if time.monotonic() >= self._open_again:
+            with self._opening:
+                if time.monotonic() >= self._open_again:
+                    self._open_log()
+        return self._log.is_open
+
+    def stop(self) -> None:
+        """Index and settle what was acknowledged, and end."""
+        if not self._log.is_open:
+            return
+        self._log.stop_taking()
+        self._indexer.stop()
+        settled = self._settling.stop()
+        self._log.close(settled=settled)
+
+    def make_whole(self) -> None:
+        """After a power cut, make whole what this process is about to look at, where no daemon does so."""
+        self._database.checkpoint()
+        self._replay.run()
+
+    def is_left(self) -> bool:
+        """Tell whether there is a journal to recover from, or of a daemon that runs."""
+        return is_left(self._folder)
+
+    def receive(
+        self, origin: Origin, command: tuple[str, str], transfer_syntax: str, limit: int | None = None
+    ) -> InstanceReceiver:
+        """Begin to receive an instance; SOP Class UID and SOP Instance UID as in its command set.
+
+        Raises NotKept, InvalidUID.
+        """
+        way = self._through_log if self._log.is_open or self._is_log_open() else self._direct
+        return InstanceReceiver(self._objects, way, origin, command, transfer_syntax, limit)
+
+    def association_ended(self, association: str) -> None:
+        """Index at once what came over this association."""
+        if self._log.is_open:
+            self._indexer.association_ended(association)
+        else:
+            self._on_ended(association)
+
+    def catch_up(self, seconds: float | None = None) -> bool:
+        """Return when all is indexed that was acknowledged before; False where that takes longer."""
+        return not self._log.is_open or self._indexer.catch_up(self._log.last, seconds)
+
+    def import_files(
+        self, paths: Iterable[Path], progress: Callable[[], None], stopped: Callable[[], bool]
+    ) -> Report:
+        """Import files and folders until `stopped`, without a log. Raises DatabaseFault only."""
+
+        def known(uid: str) -> str | None:
+            found = self._indexing.known(uid)
+            return found.sha1 if found else None
+
+        def receive(origin: Origin, sop_class: str, sop_instance: str, syntax: str) -> InstanceReceiver:
+            return self.receive(origin, (sop_class, sop_instance), syntax)
+
+        return import_files(receive, known, paths, Origin(association="import"), progress, stopped)
+
+    def index_object(self, path: str) -> Outcome | None:
+        """Index an object that has no row, where it stands: see recovery.py."""
+        return index_object(self._objects, self._indexing, path)
+
+    def makes_progress(self, seconds: float) -> bool:
+        """Tell whether records can still be written: whether a group is done within that time."""
+        return self._log.makes_progress(seconds)
+
+    def waiting(self) -> int:
+        """Return how many instances wait for their sync or their row."""
+        return self._log.waiting() + self._indexer.waiting()
+
+    def fill(self) -> float:
+        """Return how full the journal is, from 0 to 1."""
+        return self._log.fill() if self._log.is_open else 0.0
+
+    def is_failing(self) -> bool:
+        """Whether what was acknowledged cannot be indexed at the moment."""
+        return self._indexer.is_failing
+
+    def conflicts(self) -> int:
+        """Return how many data sets are kept aside."""
+        return self._indexing.conflicts()
+
+    def _recover(self) -> bool:
+        """Finish what an earlier process did not come to; return whether its journal is needed no more."""
+        try:
+            self._database.checkpoint()
+        except NotKept as error:  # on a full disk the database's log goes on as it is
+            log.warning("checkpoint_failed", reason=str(error))
+        self._objects.settle()
+        replayed, swept = 0, 0
+        is_replayed = True
+        try:
+            replayed = self._replay.run()
+        except (NotKept, OSError):
+            # The journal and the files of `incoming/` that it names stay: the next start tries again.
+            log.exception("journal_not_replayed", so=WITHOUT_LOG)
+            is_replayed = False
+        with contextlib.suppress(NotKept):  # on a full disk; a later start or deletion finishes it
+            self._unlink_removed()
+        if is_replayed:
+            swept = self._objects.sweep()
+        indexed = index_orphans(self._database, self._objects, self._indexing)
+        unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
+        log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))
+        return is_replayed
+
+    def _submit_directly(self, arrivals: Sequence[Arrival]) -> None:
+        self._groups.submit(*arrivals)
+
+    def _keep_group(self, arrivals: Sequence[Arrival]) -> None:
+        try:
+            self._keep(arrivals)
+        except Exception as error:  # noqa: BLE001  each sender is told
+            for arrival in arrivals:
+                if not arrival.is_indexed:
+                    arrival.error = error
+                    with contextlib.suppress(OSError):
+                        self._objects.remove(arrival.stored.path)
+
+    def _keep(self, arrivals: Sequence[Arrival]) -> None:
+        """Index arrivals durably, now."""
+        self._indexing.index(arrivals, durable=True)
+        if any(arrival.outcome is Outcome.REPLACED for arrival in arrivals):
+            self._unlink_removed()
+        changed = frozenset().union(*(arrival.studies for arrival in arrivals))
+        if changed:
+            self._on_indexed(arrivals[0].stored.origin.association, changed)

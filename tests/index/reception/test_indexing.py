@@ -1,0 +1,218 @@
+"""Batches made part of the index: whole, or not at all; one bad instance stops no other."""
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+from index import DatabaseFault, Index, NotKept, Outcome
+from support.daemon import eventually
+from support.dicom import ROOT, instance
+from support.filling import STORAGE, files, keep, keep_by_threads, receive, served
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return Index(tmp_path, STORAGE)
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def raising(error: Exception):
+    def act(*_: object, **__: object) -> None:
+        raise error
+
+    return act
+
+
+def rows(index: Index):
+    return index._reception._indexing._rows
+
+
+def test_a_transaction_that_fails_leaves_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rows(index), "add", raising(NotKept("database: database or disk is full")))
+        with pytest.raises(NotKept, match="disk is full"):
+            keep(index, instance())
+    assert {} == files(index.data / "objects")
+    assert Outcome.STORED is keep(index, instance()).outcome
+
+
+def test_files_that_cannot_be_synced_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(tmp_path, STORAGE.model_copy(update={"durability": "power-loss"}))
+    with monkeypatch.context() as patched:
+        patched.setattr("index.storage.object_store.sync_folder", fail)
+        with pytest.raises(NotKept, match="Input/output error"):
+            keep(index, instance())
+    assert [] == index.studies()
+    assert {} == files(index.data / "objects")
+    # A later sync may say success though the kernel has dropped what the first could not write.
+    keep(index, instance(number=2))
+    assert ["000001/000.dcm"] == list(files(index.data / "objects"))
+
+
+def test_what_the_database_refuses_is_kept_and_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its batch are indexed."""
+    with served(tmp_path) as index:
+        add = rows(index).add
+
+        def picky(batch):
+            if any(stored.header.sop_instance_uid.endswith(".3") for stored in batch):
+                raise ValueError("brought up by one instance\0")
+            return add(batch)
+
+        monkeypatch.setattr(rows(index), "add", picky)
+        kept = [receive(index, instance(number=number)) for number in range(1, 6)]
+        assert index.catch_up(60)
+        expected = ["stored", "stored", "not-indexed", "stored", "stored"]
+        assert expected == [str(one.outcome) for one in kept]
+        assert [4] == [study["instances"] for study in index.studies()]
+        assert 5 == len(files(index.data / "objects"))
+        (found,) = [one for one in index.verify(grace=0) if "object" in one.kind]
+        assert ("objects/000000/002.dcm", "object-not-indexed") == (found.path, found.kind)
+        assert "brought up by one instance" in found.detail
+        monkeypatch.undo()
+        assert [True] == [one.mended for one in index.verify(repair=True, grace=0) if "object" in one.kind]
+        assert [5] == [study["instances"] for study in index.studies()]
+        assert [] == [one for one in index.verify(grace=0) if "object" in one.kind]
+
+
+def test_what_the_database_refused_is_taken_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path) as index, monkeypatch.context() as patched:
+        patched.setattr(rows(index), "add", raising(ValueError("refused")))
+        assert Outcome.NOT_INDEXED is keep(index, instance()).outcome
+    with served(tmp_path) as index:
+        assert [1] == [study["instances"] for study in index.studies()]
+        assert [] == [one for one in index.verify(grace=0) if "object" in one.kind]
+
+
+def test_a_database_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.reception.indexer.RETRY_SECONDS", 0.01)
+    with served(tmp_path) as index:
+        tried = threading.Event()
+
+        def busy(*_: object) -> None:
+            tried.set()
+            raise NotKept("database: database is locked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rows(index), "add", busy)
+            kept = [receive(index, instance(number=number)) for number in range(1, 4)]
+            assert tried.wait(60)
+            assert not index.catch_up(0.05)
+            assert [None] * 3 == [one.outcome if one.arrival.is_indexed else None for one in kept]
+            assert index.state().index_failing
+        assert index.catch_up(60)
+        assert [3] == [study["instances"] for study in index.studies()]
+        assert not index.state().index_failing
+
+
+def test_a_file_that_cannot_be_written_now_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.reception.indexer.RETRY_SECONDS", 0.01)
+    with served(tmp_path) as index:
+        with monkeypatch.context() as patched:
+            patched.setattr(index._objects, "write", fail)
+            receive(index, instance())
+            assert not index.catch_up(0.05)
+        assert index.catch_up(60)
+        assert [] == [one for one in index.verify(grace=0) if "object" in one.kind]
+
+
+def test_two_data_sets_of_one_uid_in_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.reception.indexer.BATCH_SECONDS", 0.5)
+    with served(tmp_path) as index:
+        kept = [
+            receive(index, instance(StudyDescription=text))
+            for text in ("Head", "Head", "Neck", "Neck", "Leg")
+        ]
+        assert index.catch_up(60)
+        expected = ["stored", "duplicate", "conflict", "conflict", "conflict"]
+        assert expected == [str(one.outcome) for one in kept]
+        assert 2 == len(files(index.data / "conflicts"))
+        assert [1] == [study["instances"] for study in index.studies()]
+
+
+def test_replacements_in_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.reception.indexer.BATCH_SECONDS", 0.5)
+    with served(tmp_path, STORAGE.model_copy(update={"duplicates": "replace"})) as index:
+        kept = [receive(index, instance(StudyDescription=text)) for text in ("Head", "Neck", "Neck", "Leg")]
+        assert index.catch_up(60)
+        assert ["stored", "replaced", "duplicate", "replaced"] == [str(one.outcome) for one in kept]
+        assert b"Leg" in index.resource(instance().StudyInstanceUID)[0]
+    (left,) = files(tmp_path / "objects").values()
+    assert b"Leg" in left
+    assert 2 == len(files(tmp_path / "conflicts"))
+
+
+def test_an_instance_is_kept_though_tidying_up_fails(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(index, instance())
+    monkeypatch.setattr(index._objects, "remove", fail)
+    assert Outcome.DUPLICATE == keep(index, instance()).outcome
+    assert Outcome.CONFLICT == keep(index, instance(StudyDescription="Other")).outcome
+    assert [1] == [study["instances"] for study in index.studies()]
+
+
+def test_a_damaged_database_is_told_whoever_meets_it_first(tmp_path: Path) -> None:
+    told: list[DatabaseFault] = []
+    index = Index(tmp_path, STORAGE, on_fatal=told.append)
+    keep(index, instance())
+    index._database.peewee.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    index._database.close()
+    path = tmp_path / "index.sqlite"
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
+    with pytest.raises(DatabaseFault, match=r"index.sqlite.*malformed"):
+        index.studies()
+    assert ["malformed" in str(fault) for fault in told] == [True]
+    with pytest.raises(DatabaseFault):
+        keep(index, instance(number=2))
+    assert 1 == len(told)
+
+
+def test_rows_that_another_process_removed_are_made_again(index: Index) -> None:
+    """The rows of a series that arrives are remembered; an operator's `delete` may take some or all away."""
+    uids = {1: f"{ROOT}.1.1", 2: f"{ROOT}.1"}  # the series alone, then its study
+    for series in (1, 2):
+        keep(index, instance(1, series, 1))
+        keep(index, instance(1, series, 2))
+    for number, uid in uids.items():
+        with Index(index.data, STORAGE) as other:
+            other.delete(uid)
+        keep(index, instance(1, 1, 10 + number))
+        keep(index, instance(1, 1, 20 + number))
+        ((series, instances),) = [(one["series"], one["instances"]) for one in index.studies()]
+        assert {1: (2, 4), 2: (1, 2)}[number] == (series, instances)
+    index.publish()
+    assert [] == list(index.verify(grace=0))
+
+
+def test_ids_of_a_failed_transaction_are_forgotten(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite gives the ids of a transaction that was rolled back to the next one."""
+    with monkeypatch.context() as patched:
+        patched.setattr(rows(index)._sql.instance, "run_many", raising(NotKept("no")))
+        with pytest.raises(NotKept):
+            keep(index, instance(1))
+    keep(index, instance(2))
+    keep(index, instance(1))
+    keep(index, instance(1, number=2))
+    assert [2, 1] == [study["instances"] for study in sorted(index.studies(), key=lambda one: one["uid"])]
+    index.publish()
+    assert [] == list(index.verify(grace=0))
+
+
+def test_studies_are_published_when_their_association_ends(tmp_path: Path) -> None:
+    with served(tmp_path) as index:
+        index._publisher._pace = index._publisher._pace.model_copy(update={"interval": 3600})
+        keep_by_threads(index, [instance(1, 1, number) for number in range(1, 21)], 4)
+        for number in range(4):
+            index.association_ended(f"a{number}")
+        path = tmp_path / "fhir/r4/ImagingStudy" / f"{ROOT}.1.json"
+        assert eventually(lambda: path.exists() and b'"numberOfInstances":20' in path.read_bytes())
