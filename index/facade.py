@@ -54,6 +54,8 @@ from index.worklist.query import WorklistQuery
 
 log = structlog.get_logger(__name__)
 
+# How long a reader of this process waits until what was acknowledged is indexed, in seconds.
+CATCH_UP_SECONDS = 10.0
 # What stands in a data directory.
 NAMES = (
     "index.sqlite",
@@ -135,7 +137,9 @@ class Index:
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
-        self.commitments = Commitments(self._database, self._integrity)
+        self.commitments = Commitments(
+            self._database, self._integrity, lambda: self.catch_up(CATCH_UP_SECONDS)
+        )
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )

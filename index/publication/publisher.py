@@ -15,6 +15,7 @@ import structlog
 from index.database.connection import Database
 from index.database.tables import Study
 from index.hooks import Observer
+from index.publication.due import DueStudies
 from index.publication.study import StudyPublication
 from index.settings import PublishSettings
 from index.supervisor import Supervisor
@@ -25,6 +26,9 @@ log = structlog.get_logger(__name__)
 GROWING = 1000
 # How soon a change by another process (import, delete) is seen, in seconds; one query of a partial index.
 LOOK_INTERVAL = 0.5
+# The same after some time without any change.
+IDLE_LOOK_INTERVAL = 2.0
+IDLE_SECONDS = 10.0
 # After a failed publication (full disk), in seconds.
 RETRY_INTERVAL = 5.0
 # The longest pause because of other studies, in seconds: the merge of a patient may change hundreds.
@@ -48,9 +52,12 @@ class Publisher:
         self._publication = publication
         self._pace = pace
         self._observer = observer or Observer()
-        self._due: dict[int, float] = {}
-        # When the studies that are being published became due.
+        self._due = DueStudies()
+        # What the last rewrites of those took, together: they share the thread.
+        self._waiting_seconds = 0.0
+        # When the study that is being published became due.
         self._publishing_since: float | None = None
+        self._last_change = time.monotonic()
         self._failing: set[int] = set()
         self._durations: dict[int, float] = {}
         self._changed = threading.Condition()
@@ -78,9 +85,8 @@ class Publisher:
     def lag(self) -> float:
         """Return how long the study that waits longest has been overdue, in seconds."""
         with self._changed:
-            publishing = [] if self._publishing_since is None else [self._publishing_since]
-            waiting = [*self._due.values(), *publishing]
-        return max(0.0, time.monotonic() - min(waiting, default=math.inf))
+            publishing = math.inf if self._publishing_since is None else self._publishing_since
+            return max(0.0, time.monotonic() - min(publishing, self._due.first()))
 
     def failing(self) -> int:
         """Return how many studies could not be published at the last attempt."""
@@ -97,18 +103,21 @@ class Publisher:
             new = [study for study in studies if study not in self._due]
             if not new:
                 return
-            total = sum(self._durations.get(study, 0.0) for study in (*self._due, *new))
-            shared = min(SHARED_PAUSE, self._pace.backoff * total)
+            self._waiting_seconds += sum(self._durations.get(study, 0.0) for study in new)
+            shared = min(SHARED_PAUSE, self._pace.backoff * self._waiting_seconds)
             for study in new:
                 own = self._pace.backoff * self._durations.get(study, 0.0)
-                self._due[study] = now + max(self._pace.interval, own, shared)
+                self._due.add(study, now + max(self._pace.interval, own, shared))
             self._changed.notify()
 
     def schedule_now(self, studies: Iterable[int]) -> None:
         """Publish these studies next, if they have changed."""
         now = time.monotonic()
         with self._changed:
-            self._due |= dict.fromkeys(studies, now)
+            for study in studies:
+                if study not in self._due:
+                    self._waiting_seconds += self._durations.get(study, 0.0)
+                self._due.add_complete(study, now)
             self._changed.notify()
 
     def publish_all(self, until: float = math.inf) -> int:
@@ -137,29 +146,34 @@ class Publisher:
         self._publishing_since = None
         while True:
             now = time.monotonic()
-            if now - last_look >= LOOK_INTERVAL:
+            interval = LOOK_INTERVAL if now - self._last_change < IDLE_SECONDS else IDLE_LOOK_INTERVAL
+            if now - last_look >= interval:
                 self._find_changes()
                 last_look = now
             with self._changed:
                 if self._stopping.is_set():
                     return
-                due = [study for study, at in self._due.items() if at <= now]
-                if not due:
-                    soonest = min(self._due.values(), default=now + LOOK_INTERVAL)
+                taken = self._take(now)
+                if taken is None:
                     with self._worker.waiting():
-                        self._changed.wait(min(soonest - now, LOOK_INTERVAL))
+                        self._changed.wait(min(self._due.first() - now, interval))
                     continue
-                self._publishing_since = min(self._due[study] for study in due)
-                for study in due:
-                    del self._due[study]
-            for study in due:
-                if self._stopping.is_set():
-                    return
-                self._worker.beat()
-                if not self._publish(study):
-                    with self._changed:
-                        self._due[study] = time.monotonic() + RETRY_INTERVAL
+            self._worker.beat()
+            if not self._publish(taken):
+                with self._changed:
+                    self._due.add(taken, time.monotonic() + RETRY_INTERVAL)
             self._publishing_since = None
+
+    def _take(self, now: float) -> int | None:
+        """Take the study that is due next."""
+        found = self._due.pop(now)
+        if found is None:
+            return None
+        study, self._publishing_since = found
+        self._last_change = now
+        left = self._waiting_seconds - self._durations.get(study, 0.0)
+        self._waiting_seconds = max(0.0, left) if self._due else 0.0
+        return study
 
     def _find_changes(self) -> None:
         """Schedule what other processes have changed, and what a crash left unpublished."""

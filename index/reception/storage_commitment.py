@@ -1,7 +1,7 @@
 """Storage commitments (PS3.4 Annex J): what is asked of us, what is here, reports that are due."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,9 +55,13 @@ class Report:
 class Commitments:
     """The storage commitments of an index."""
 
-    def __init__(self, database: Database, integrity: Integrity) -> None:
+    def __init__(
+        self, database: Database, integrity: Integrity, catch_up: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer."""
         self._database = database
         self._integrity = integrity
+        self._catch_up = catch_up
 
     def ask(
         self, peer: str, transaction_uid: str, references: Sequence[Reference], delay: float = 0.0
@@ -86,15 +90,19 @@ class Commitments:
         return int(found)
 
     def due(self, pause: Pause | None = None) -> Iterator[Report]:
-        """Yield the reports that are due, each as index and objects stand now, until `pause` says so."""
+        """Yield the reports that are due, each as index and objects stand now, until `pause` says so.
+
+        While acknowledged instances wait to be indexed, none is due: they would be reported as missing.
+        """
         pause = pause or threading.Event().wait
         row = CommitmentRow
         query = row.select(row.id, row.peer, row.transaction_uid, row.attempts, row.checked, row.asked).where(
             (row.state == State.PENDING) & (row.due <= now())
         )
-        for row_id, peer, transaction, attempts, checked, asked in self._database.rows(
-            query.order_by(row.due)
-        ):
+        rows = self._database.rows(query.order_by(row.due))
+        if not rows or not self._catch_up():
+            return
+        for row_id, peer, transaction, attempts, checked, asked in rows:
             began = self._integrity.clock()
             reading = Reading(max(checked, self._integrity.last_verified()), pause)
             try:

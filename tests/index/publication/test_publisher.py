@@ -1,5 +1,6 @@
 """When the publisher writes a study that grows: after what its last rewrite took, and that of others."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from index import Index, PublishSettings
 from index.database.connection import open_database
+from index.publication.due import DueStudies
 from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
 from support.dicom import instance
 from support.filling import STORAGE, keep
@@ -28,21 +30,21 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
 def test_a_small_study_waits_for_the_interval(publisher: Publisher) -> None:
     publisher._remember(1, 0.01)
     publisher.schedule([1])
-    assert {1: INTERVAL} == publisher._due
+    assert {1: INTERVAL} == publisher._due.times
 
 
 def test_a_large_study_waits_longer(publisher: Publisher) -> None:
     publisher._remember(1, 1.0)
     publisher.schedule([1])
     publisher.schedule([1])
-    assert {1: 20.0} == publisher._due
+    assert {1: 20.0} == publisher._due.times
 
 
 def test_studies_that_grow_at_once_share_the_time(publisher: Publisher) -> None:
     for study in (1, 2, 3, 4):
         publisher._remember(study, 0.05)
         publisher.schedule([study])
-    assert [1.0, 2.0, 3.0, 4.0] == [pytest.approx(at) for at in publisher._due.values()]
+    assert [1.0, 2.0, 3.0, 4.0] == [pytest.approx(at) for at in publisher._due.times.values()]
 
 
 def test_a_patient_that_changes_does_not_wait_for_all_studies(publisher: Publisher) -> None:
@@ -50,14 +52,14 @@ def test_a_patient_that_changes_does_not_wait_for_all_studies(publisher: Publish
     for study in studies:
         publisher._remember(study, 0.02)
     publisher.schedule(studies)
-    assert {SHARED_PAUSE} == set(publisher._due.values())
+    assert {SHARED_PAUSE} == set(publisher._due.times.values())
 
 
 def test_a_study_that_is_scheduled_now_is_due_at_once(publisher: Publisher) -> None:
     publisher._remember(1, 1.0)
     publisher.schedule([1, 2])
     publisher.schedule_now([1])
-    assert 0.0 == publisher._due[1]
+    assert 0.0 == publisher._due.times[1]
 
 
 def test_of_many_studies_the_latest_are_remembered(publisher: Publisher) -> None:
@@ -79,3 +81,31 @@ def test_logged_issues_are_remembered_within_bounds(tmp_path: Path, monkeypatch:
     doubts = [event["study_uid"] for event in logged if event["event"] == "doubts"]
     # Of each study once for a version, also where it is published again soon.
     assert {instance(study).StudyInstanceUID: 3 for study in range(1, 6)} == Counter(doubts)
+
+
+def test_a_complete_study_is_not_behind_those_that_grow(publisher: Publisher) -> None:
+    """As number 401 behind 400 that grow it was published 13 s late."""
+    publisher.schedule(range(400))
+    publisher.schedule_now([401, 7])
+    order = [publisher._take(INTERVAL) for _ in range(402)]
+    assert [7, 0, 401, 1] == order[:4]
+    assert sorted({*range(400), 401}) == sorted(study for study in order if study is not None)
+
+
+def test_the_longest_due_comes_first_and_is_taken_once() -> None:
+    due = DueStudies()
+    for study, at in ((1, 3.0), (2, 1.0), (3, 2.0), (2, 0.5)):
+        due.add(study, at)
+    assert (1.0, 3) == (due.first(), len(due))
+    assert None is due.pop(0.9)
+    due.add_complete(1, 2.5)
+    due.add_complete(1, 2.6)
+    assert [(1, 2.5), (2, 1.0), (3, 2.0), None] == [due.pop(9.0) for _ in range(4)]
+    assert (math.inf, 0) == (due.first(), len(due))
+
+
+def test_many_studies_that_one_order_touches_cost_their_number(publisher: Publisher) -> None:
+    publisher.schedule(range(40_000))
+    publisher.schedule_now([50_000])
+    assert 50_000 == publisher._take(INTERVAL)
+    assert 40_000 == publisher.waiting()

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from index import CommitmentReport, Index
+from index import CommitmentReport, Index, NotKept
 from index.database.tables import CommitmentRow, Instance
 from index.reception import integrity
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance
-from support.filling import STORAGE, keep
+from support.filling import STORAGE, keep, receive, served
 
 WHOLE = (CT_IMAGE_STORAGE, f"{ROOT}.1.1.1")
 HURT = (CT_IMAGE_STORAGE, f"{ROOT}.1.1.2")
@@ -246,3 +246,21 @@ def test_reading_is_bounded_and_stops_when_asked(index: Index, monkeypatch: pyte
     monkeypatch.setattr(integrity, "RATE", 1 << 40)
     (found,) = index.commitments.due(stopping.wait)
     assert (WHOLE, HURT) == found.committed
+
+
+def test_what_is_acknowledged_and_not_indexed_is_not_reported_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise NotKept("database: database is locked")
+
+    monkeypatch.setattr("index.facade.CATCH_UP_SECONDS", 0.1)
+    monkeypatch.setattr("index.reception.indexer.RETRY_SECONDS", 0.01)
+    with served(tmp_path / "data") as index:
+        with monkeypatch.context() as patched:
+            patched.setattr(index._reception._indexing, "_index", busy)
+            receive(index, instance(1, 1, 1))
+            index.commitments.ask("CT1", "1.2.3", [WHOLE])
+            assert [] == list(index.commitments.due())
+        assert index.catch_up(60)
+        assert [(WHOLE,)] == [report.committed for report in index.commitments.due()]

@@ -1,0 +1,67 @@
+"""When each changed study is to be published: the longest due first, and nobody behind a batch."""
+
+import heapq
+import math
+
+
+class DueStudies:
+    """Changed studies and when each is due, on the monotonic clock.
+
+    There are two queues: of studies that grow, and of those whose association has ended. While both have
+    studies that are due, they take turns: one that is complete waits for one other study at most.
+    """
+
+    def __init__(self) -> None:
+        self.times: dict[int, float] = {}
+        self._growing: list[tuple[float, int]] = []
+        self._complete: list[tuple[float, int]] = []
+        self._is_complete: set[int] = set()
+        self._is_turn_of_complete = True
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __contains__(self, study: int) -> bool:
+        return study in self.times
+
+    def add(self, study: int, at: float) -> None:
+        """Let a study that grows be due at a time; one that is due already stays where it is."""
+        if study not in self.times:
+            self.times[study] = at
+            heapq.heappush(self._growing, (at, study))
+
+    def add_complete(self, study: int, at: float) -> None:
+        """Let a study whose association has ended be due at a time."""
+        if study not in self._is_complete:
+            self._is_complete.add(study)
+            self.times[study] = at
+            heapq.heappush(self._complete, (at, study))
+
+    def first(self) -> float:
+        """Return when the first study is due; infinite where there is none."""
+        return min(self._first(self._complete), self._first(self._growing))
+
+    def pop(self, now: float) -> tuple[int, float] | None:
+        """Take the study that is next, and when it was due; None where none is due yet."""
+        queues = [self._complete, self._growing]
+        if not self._is_turn_of_complete:
+            queues.reverse()
+        for queue in queues:
+            if self._first(queue) <= now:
+                self._is_turn_of_complete = queue is self._growing
+                at, study = heapq.heappop(queue)
+                del self.times[study]
+                self._is_complete.discard(study)
+                return study, at
+        return None
+
+    def _first(self, queue: list[tuple[float, int]]) -> float:
+        """Return when the first study of a queue is due, without those that were moved or taken."""
+        while queue and not self._stands(queue):
+            heapq.heappop(queue)
+        return queue[0][0] if queue else math.inf
+
+    def _stands(self, queue: list[tuple[float, int]]) -> bool:
+        at, study = queue[0]
+        is_in_its_queue = (study in self._is_complete) == (queue is self._complete)
+        return is_in_its_queue and self.times.get(study) == at
