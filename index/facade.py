@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
-from pydicom.dataset import Dataset
 
 from index.database.connection import Database, open_database, sqlite_path
 from index.database.node import ServingLock, is_elsewhere, register
@@ -20,9 +19,7 @@ from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
 from index.imagingstudy import Rules
 from index.imagingstudy.settings import FhirSettings
-from index.maintenance.backup import BackedUp, Backup
 from index.maintenance.deletion import Deleted, Deletion
-from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
 from index.maintenance.retention import Expired, Housekeeper, Retention
 from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, VerifyContext, check_conflicts, verify
 from index.orders.service import Orders
@@ -36,7 +33,6 @@ from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load, summaries
 from index.reception.group_commit import GroupCommit
-from index.reception.import_files import Report, import_files
 from index.reception.indexer import Spool
 from index.reception.instance import InstanceReceiver
 from index.reception.integrity import Integrity
@@ -49,7 +45,14 @@ from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.object_store import ObjectStore
 from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
-from index.worklist.query import Query
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from index.maintenance.backup import BackedUp
+    from index.maintenance.rebuild import Progress, Rebuilt
+    from index.reception.import_files import Report
+    from index.worklist.query import Query
 
 log = structlog.get_logger(__name__)
 
@@ -256,8 +259,10 @@ class Index:
         paths: Iterable[Path],
         progress: Callable[[], None] = lambda: None,
         stopped: Callable[[], bool] = lambda: False,
-    ) -> Report:
+    ) -> "Report":
         """Import files and folders until `stopped`; a running daemon publishes them, or `publish`."""
+        from index.reception.import_files import import_files
+
         origin = Origin(association="import")
         return import_files(self.receive, self._commits.known, paths, origin, progress, stopped)
 
@@ -274,11 +279,13 @@ class Index:
 
     def backup(
         self, target: Path, *, link: bool = False, progress: Callable[[int], None] = lambda _: None
-    ) -> BackedUp:
+    ) -> "BackedUp":
         """Back up index and objects into a folder, or renew what is there, while all goes on.
 
         Raises DatabaseFault where the index is PostgreSQL's, Locked, NotKept, OSError.
         """
+        from index.maintenance.backup import Backup
+
         if self._index_file is None:
             raise DatabaseFault("index.url: this backs up an SQLite index; for PostgreSQL use pg_dump")
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
@@ -368,13 +375,15 @@ class Index:
 
     def worklist(
         self,
-        identifier: Dataset,
+        identifier: "Dataset",
         caller: str,
         charset: str | None = None,
         *,
         ignore_accents: bool = False,
-    ) -> Query:
+    ) -> "Query":
         """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
+        from index.worklist.query import Query
+
         return Query(self.orders, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents)
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
@@ -435,13 +444,15 @@ def reindex(
     storage: StorageSettings,
     index: IndexSettings,
     fhir: FhirSettings,
-    progress: Progress = lambda _: None,
-) -> Rebuilt:
+    progress: "Progress" = lambda _: None,
+) -> "Rebuilt":
     """Make the index anew from the objects, and publish what that changes.
 
     `progress` is called with how many more objects are done. Raises Locked where the index is in use,
     DatabaseFault where it is PostgreSQL's or of a newer version, OSError; then the old index is as it was.
     """
+    from index.maintenance.rebuild import Rebuild
+
     path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
     if path is None:
         raise DatabaseFault("index.url: reindex makes an SQLite index anew; for PostgreSQL use pg_restore")

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import peewee
 import structlog
-from playhouse.db_url import parse
 from playhouse.pool import PooledSqliteDatabase
 
 from index.database.migrations import scripts, statements
@@ -296,7 +295,14 @@ def sqlite_path(url: str | None, data: Path) -> Path | None:
     """Return the file of an SQLite database, or None where it is another one."""
     if url is None:
         return data / "index.sqlite"
-    return Path(parse(url)["database"]) if url.startswith("sqlite:") else None
+    return Path(_parsed(url)["database"]) if url.startswith("sqlite:") else None
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    from playhouse.db_url import parse
+
+    parsed: dict[str, Any] = parse(url)
+    return parsed
 
 
 def check_url(url: str) -> None:
@@ -304,7 +310,7 @@ def check_url(url: str) -> None:
     if not url.startswith(("sqlite:", "postgresql:", "postgres:")):
         raise ValueError("allowed are sqlite:///file and postgresql://user@host/database")
     try:
-        name = str(parse(url)["database"] or "")
+        name = str(_parsed(url)["database"] or "")
     except (ValueError, KeyError) as error:
         raise ValueError("is no database URL") from error
     if url.startswith("sqlite:"):
@@ -380,10 +386,10 @@ def _by_url(url: str, on_fatal: OnFatal) -> Database:
     if not url.startswith(("postgresql:", "postgres:")):
         raise DatabaseFault(f"index.url = {url.split(':', 1)[0]}:…: allowed are sqlite: and postgresql:")
     try:
-        from playhouse.postgres_ext import PooledPsycopg3Database
+        from index.database.postgresql import ConnectionPool
     except ImportError as error:
         raise DatabaseFault(
             "index.url: PostgreSQL needs the extra: pip install imagingstudyd[postgresql]"
         ) from error
-    pool = PooledPsycopg3Database(**parse(url), max_connections=MAX_CONNECTIONS, timeout=POOL_TIMEOUT_SECONDS)
+    pool = ConnectionPool(**_parsed(url), max_connections=MAX_CONNECTIONS, timeout=POOL_TIMEOUT_SECONDS)
     return Database(pool, _POSTGRESQL_TYPES, on_fatal)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from index.database.connection import check_url, sqlite_path
 from index.settings import Section
 
 
@@ -20,6 +19,7 @@ class IndexSettings(Section):
     @field_validator("url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        from index.database.connection import check_url
 
         if value is not None:
             check_url(value.get_secret_value())
@@ -28,4 +28,6 @@ class IndexSettings(Section):
     @property
     def file(self) -> Path | None:
         """Where an SQLite index lies that is named by a URL."""
+        from index.database.connection import sqlite_path
+
         return sqlite_path(self.url.get_secret_value(), Path()) if self.url else None

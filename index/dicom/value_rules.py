@@ -9,10 +9,10 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
-from pydicom.tag import BaseTag, Tag
+if TYPE_CHECKING:
+    from pydicom.tag import BaseTag
 
 # Half a surrogate pair is no character of any set.
 _CONTROL = r"\0-\x1f\x7f-\x9f\ud800-\udfff"
@@ -55,8 +55,11 @@ _ALLOWED = _table(
 
 
 @cache
-def described(keyword: str) -> tuple[BaseTag, str]:
+def described(keyword: str) -> tuple["BaseTag", str]:
     """Return tag and VR of a keyword of PS3.6. Raises KeyError."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.tag import Tag
+
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise KeyError(keyword)
@@ -66,6 +69,8 @@ def described(keyword: str) -> tuple[BaseTag, str]:
 @cache
 def is_single(keyword: str) -> bool:
     """Whether a keyword of PS3.6 has one value."""
+    from pydicom.datadict import dictionary_VM
+
     return dictionary_VM(keyword) == "1"
 
 

@@ -1,17 +1,13 @@
 """The order side of the façade: everything that other packages do with orders, at `Index.orders`."""
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from index.database.connection import Database
 from index.errors import CannotListen, DatabaseFault
-from index.orders import fhir
 from index.orders.candidates import Candidates
-from index.orders.folder import Folder
-from index.orders.hl7.handler import Handler
-from index.orders.hl7.mllp import Listener
-from index.orders.import_orders import Imported, OrderImport
 from index.orders.listing import listed
 from index.orders.matching.match_store import Matches, Unmatched
 from index.orders.patients.merges import Patients
@@ -19,6 +15,12 @@ from index.orders.records import Candidate, Listed, NewOrder, Source, Status
 from index.orders.settings import WorklistSettings
 from index.orders.store import OrderStore
 from index.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from index.orders.folder import Folder
+    from index.orders.hl7.handler import Handler
+    from index.orders.hl7.mllp import Listener
+    from index.orders.import_orders import Imported
 
 
 class Orders:
@@ -32,10 +34,15 @@ class Orders:
         self._workers = workers or Supervisor()
         self._store = OrderStore(database)
         self._patients = Patients(database, settings.local_authority)
-        self._handler = Handler(database, self._store, self._patients, settings.hl7_senders)
         self._matches = Matches(database, settings.match)
         self._listener: Listener | None = None
         self._folder: Folder | None = None
+
+    @cached_property
+    def _handler(self) -> "Handler":
+        from index.orders.hl7.handler import Handler
+
+        return Handler(self._database, self._store, self._patients, self._settings.hl7_senders)
 
     @property
     def hl7_address(self) -> tuple[str, int] | None:
@@ -49,10 +56,14 @@ class Orders:
             self._listener = self._listen(settings.hl7_host, settings.hl7_port, on_fatal)
             self._listener.start()
         if settings.folder is not None:
+            from index.orders.folder import Folder
+
             self._folder = Folder(self._store, settings.folder, settings.folder_interval, self._workers)
             self._folder.start()
 
-    def _listen(self, host: str, port: int, on_fatal: Callable[[DatabaseFault], None]) -> Listener:
+    def _listen(self, host: str, port: int, on_fatal: Callable[[DatabaseFault], None]) -> "Listener":
+        from index.orders.hl7.mllp import Listener
+
         networks = self._settings.hl7_networks
         try:
             return Listener(host, port, networks, self._handler.handle, on_fatal, self._workers)
@@ -72,10 +83,14 @@ class Orders:
 
     def add_fhir(self, resource: Any, sender: str = "") -> list[int]:
         """Take over the orders of a FHIR R4 ServiceRequest or Bundle. Raises BadResource, NotKept."""
+        from index.orders import fhir
+
         return self._store.put_all(fhir.orders_of(resource, sender))
 
-    def import_files(self, paths: Iterable[Path]) -> Imported:
+    def import_files(self, paths: Iterable[Path]) -> "Imported":
         """Import worklist files, HL7 messages and FHIR resources. Raises DatabaseFault."""
+        from index.orders.import_orders import OrderImport
+
         return OrderImport(self._store, self._handler).run(paths)
 
     def end(self, order: int, status: Status) -> None:

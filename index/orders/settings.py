@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import Field, IPvAnyNetwork, field_validator
 
 from index.orders.hl7.settings import Hl7Sender
-from index.query.keys import is_key
 from index.settings import MOST_ANSWERS, MOST_DAYS, AETitle, GivenPath, Host, Section, Unique
 
 
@@ -28,6 +27,7 @@ class UpstreamSettings(Section):
     @field_validator("query")
     @classmethod
     def _known_keys(cls, value: dict[str, str]) -> dict[str, str]:
+        from index.query.keys import is_key
 
         for keyword in value:
             if not is_key(keyword):

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any
 
 from index.database.connection import Database
 from index.database.mark_changed import now, touch_studies
@@ -17,7 +15,6 @@ from index.database.tables import (
     ScheduledStep,
     Study,
 )
-from index.orders.dicom import BadItem, attributes_of
 from index.orders.store import OrderStore
 from index.procedures.completeness import Completeness, completeness, incomplete
 from index.procedures.rules import (
@@ -36,6 +33,9 @@ from index.procedures.rules import (
     studies_of,
 )
 from index.records import Attributes
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 # Rows of one INSERT: three values each, far below the 32,766 that SQLite binds.
 BATCH = 1000
@@ -61,7 +61,7 @@ class Procedures:
         self._orders = OrderStore(database)
         self._on_change = on_change
 
-    def create(self, uid: str, sender: str, dataset: Dataset) -> Performed:
+    def create(self, uid: str, sender: str, dataset: "Dataset") -> Performed:
         """Create a step (N-CREATE). Raises StepFault, NotKept."""
         told = _json(dataset)
         attributes = _attributes(told)
@@ -90,7 +90,7 @@ class Procedures:
             done = self._followed(step, state, attributes)
         return self._told(done)
 
-    def update(self, uid: str, dataset: Dataset) -> Performed:
+    def update(self, uid: str, dataset: "Dataset") -> Performed:
         """Update a step (N-SET). Raises StepFault, NotKept."""
         told = _json(dataset)
         with self._database.writing():
@@ -173,7 +173,7 @@ class Procedures:
         return incomplete(self._database)
 
 
-def _json(dataset: Dataset) -> dict[str, Any]:
+def _json(dataset: "Dataset") -> dict[str, Any]:
     """Return a data set as DICOM JSON. Raises BadStepValue where it cannot be read."""
     try:
         dataset.decode()
@@ -185,6 +185,10 @@ def _json(dataset: Dataset) -> dict[str, Any]:
 
 
 def _attributes(told: dict[str, Any]) -> dict[str, Any]:
+    from pydicom.dataset import Dataset
+
+    from index.orders.dicom import BadItem, attributes_of
+
     try:
         return attributes_of(Dataset.from_json(told))
     except BadItem as error:

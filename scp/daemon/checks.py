@@ -37,7 +37,7 @@ class Fault:
         return f"{sources.near(self.place)}: {self.text if key in self.text else f'{key}: {self.text}'}"
 
 
-def faults(configuration: Configuration) -> list[str]:
+def find_faults(configuration: Configuration) -> list[str]:
     """Return a sentence for each thing that would stop a start, or keep a peer or folder from being found."""
     start = [fault.text for fault in start_faults(configuration)]
     found = [fault] if (fault := data_fault(configuration.data)) and fault not in start else []
@@ -106,7 +106,7 @@ def peer_faults(configuration: Configuration) -> list[str]:
     ]
 
 
-def openings(configuration: Configuration) -> list[str]:
+def find_warnings(configuration: Configuration) -> list[str]:
     """Return a sentence for each thing that is open to whoever can reach it, or will soon need attention."""
     return [
         *_open_to_callers(configuration),

@@ -14,6 +14,7 @@ from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import health
 from scp.daemon.http import HttpServer, watching
 from scp.daemon.listener import Listener
+from scp.daemon.open_index import open_index
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
 from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
@@ -35,21 +36,6 @@ SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 # Sections that a reload takes over as a whole; of [dicom] it takes all but the addresses.
 _RELOADED = frozenset(("peers", "limits", "log"))
-
-
-def open_index(configuration: Configuration, **options: object) -> Index:
-    """Open the index of this configuration. Raises OSError, DatabaseFault."""
-    return Index(
-        configuration.data,
-        configuration.storage,
-        configuration.index,
-        configuration.fhir,
-        configuration.publish,
-        configuration.worklist,
-        object_size=configuration.limits.object_size,
-        retention=configuration.retention,
-        **options,  # type: ignore[arg-type]  # on_fatal, or nothing
-    )
 
 
 # Rows and resources are many small containers that live shortly and hold no cycles: with the defaults the

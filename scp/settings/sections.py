@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydicom.config import IGNORE
-from pydicom.uid import UID
 
 from index import (
     AETitle,
@@ -23,7 +21,6 @@ from index import (
     StorageSettings,
     Unique,
     WorklistSettings,
-    is_charset,
 )
 from scp.settings.tls import TlsSettings
 from scp.settings.users import Users
@@ -40,6 +37,9 @@ ServiceName = Literal["echo", "store", "worklist", "mpps", "commitment", "query"
 def _is_transfer_syntax(value: Any) -> Any:
     """Refuse a UID that is none, or one of something else (PS3.6 Table A-1); private ones nobody can tell."""
     if value not in get_args(SyntaxKind):
+        from pydicom.config import IGNORE
+        from pydicom.uid import UID
+
         uid = UID(str(value), IGNORE)
         if not uid.is_valid or uid.type not in ("", "Transfer Syntax"):
             raise ValueError(f"is no UID of a transfer syntax, nor one of {', '.join(get_args(SyntaxKind))}")
@@ -162,6 +162,8 @@ class Peer(Section):
     @field_validator("charset")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
+        from index import is_charset
+
         if value is not None and not is_charset(value):
             raise ValueError(f"{value} is no defined term of SpecificCharacterSet (PS3.3 C.12.1.1.2)")
         return value

@@ -62,7 +62,7 @@ class Users:
         if faults:
             raise ValueError("; ".join(faults) + "; allowed is what `imagingstudyd password NAME` prints")
         self._secret = hashlib.sha256(text.encode()).digest()
-        self._decoys = [one for one in self._hashes.values() if one] or [_parse(hashed(""))]
+        self._decoys = [one for one in self._hashes.values() if one] or [_parse(hash_passcode(""))]
 
     def verify(self, kind: int | None, name: bytes, passcode: bytes) -> bool:
         """Tell whether a user is who they say. Kinds other than user names are never verified.
@@ -84,7 +84,7 @@ class Users:
         return self._decoys[int.from_bytes(number) % len(self._decoys)]
 
 
-def hashed(passcode: str) -> str:
+def hash_passcode(passcode: str) -> str:
     """Return a passcode as the file of users holds it."""
     salt = os.urandom(SALT_LENGTH)
     digest = _scrypt(passcode.encode(), salt, COST, BLOCK_SIZE, PARALLELISM, 32)

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
-from index.orders.hl7.charsets import known
-from index.orders.hl7.faults import BadMessage
-from index.orders.hl7.mapping import KEYWORDS
-from index.orders.hl7.message import path
 from index.settings import Section
 
 
@@ -25,6 +21,8 @@ class Hl7Sender(Section):
     @field_validator("charset")
     @classmethod
     def _known_charset(cls, value: str) -> str:
+        from index.orders.hl7.charsets import known
+        from index.orders.hl7.faults import BadMessage
 
         try:
             _ = value and known(value)
@@ -35,6 +33,8 @@ class Hl7Sender(Section):
     @field_validator("map")
     @classmethod
     def _known_places(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        from index.orders.hl7.mapping import KEYWORDS
+        from index.orders.hl7.message import path
 
         for keyword, place in value.items():
             if keyword not in KEYWORDS:

@@ -10,7 +10,7 @@ from scp.association.admission import Admission, Grant, Rejection
 from scp.association.contexts import supported
 from scp.association.syntaxes import preferred
 from scp.settings.sections import Peer
-from scp.settings.users import hashed
+from scp.settings.users import hash_passcode
 from support.daemon import Daemon
 from support.dicom import instance, save
 from support.peer import CT, ECHO, EXPLICIT, IMPLICIT, Parrot, Running, accepted, settings, store_message
@@ -170,7 +170,7 @@ def test_object_size_of_a_peer(start, tmp_path: Path):
 @pytest.fixture
 def users(tmp_path):
     file = tmp_path / "users"
-    file.write_text(f"anna:{hashed('open sesame')}\nben:\n")
+    file.write_text(f"anna:{hash_passcode('open sesame')}\nben:\n")
     return file
 
 

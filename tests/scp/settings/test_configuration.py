@@ -21,7 +21,7 @@ from scp.daemon.service import Daemon as Served
 from scp.observing.logs import _is_journal
 from scp.settings.file import load
 from scp.settings.sections import ConfigurationError
-from scp.settings.users import Users, hashed
+from scp.settings.users import Users, hash_passcode
 from support.daemon import Daemon, cli
 from support.manager import Authority
 from support.peer import Parrot
@@ -513,7 +513,7 @@ def test_another_stream_is_not_the_journal() -> None:
 
 def test_the_file_of_users(tmp_path: Path) -> None:
     file = tmp_path / "users"
-    file.write_text(f"# comment\n\nanna:{hashed('open sesame')}\nben:\n")
+    file.write_text(f"# comment\n\nanna:{hash_passcode('open sesame')}\nben:\n")
     users = Users(file)
     assert users.verify(2, b"anna", b"open sesame")
     assert not users.verify(2, b"anna", b"wrong")

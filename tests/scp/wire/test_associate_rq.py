@@ -18,7 +18,7 @@ from pynetdicom.presentation import negotiate_as_acceptor
 
 from scp.association.contexts import supported
 from scp.settings.sections import Peer
-from scp.settings.users import hashed
+from scp.settings.users import hash_passcode
 from scp.wire.associate_rq import CONTEXTS, USUAL_MAXIMUM, Unacceptable, read
 from scp.wire.pdus import ASSOCIATE_LENGTH, PDU_HEADER
 from support.peer import (
@@ -331,7 +331,7 @@ def test_a_blank_title_is_nobodys(changes, rejected):
 def test_an_identity_that_nobody_can_verify_is_no_way_in(tmp_path, item_of_user):
     """PS3.7 Section D.3.3.7: left out it would be as if the caller had named nobody, which is allowed."""
     users = tmp_path / "users"
-    users.write_text(f"anna:{hashed('x')}\n")
+    users.write_text(f"anna:{hash_passcode('x')}\n")
     with Running(users=users) as server, Parrot(server.port) as peer:
         peer.send(pdu(0x01, request(user=MAXIMUM + item_of_user)))
 
