@@ -21,7 +21,6 @@ from index.imagingstudy import Rules
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.retention import Expired, Housekeeper, Retention
-from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, VerifyContext, check_conflicts, verify
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 
     from index.maintenance.backup import BackedUp
     from index.maintenance.rebuild import Progress, Rebuilt
+    from index.maintenance.verify import Finding, VerifyContext
     from index.reception.import_files import Report
     from index.worklist.query import Query
 
@@ -292,21 +292,27 @@ class Index:
         return backup.run()
 
     def verify(
-        self, *, repair: bool = False, rate: float | None = None, grace: float = GRACE_SECONDS
-    ) -> Iterator[Finding]:
+        self, *, repair: bool = False, rate: float | None = None, grace: float | None = None
+    ) -> "Iterator[Finding]":
         """Yield what is wrong with objects, rows and resources, mended where asked for and possible.
 
         `rate` bounds the reading, in bytes a second; files younger than `grace` seconds are not looked at.
         """
-        work = self._work(rate, grace, repair=repair)
+        from index.maintenance.verify import GRACE_SECONDS, verify
+
+        work = self._work(rate, GRACE_SECONDS if grace is None else grace, repair=repair)
         return verify(work, self._deletion, self._integrity, self.publish)
 
     def take_up_conflicts(self) -> None:
         """Make rows for what is kept aside in `conflicts/` and has none: after the index was lost."""
+        from index.maintenance.verify import check_conflicts
+
         for _ in check_conflicts(self._work(None, 0, repair=True)):
             pass
 
-    def _work(self, rate: float | None, grace: float, *, repair: bool) -> VerifyContext:
+    def _work(self, rate: float | None, grace: float, *, repair: bool) -> "VerifyContext":
+        from index.maintenance.verify import Pace, VerifyContext
+
         return VerifyContext(
             self._database,
             self._objects,

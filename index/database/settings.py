@@ -19,15 +19,17 @@ class IndexSettings(Section):
     @field_validator("url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
-        from index.database.connection import check_url
-
         if value is not None:
+            from index.database.connection import check_url
+
             check_url(value.get_secret_value())
         return value
 
     @property
     def file(self) -> Path | None:
         """Where an SQLite index lies that is named by a URL."""
+        if self.url is None:
+            return None
         from index.database.connection import sqlite_path
 
-        return sqlite_path(self.url.get_secret_value(), Path()) if self.url else None
+        return sqlite_path(self.url.get_secret_value(), Path())

@@ -5,11 +5,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from typing import TYPE_CHECKING
 
 from scp.settings.sections import DicomSettings, Peer
 from scp.settings.users import Users
+
+if TYPE_CHECKING:
+    from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 
 class Rejection(Enum):
@@ -57,7 +59,7 @@ class Admission:
         self.services = dict(services)
 
     def decide(
-        self, calling_aet: str, called_aet: str, address: str, user: UserIdentityNegotiation | None = None
+        self, calling_aet: str, called_aet: str, address: str, user: "UserIdentityNegotiation | None" = None
     ) -> Grant | Rejection:
         """Admit or reject a caller by address, AE titles and user. May look up a peer's host."""
         address = plain_address(address)
@@ -96,7 +98,7 @@ class Admission:
             object_size=peer.object_size,
         )
 
-    def _is_verified(self, users: Users, user: UserIdentityNegotiation | None) -> bool:
+    def _is_verified(self, users: Users, user: "UserIdentityNegotiation | None") -> bool:
         if user is None:
             return self._dicom.user_identity == "optional"
         return users.verify(user.user_identity_type, user.primary_field or b"", user.secondary_field or b"")

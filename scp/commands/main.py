@@ -1,5 +1,6 @@
 """The entry point of the command line."""
 
+import gc
 import io
 import os
 import sys
@@ -11,6 +12,10 @@ from scp.commands.application import app
 
 # Our user may write what we make, its group may read it, whatever the umask was.
 UMASK = 0o027
+
+# Modules, rows and resources are many small objects that hold no cycles: with Python's thresholds the cyclic
+# collector takes a third of the time of a publication, and a tenth of that of a command.
+COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 # A module for each group of commands, in the order in which --help lists them.
 MODULES = ("serve", "studies", "import_files", "maintenance", "configuration", "worklist")
@@ -26,6 +31,7 @@ def register_commands() -> typer.Typer:
 def main() -> None:
     """Run the command line."""
     os.umask(UMASK)
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
     register_commands()
     # A character that the terminal cannot show is printed as an escape, instead of ending the command.
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -27,18 +27,19 @@ def serve(
     no_http: Annotated[bool, typer.Option("--no-http", help="No HTTP at all.")] = False,  # noqa: FBT002  typer's way
 ) -> None:
     """Receive instances until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
-    from scp.daemon.checks import data_fault, start_faults
-    from scp.daemon.service import Daemon
-    from scp.daemon.systemd import passed_names
-    from scp.observing import logs
-    from scp.settings.file import load, load_with_sources
-    from scp.settings.sections import ConfigurationError
+    from scp.observing import logs  # before any other module imports structlog
 
     flags = flags_by_section(
         data,
         dicom={"aet": aet, "host": host, "port": port},
         http={"host": http_host, "port": http_port, "enabled": False if no_http else None},
     )
+    from scp.daemon.checks import data_fault, start_faults
+    from scp.daemon.service import Daemon
+    from scp.daemon.systemd import passed_names
+    from scp.settings.file import load, load_with_sources
+    from scp.settings.sections import ConfigurationError
+
     with exit_on_bad_configuration():
         configuration, sources = load_with_sources(config, flags, check_files=True)
         logs.configure(configuration.log)

@@ -11,7 +11,7 @@ from pathlib import Path
 from index import CannotListen, is_served
 from scp.association.admission import addresses
 from scp.daemon.descriptors import raise_limit, shares
-from scp.daemon.listener import bind
+from scp.daemon.sockets import bind
 from scp.daemon.systemd import TLS_SOCKET
 from scp.settings.certificates import expiry_notice
 from scp.settings.consistency import Place

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from index import Supervisor
 from scp.daemon.descriptors import HTTP_MOST
 from scp.daemon.health import Health
-from scp.daemon.listener import bind
+from scp.daemon.sockets import bind
 from scp.observing.metrics import Metrics
 from scp.settings.sections import HttpSettings
 

@@ -1,7 +1,6 @@
 """The DICOM listener: accepts connections, counts them, and starts an association for each."""
 
 import contextlib
-import errno
 import logging
 import os
 import selectors
@@ -13,12 +12,13 @@ from time import monotonic, sleep
 
 import structlog
 
-from index import CannotListen, Supervisor
+from index import Supervisor
 from scp.association.admission import Admission
 from scp.association.application_entity import application_entity
 from scp.association.events import Handler
 from scp.association.quota import open_to_strangers
 from scp.daemon.rejection import CUT_OFF, Rejecter
+from scp.daemon.sockets import bind
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.store import StoreService
@@ -27,9 +27,6 @@ from scp.upperlayer.association import ServedAssociation
 from scp.upperlayer.context import ListenerContext
 from scp.wire.connection import BUFFER_LENGTH
 from scp.wire.tls import server_context
-
-# Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
-BACKLOG = 1024
 
 # A peer that is gone without a word is found out after 2 + 4 * 0.5 minutes; the system's default is 2 hours.
 KEEP_ALIVE = (
@@ -313,34 +310,6 @@ class Listener:
     def _over(self, association: ServedAssociation) -> None:
         with self._lock:
             self._associations.pop(association, None)
-
-
-def bind(host: str, port: int, section: str) -> socket.socket:
-    """Return a socket that listens there; the keys of host and port begin with `section`, as `http.`.
-
-    Raises CannotListen.
-    """
-    try:
-        return _bind(host, port)
-    except OSError as error:
-        raise CannotListen(section, host, port, error) from error
-    except UnicodeError as error:  # a name that is none of IDNA
-        raise CannotListen(section, host, port, OSError(errno.EINVAL, str(error))) from error
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
 
 
 def _silence_pynetdicom() -> None:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,9 +23,11 @@ from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
 from scp.services.mpps import StepService
 from scp.services.store import StoreService
-from scp.services.upstream import Upstream
 from scp.services.worklist import WorklistService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings, Peer
+
+if TYPE_CHECKING:
+    from scp.services.upstream import Upstream
 
 log = structlog.get_logger(__name__)
 
@@ -36,18 +39,6 @@ SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 # Sections that a reload takes over as a whole; of [dicom] it takes all but the addresses.
 _RELOADED = frozenset(("peers", "limits", "log"))
-
-
-# Rows and resources are many small containers that live shortly and hold no cycles: with the defaults the
-# cyclic collector takes a third of the time of a publication. Associations do hold cycles, and are few.
-COLLECTOR_THRESHOLDS = (50_000, 20, 50)
-
-
-def _calm_collector() -> None:
-    """Leave what start-up made out of every later collection, and collect less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def log_uncaught(fault: threading.ExceptHookArgs) -> None:
@@ -108,8 +99,10 @@ class Daemon:
         watchdog.start()
         commitment.start()
         upstream = self._upstream(index)
-        _calm_collector()
         self._say_ready(index, listener, address, http_address)
+        # What start-up made is left out of every later collection.
+        gc.collect()
+        gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
             self._reload(listener)
         if upstream:
@@ -212,10 +205,12 @@ class Daemon:
             workers=index.workers,
         )
 
-    def _upstream(self, index: Index) -> Upstream | None:
+    def _upstream(self, index: Index) -> "Upstream | None":
         settings = self._configuration.worklist.upstream
         if settings is None:
             return None
+        from scp.services.upstream import Upstream
+
         upstream = Upstream(index, settings, self._configuration.dicom, self._peer)
         upstream.start()
         return upstream

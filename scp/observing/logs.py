@@ -11,10 +11,18 @@ import warnings
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
 
-import structlog
-
 from scp.observing.text import plain
 from scp.settings.sections import LogSettings
+
+# structlog imports rich wherever it is installed, which takes as long as structlog itself, for tracebacks
+# that are written here.
+if sys.modules.keys().isdisjoint(("structlog", "rich")):
+    sys.modules["rich"] = None  # type: ignore[assignment]  # "import rich" raises ImportError
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
 
 # Without local variables: they hold patients' names.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(

@@ -21,11 +21,13 @@ class Hl7Sender(Section):
     @field_validator("charset")
     @classmethod
     def _known_charset(cls, value: str) -> str:
+        if not value:
+            return value
         from index.orders.hl7.charsets import known
         from index.orders.hl7.faults import BadMessage
 
         try:
-            _ = value and known(value)
+            known(value)
         except BadMessage as error:
             raise ValueError(error.text.removeprefix("MSH-18: ")) from None
         return value
