@@ -37,11 +37,14 @@ def check(
 
         typer.echo(example_file(), nl=False)
         return
-    from scp.daemon.checks import find_faults, find_warnings
+    from scp.observing import logs
     from scp.settings.file import dotted, load_with_sources
 
     with exit_on_bad_configuration():
         configuration, sources = load_with_sources(config, flags_by_section(data), check_files=True)
+    logs.configure(configuration.log)
+    from scp.daemon.checks import find_faults, find_warnings
+
     faults, warnings = find_faults(configuration), find_warnings(configuration)
     values = [(dotted(place), *rest) for place, *rest in _in_force(configuration, sources)]
     if as_json:

@@ -13,7 +13,7 @@ import structlog
 from index import DatabaseFault, Index
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import health
-from scp.daemon.http import HttpServer, watching
+from scp.daemon.http import HttpServer
 from scp.daemon.listener import Listener
 from scp.daemon.open_index import open_index
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
@@ -27,6 +27,8 @@ from scp.services.worklist import WorklistService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings, Peer
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from scp.services.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -143,8 +145,13 @@ class Daemon:
         if not settings.enabled:
             return None
         self._metrics.watch(index.state, listener.active, index.workers.states)
-        routes = watching(lambda: health(index, listener, index.workers.states()), self._metrics)
-        return HttpServer(settings, routes, self._shares.http, index.workers)
+
+        def make_routes() -> "list[BaseRoute]":
+            from scp.daemon.monitoring import monitoring_routes
+
+            return monitoring_routes(lambda: health(index, listener, index.workers.states()), self._metrics)
+
+        return HttpServer(settings, make_routes, self._shares.http, index.workers)
 
     def _limits(self, configuration: Configuration) -> LimitsSettings:
         """Return the limits that are in force: no more associations than there are descriptors for."""
