@@ -360,12 +360,11 @@ def _create(path: Path) -> None:
 
 
 def _open_read_only(path: Path, cache: int) -> Database:
-    """Open an SQLite file that may only be read, such as one on a read-only file system."""
+    """Open an SQLite file that may only be read: on a read-only file system, or of another user."""
     pragmas = {"busy_timeout": BUSY_TIMEOUT_SECONDS * 1000, "cache_size": -cache, "temp_store": "memory"}
     how = "mode=ro"
-    if os.statvfs(path).f_flag & os.ST_RDONLY and not Path(f"{path}-shm").exists():
-        # Nobody has it open, elsewhere either. Without locks SQLite keeps in memory what it would put beside
-        # a log.
+    if not Path(f"{path}-shm").exists():
+        # No process has it open. Without locks SQLite keeps in memory what it would put beside a log.
         log_file = Path(f"{path}-wal")
         if log_file.exists() and log_file.stat().st_size:
             how, pragmas = "mode=ro&vfs=unix-none", {"locking_mode": "exclusive", **pragmas}
