@@ -138,83 +138,53 @@ __all__ = [
     "take_over",
 ]
 
-# Where each name is defined.
-_HOMES = {
-    "IMPLEMENTATION_CLASS_UID": "index.dicom.part10.IMPLEMENTATION_CLASS_UID",
-    "AETitle": "index.settings.AETitle",
-    "BackedUp": "index.maintenance.backup.BackedUp",
-    "BadIdentifier": "index.query.matching.BadIdentifier",
-    "BadStepValue": "index.procedures.rules.BadStepValue",
-    "Candidate": "index.orders.records.Candidate",
-    "CannotListen": "index.errors.CannotListen",
-    "CommitmentReport": "index.reception.storage_commitment.Report",
-    "Commitments": "index.reception.storage_commitment.Commitments",
-    "Completeness": "index.procedures.completeness.Completeness",
-    "DatabaseFault": "index.errors.DatabaseFault",
-    "Deleted": "index.maintenance.deletion.Deleted",
-    "Disagreed": "index.records.Disagreed",
-    "Disagreement": "index.errors.Disagreement",
-    "DuplicateStep": "index.procedures.rules.DuplicateStep",
-    "Entry": "index.publication.feed.Entry",
-    "Expired": "index.maintenance.retention.Expired",
-    "FhirSettings": "index.imagingstudy.settings.FhirSettings",
-    "Finding": "index.maintenance.verify.Finding",
-    "GivenPath": "index.settings.GivenPath",
-    "Host": "index.settings.Host",
-    "Index": "index.facade.Index",
-    "IndexFault": "index.errors.IndexFault",
-    "IndexSettings": "index.database.settings.IndexSettings",
-    "InstanceReceiver": "index.reception.instance.InstanceReceiver",
-    "InvalidUID": "index.errors.InvalidUID",
-    "Kept": "index.reception.instance.Kept",
-    "Listed": "index.orders.records.Listed",
-    "Locked": "index.errors.Locked",
-    "MissingAttribute": "index.procedures.rules.MissingAttribute",
-    "MissingValue": "index.procedures.rules.MissingValue",
-    "NewOrder": "index.orders.records.NewOrder",
-    "NoSuchStep": "index.procedures.rules.NoSuchStep",
-    "NotExpressible": "index.errors.NotExpressible",
-    "NotFound": "index.errors.NotFound",
-    "NotKept": "index.errors.NotKept",
-    "Observer": "index.hooks.Observer",
-    "Orders": "index.orders.service.Orders",
-    "Origin": "index.records.Origin",
-    "Outcome": "index.reception.group_commit.Outcome",
-    "Performed": "index.procedures.steps.Performed",
-    "Procedures": "index.procedures.steps.Procedures",
-    "PublishSettings": "index.settings.PublishSettings",
-    "Rebuilt": "index.maintenance.rebuild.Rebuilt",
-    "Report": "index.reception.import_files.Report",
-    "RetentionSettings": "index.settings.RetentionSettings",
-    "Section": "index.settings.Section",
-    "Source": "index.orders.records.Source",
-    "State": "index.hooks.State",
-    "Status": "index.orders.records.Status",
-    "StepEnded": "index.procedures.rules.StepEnded",
-    "StepFault": "index.procedures.rules.StepFault",
-    "StorageSettings": "index.settings.StorageSettings",
-    "Supervisor": "index.supervisor.Supervisor",
-    "TakenOver": "index.orders.upstream.TakenOver",
-    "TooLarge": "index.errors.TooLarge",
-    "Unique": "index.settings.Unique",
-    "Unreadable": "index.errors.Unreadable",
-    "UpstreamSettings": "index.orders.settings.UpstreamSettings",
-    "WorkerState": "index.supervisor.WorkerState",
-    "WorklistQuery": "index.worklist.query.Query",
-    "WorklistSettings": "index.orders.settings.WorklistSettings",
-    "everything": "index.orders.upstream.everything",
-    "is_charset": "index.query.charsets.is_charset",
-    "is_served": "index.storage.lock.is_served",
-    "reindex": "index.facade.reindex",
-    "take_over": "index.orders.upstream.take_over",
+# The names of each module; "Name=Other" where it is Other in the module.
+_MODULES = {
+    "index.database.settings": "IndexSettings",
+    "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
+    "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked NotExpressible NotFound"
+    " NotKept TooLarge Unreadable",
+    "index.facade": "Index reindex",
+    "index.hooks": "Observer State",
+    "index.imagingstudy.settings": "FhirSettings",
+    "index.maintenance.backup": "BackedUp",
+    "index.maintenance.deletion": "Deleted",
+    "index.maintenance.rebuild": "Rebuilt",
+    "index.maintenance.retention": "Expired",
+    "index.maintenance.verify": "Finding",
+    "index.orders.records": "Candidate Listed NewOrder Source Status",
+    "index.orders.service": "Orders",
+    "index.orders.settings": "UpstreamSettings WorklistSettings",
+    "index.orders.upstream": "TakenOver everything take_over",
+    "index.procedures.completeness": "Completeness",
+    "index.procedures.rules": "BadStepValue DuplicateStep MissingAttribute MissingValue NoSuchStep StepEnded"
+    " StepFault",
+    "index.procedures.steps": "Performed Procedures",
+    "index.publication.feed": "Entry",
+    "index.query.charsets": "is_charset",
+    "index.query.matching": "BadIdentifier",
+    "index.reception.group_commit": "Outcome",
+    "index.reception.import_files": "Report",
+    "index.reception.instance": "InstanceReceiver Kept",
+    "index.reception.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.records": "Disagreed Origin",
+    "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
+    " Unique",
+    "index.storage.lock": "is_served",
+    "index.supervisor": "Supervisor WorkerState",
+    "index.worklist.query": "WorklistQuery=Query",
 }
-
+_HOMES = {
+    name: (module, own or name)
+    for module, names in _MODULES.items()
+    for name, _, own in (entry.partition("=") for entry in names.split())
+}
 
 if not TYPE_CHECKING:  # it would let a type checker take any name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module, _, attribute = _HOMES[name].rpartition(".")
+        module, attribute = _HOMES[name]
         value = globals()[name] = getattr(import_module(module), attribute)
         return value

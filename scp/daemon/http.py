@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from index import Supervisor
-from scp.daemon.descriptors import HTTP_MOST
+from scp.daemon.descriptors import HTTP_MAX
 from scp.daemon.sockets import bind
 from scp.settings.sections import HttpSettings
 
@@ -29,7 +29,7 @@ class HttpServer:
         self,
         settings: HttpSettings,
         make_routes: "Callable[[], Sequence[BaseRoute]]",
-        connections: int = HTTP_MOST,
+        connections: int = HTTP_MAX,
         workers: Supervisor | None = None,
     ) -> None:
         self._socket: socket.socket = bind(settings.host, settings.port, "http.")

@@ -1,4 +1,4 @@
-"""HTTP routes for those who watch the daemon: health and metrics."""
+"""HTTP routes for monitoring: health and metrics."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The daemon: puts index and listener together, says when it is ready, and ends cleanly."""
+"""The daemon: starts index, listener and HTTP, logs ready, reloads, and stops."""
 
 import gc
 import os
@@ -29,26 +29,26 @@ from scp.settings.sections import Configuration, ConfigurationError, LimitsSetti
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
-    from scp.services.upstream import Upstream
+    from scp.services.upstream import UpstreamWorklist
 
 log = structlog.get_logger(__name__)
 
 # After the drain: how long the last associations and the publisher may take, in seconds.
 CLOSE_SECONDS = 60.0
 
-# What systemd, a terminal and an operator end or reload it with.
+# The signals that stop or reload the daemon.
 SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
-# Sections that a reload takes over as a whole; of [dicom] it takes all but the addresses.
+# Sections that a reload takes over as a whole; of [dicom] it takes all keys except the addresses.
 _RELOADED = frozenset(("peers", "limits", "log"))
 
 
 def log_uncaught(fault: threading.ExceptHookArgs) -> None:
-    """Log what ended a thread, as everything else is: a bare traceback on stderr is no log event."""
+    """Log the exception that ended a thread as an event, instead of a bare traceback on stderr."""
     if fault.exc_type is SystemExit:
         return
     name = fault.thread.name if fault.thread else None
-    # Where there is no memory or no stack left, the traceback would need more of it.
+    # A traceback needs memory and stack, which these lack.
     is_short = issubclass(fault.exc_type, MemoryError | RecursionError)
     log.error(
         "thread_failed",
@@ -59,7 +59,7 @@ def log_uncaught(fault: threading.ExceptHookArgs) -> None:
 
 
 class Daemon:
-    """One running `imagingstudyd serve`. `reread` returns the configuration as it is now, for SIGHUP."""
+    """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP."""
 
     def __init__(
         self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
@@ -75,8 +75,8 @@ class Daemon:
 
         Raises Locked, CannotListen, OSError (data directory unusable) and DatabaseFault at the start.
         """
-        # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
-        # in Python would then wait until this thread, asleep, happens to run.
+        # Threads inherit the mask. The kernel may deliver an unmasked signal to any of them, and its handler
+        # in Python would wait until this thread, which sleeps, runs again.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.excepthook = log_uncaught
         with ExitStack() as undo:
@@ -93,7 +93,7 @@ class Daemon:
             http_address = http.start() if http else None
             undo.pop_all()
         probes = {
-            "accept loop": listener.is_moving,
+            "accept loop": listener.makes_progress,
             "commit lock": index.commits_make_progress,
             "workers": lambda _: not index.workers.lost(),
         }
@@ -101,7 +101,7 @@ class Daemon:
         watchdog.start()
         commitment.start()
         upstream = self._upstream(index)
-        self._say_ready(index, listener, address, http_address)
+        self._log_ready(index, listener, address, http_address)
         # What start-up made is left out of every later collection.
         gc.collect()
         gc.freeze()
@@ -115,7 +115,7 @@ class Daemon:
         log.info("stopped", fault=str(self._fault) if self._fault else None)
         return 1 if self._fault else 0
 
-    def _say_ready(
+    def _log_ready(
         self, index: Index, listener: Listener, address: tuple[str, int], http: tuple[str, int] | None
     ) -> None:
         dicom = self._configuration.dicom
@@ -144,7 +144,7 @@ class Daemon:
         settings = self._configuration.http
         if not settings.enabled:
             return None
-        self._metrics.watch(index.state, listener.active, index.workers.states)
+        self._metrics.add_gauges(index.state, listener.active, index.workers.states)
 
         def make_routes() -> "list[BaseRoute]":
             from scp.daemon.monitoring import monitoring_routes
@@ -154,7 +154,7 @@ class Daemon:
         return HttpServer(settings, make_routes, self._shares.http, index.workers)
 
     def _limits(self, configuration: Configuration) -> LimitsSettings:
-        """Return the limits that are in force: no more associations than there are descriptors for."""
+        """Return the limits in force: no more associations than there are descriptors for."""
         limits, most = configuration.limits, self._shares.associations
         if limits.associations <= most:
             return limits
@@ -163,14 +163,14 @@ class Daemon:
         return limits.model_copy(update={"associations": most})
 
     def _reload(self, listener: Listener) -> None:
-        """Take the configuration as it is now; where it is broken, say so and keep the old one."""
+        """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
             configuration = self._reread()
             listener.reload(configuration.peers, self._limits(configuration), configuration.dicom)
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
-            log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults say it all
+            log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults are enough
         else:
             logs.configure(configuration.log)
             log.info(
@@ -212,18 +212,18 @@ class Daemon:
             workers=index.workers,
         )
 
-    def _upstream(self, index: Index) -> "Upstream | None":
+    def _upstream(self, index: Index) -> "UpstreamWorklist | None":
         settings = self._configuration.worklist.upstream
         if settings is None:
             return None
-        from scp.services.upstream import Upstream
+        from scp.services.upstream import UpstreamWorklist
 
-        upstream = Upstream(index, settings, self._configuration.dicom, self._peer)
+        upstream = UpstreamWorklist(index, settings, self._configuration.dicom, self._peer)
         upstream.start()
         return upstream
 
     def _peer(self, aet: str) -> Peer | None:
-        """Return what is configured of a peer, now."""
+        """Return the configuration of a peer now, or None."""
         return next((peer for peer in self._configuration.peers if peer.aet.strip() == aet.strip()), None)
 
     def _fail(self, fault: DatabaseFault) -> None:
@@ -232,7 +232,7 @@ class Daemon:
 
 
 def needs_restart(old: Configuration, new: Configuration) -> list[str]:
-    """Return the keys that differ and that only a restart takes over."""
+    """Return the keys that differ and need a restart."""
     changed = []
     for section in sorted(set(type(new).model_fields) - _RELOADED - {"dicom"}):
         before, after = getattr(old, section), getattr(new, section)

@@ -25,7 +25,7 @@ def sent(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Path, number: int) -> None:
+def test_what_an_interrupted_import_has_done_is_printed_and_published(tmp_path: Path, number: int) -> None:
     """The signal comes while further files are looked for."""
     folder = sent(tmp_path / "send", AHEAD + WORKERS)
     script = (

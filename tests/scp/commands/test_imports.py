@@ -101,7 +101,7 @@ def test_the_facade_gives_what_a_type_checker_sees() -> None:
     """Each name stands three times in index/__init__.py: for type checkers, in __all__, in the table."""
     tree = ast.parse(Path(str(index.__file__)).read_text(encoding="utf-8"))
     typed = {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        alias.asname or alias.name: (node.module, alias.name)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("index.")
         for alias in node.names

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from scp.daemon.descriptors import HTTP_LEAST, HTTP_MOST, Shares, shares
+from scp.daemon.descriptors import HTTP_MAX, HTTP_MIN, Shares, shares
 from scp.daemon.health import Health
 from scp.daemon.http import HttpServer
 from scp.daemon.monitoring import monitoring_routes
@@ -191,10 +191,10 @@ def test_descriptors_are_kept_apart_for_dicom(start: Callable[..., Daemon]) -> N
 @pytest.mark.parametrize(
     ("total", "expected"),
     [
-        (16, Shares(16, HTTP_LEAST, 2)),
+        (16, Shares(16, HTTP_MIN, 2)),
         (64, Shares(64, 8, 8)),
-        (1024, Shares(1024, HTTP_MOST, 176)),
-        (65536, Shares(65536, HTTP_MOST, 16304)),
+        (1024, Shares(1024, HTTP_MAX, 176)),
+        (65536, Shares(65536, HTTP_MAX, 16304)),
     ],
 )
 def test_shares(total: int, expected: Shares) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from index import Index, Supervisor, UpstreamSettings
-from scp.services.upstream import Upstream
+from scp.services.upstream import UpstreamWorklist
 from support.daemon import Daemon, eventually
 from support.dicom import instance, save
 from support.filling import STORAGE
@@ -136,7 +136,9 @@ def serving(start: Callable[..., Daemon], tmp_path: Path) -> Callable[..., Daemo
     return starter
 
 
-def test_who_asked_is_logged_without_patient_data(serving: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_the_caller_of_a_query_is_logged_without_patient_data(
+    serving: Callable[..., Daemon], tmp_path: Path
+) -> None:
     daemon = serving(*ITEMS[:3])
     answers, ended = findscu(daemon.port, query(PatientName="Doe*"), tmp_path)
     said = daemon.wait_for(lambda event: event.get("event") == "worklist_query")
@@ -266,9 +268,9 @@ def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
             yield status(0x0000), None
 
     settings = UpstreamSettings(peer="UP")
-    answers, final = Upstream(SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None)._answers(
-        Answering()
-    )
+    answers, final = UpstreamWorklist(
+        SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None
+    )._answers(Answering())
     assert ([item(1), Dataset()], 0x0000) == (answers, final)
 
 

@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def unknown_limit(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     authority = Authority(tmp_path_factory.mktemp("strangers"), "Other CA")
     authority.issue("scanner")
     return authority
@@ -84,7 +84,7 @@ def test_store_and_echo_over_tls_and_plain_beside(
 
 
 def test_client_certificates(
-    secure: Callable[..., tuple[Daemon, int]], site: Authority, strangers: Authority, tmp_path: Path
+    secure: Callable[..., tuple[Daemon, int]], site: Authority, unknown_limit: Authority, tmp_path: Path
 ) -> None:
     daemon, port = secure(client_certificates="required", ca=str(site.certificate))
     path = str(save(instance(), tmp_path / "one.dcm"))
@@ -95,7 +95,7 @@ def test_client_certificates(
     daemon.wait_for(
         lambda event: event.get("event") == "tls_failed" and "certificate" in event["why"].lower()
     )
-    wrong = ("+tls", str(strangers.folder / "scanner.key"), str(strangers.folder / "scanner.pem"))
+    wrong = ("+tls", str(unknown_limit.folder / "scanner.key"), str(unknown_limit.folder / "scanner.pem"))
     refused = run("storescu", *wrong, "+cf", str(site.certificate), "localhost", str(port), path)
     assert 0 != refused.returncode
     assert 1 == len(daemon.named("store"))
@@ -103,24 +103,24 @@ def test_client_certificates(
 
 
 def test_a_certificate_that_need_not_be_shown(
-    secure: Callable[..., tuple[Daemon, int]], site: Authority, strangers: Authority
+    secure: Callable[..., tuple[Daemon, int]], site: Authority, unknown_limit: Authority
 ) -> None:
     _, port = secure(client_certificates="optional", ca=str(site.certificate))
     assert 0 == scu("echoscu", port, site, None).returncode
     assert 0 == scu("echoscu", port, site, "scanner").returncode
-    wrong = ("+tls", str(strangers.folder / "scanner.key"), str(strangers.folder / "scanner.pem"))
+    wrong = ("+tls", str(unknown_limit.folder / "scanner.key"), str(unknown_limit.folder / "scanner.pem"))
     assert 0 != run("echoscu", *wrong, "+cf", str(site.certificate), "localhost", str(port)).returncode
 
 
 def test_a_client_that_trusts_others_is_not_served(
-    secure: Callable[..., tuple[Daemon, int]], strangers: Authority
+    secure: Callable[..., tuple[Daemon, int]], unknown_limit: Authority
 ) -> None:
     daemon, port = secure()
-    assert 0 != scu("echoscu", port, strangers, None).returncode
+    assert 0 != scu("echoscu", port, unknown_limit, None).returncode
     daemon.wait_for(lambda event: event.get("event") == "tls_failed")
 
 
-def test_silent_clients_in_the_handshake_hold_nobody(
+def test_clients_that_stop_in_the_handshake_hold_no_other_up(
     secure: Callable[..., tuple[Daemon, int]], site: Authority
 ) -> None:
     daemon, port = secure()
@@ -231,7 +231,7 @@ def test_a_key_with_a_password_from_a_credential(
 
 
 def test_reload_takes_new_certificates_and_drops_no_association(
-    start: Callable[..., Daemon], site: Authority, strangers: Authority, tmp_path: Path
+    start: Callable[..., Daemon], site: Authority, unknown_limit: Authority, tmp_path: Path
 ) -> None:
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
 
@@ -246,18 +246,18 @@ def test_reload_takes_new_certificates_and_drops_no_association(
     port = daemon.named("ready")[0]["tls"][1]
     with Parrot(daemon.port) as open_before:
         open_before.associate()
-        use(strangers, "scanner")
+        use(unknown_limit, "scanner")
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for(lambda event: event.get("event") == "reloaded")
         assert 0 != scu("echoscu", port, site, None).returncode
-        assert 0 == scu("echoscu", port, strangers, None).returncode
+        assert 0 == scu("echoscu", port, unknown_limit, None).returncode
         key.write_bytes((site.folder / "localhost.key").read_bytes())
         daemon.process.send_signal(signal.SIGHUP)
         refused = daemon.wait_for(lambda event: event.get("event") == "reload_refused")
         assert [
             f"{file}:3: dicom.tls.key = '{key}': {key}: does not belong to the certificate in {certificate}"
         ] == refused["faults"]
-        assert 0 == scu("echoscu", port, strangers, None).returncode
+        assert 0 == scu("echoscu", port, unknown_limit, None).returncode
         assert 0x06 == open_before.release()
 
 
