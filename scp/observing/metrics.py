@@ -1,10 +1,10 @@
-"""What is counted and measured, as Prometheus names it (prometheus.io/docs/practices/naming).
+"""Metrics in Prometheus' format, named by its rules (prometheus.io/docs/practices/naming).
 
-Counters are written where things happen; what stands at a moment is read when somebody asks.
+Counters are counted where things happen; gauges are read when the metrics are asked for.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,8 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from index import IndexFault, Observer, State, WorkerState
 
-# Peers that have a label of their own, first come first served: each costs a series in the monitoring for
-# ever, and whoever can connect can make names up.
+# So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
+# series for ever, and callers can make up AE titles.
 PEERS = 200
 OTHER_PEERS = "other"
 # From a small instance in the page cache to a large one over a slow line, in seconds.
@@ -24,7 +24,7 @@ PUBLICATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 # A group is at most as large as there are associations.
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-# Name, meaning, and field of index.State.
+# Gauges: name, help text, and field of index.State.
 _STATE = (
     ("imagingstudyd_commit_queue_instances", "Instances that wait for their commit.", "waiting"),
     ("imagingstudyd_spooled_objects", "Small objects whose files are not synced yet.", "spooled"),
@@ -45,106 +45,79 @@ class Metrics(Observer):
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._peers: set[str] = set()
-        self._found: dict[tuple[str, str], tuple[Counter, Counter]] = {}
+        self._store_counters: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._peers_lock = threading.Lock()
-        own = self._registry
-        self._stores = Counter(
-            "imagingstudyd_stores", "C-STORE requests answered.", ["calling_aet", "outcome"], registry=own
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(f"imagingstudyd_{name}", meaning, labels, registry=self._registry)
+
+        def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"imagingstudyd_{name}", meaning, buckets=buckets, registry=self._registry)
+
+        self._stores = counter("stores", "C-STORE requests answered.", "calling_aet", "outcome")
+        self._bytes = counter("stored_bytes", "Bytes of the objects kept.", "calling_aet")
+        self._doubts = counter("doubts", "Instances with doubts about their header.", "calling_aet")
+        self._operations = counter("operations", "Requests of other services answered.", "service", "status")
+        self._associations = counter("associations", "Accepted associations that have ended.", "calling_aet")
+        self._refused = counter(
+            "associations_refused", "Association requests rejected, and callers cut off.", "reason"
         )
-        self._bytes = Counter(
-            "imagingstudyd_stored_bytes", "Bytes of the objects kept.", ["calling_aet"], registry=own
-        )
-        self._store_seconds = Histogram(
-            "imagingstudyd_store_seconds", "From command set to answer.", buckets=STORE_SECONDS, registry=own
-        )
-        self._doubts = Counter(
-            "imagingstudyd_doubts",
-            "Instances with something odd in their header.",
-            ["calling_aet"],
-            registry=own,
-        )
-        self._operations = Counter(
-            "imagingstudyd_operations",
-            "Requests of other services answered.",
-            ["service", "status"],
-            registry=own,
-        )
-        self._associations = Counter(
-            "imagingstudyd_associations",
-            "Accepted associations that are over.",
-            ["calling_aet"],
-            registry=own,
-        )
-        self._refused = Counter(
-            "imagingstudyd_associations_refused",
-            "Association requests rejected, and callers cut off beyond the limit.",
-            ["reason"],
-            registry=own,
-        )
-        self._group = Histogram(
-            "imagingstudyd_commit_instances", "Instances in one commit.", buckets=GROUP_SIZES, registry=own
-        )
-        self._commit_seconds = Histogram(
-            "imagingstudyd_commit_seconds", "Time of one commit.", buckets=COMMIT_SECONDS, registry=own
-        )
-        self._publication_seconds = Histogram(
-            "imagingstudyd_publication_seconds",
-            "Time of one study's publication.",
-            buckets=PUBLICATION_SECONDS,
-            registry=own,
-        )
-        self._publication_failures = Counter(
-            "imagingstudyd_publication_failures", "Publications that failed.", registry=own
+        self._publication_failures = counter("publication_failures", "Publications that failed.")
+        self._store_seconds = histogram("store_seconds", "From command set to answer.", STORE_SECONDS)
+        self._group = histogram("commit_instances", "Instances in one commit.", GROUP_SIZES)
+        self._commit_seconds = histogram("commit_seconds", "Time of one commit.", COMMIT_SECONDS)
+        self._publication_seconds = histogram(
+            "publication_seconds", "Time of one study's publication.", PUBLICATION_SECONDS
         )
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def watch(
+    def add_gauges(
         self,
         state: Callable[[], State],
         associations: Callable[[], int],
         workers: Callable[[], Iterable[WorkerState]] = tuple,
     ) -> None:
-        """Read these whenever somebody asks."""
-        self._registry.register(_Now(state, associations, workers))
+        """Add the gauges that these functions give."""
+        self._registry.register(_Gauges(state, associations, workers))
 
     def stored(self, calling_aet: str, outcome: str, size: int, seconds: float) -> None:
-        """An instance is kept; `size` in bytes, `outcome` of index.Outcome."""
-        stores, stored_bytes = self._of_peer(calling_aet, outcome)
+        """Count an instance that is kept; `size` in bytes, `outcome` of index.Outcome."""
+        stores, stored_bytes = self._counters_of(calling_aet, outcome)
         stores.inc()
         stored_bytes.inc(size)
         self._store_seconds.observe(seconds)
 
-    def _of_peer(self, calling_aet: str, outcome: str) -> tuple[Counter, Counter]:
-        """Return the counters of a peer's stores and bytes; prometheus_client takes its time to find them."""
-        found = self._found.get((calling_aet, outcome))
+    def _counters_of(self, calling_aet: str, outcome: str) -> tuple[Counter, Counter]:
+        """Return a peer's counters of stores and bytes: prometheus_client takes long to look them up."""
+        found = self._store_counters.get((calling_aet, outcome))
         if found is None:
             peer = self._peer(calling_aet)
             found = self._stores.labels(peer, outcome), self._bytes.labels(peer)
             if peer == calling_aet:
-                self._found[calling_aet, outcome] = found
+                self._store_counters[calling_aet, outcome] = found
         return found
 
     def store_failed(self, calling_aet: str, status: str) -> None:
-        """A C-STORE has been answered with a failure: four hexadecimal digits."""
+        """Count a C-STORE that failed; its status in four hexadecimal digits."""
         self._stores.labels(self._peer(calling_aet), status).inc()
 
-    def doubted(self, calling_aet: str) -> None:
-        """An instance with doubts has been kept."""
+    def stored_with_doubts(self, calling_aet: str) -> None:
+        """Count an instance that was kept with doubts."""
         self._doubts.labels(self._peer(calling_aet)).inc()
 
-    def operated(self, service: str, status: str) -> None:
-        """Another service has answered; its name, and four hexadecimal digits."""
+    def operation_answered(self, service: str, status: str) -> None:
+        """Count a request of another service; its status in four hexadecimal digits."""
         self._operations.labels(service, status).inc()
 
     def association_over(self, calling_aet: str) -> None:
-        """An accepted association is over."""
+        """Count an accepted association that has ended."""
         self._associations.labels(self._peer(calling_aet)).inc()
 
     def association_refused(self, reason: str) -> None:
-        """An association has been rejected, or not even that; the reason in a word."""
+        """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
 
     def committed(self, instances: int, seconds: float) -> None:
@@ -170,8 +143,8 @@ class Metrics(Observer):
         return calling_aet
 
 
-class _Now:
-    """What stands at this moment, as a collector of prometheus_client."""
+class _Gauges:
+    """A collector of prometheus_client that reads the gauges."""
 
     def __init__(
         self,
@@ -184,11 +157,11 @@ class _Now:
         self._workers = workers
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: asking for names must not ask the index."""
+        """Return nothing: to ask for the names must not read the index."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Read everything; where the index cannot be asked, its part is absent."""
+        """Read all gauges; where the index cannot be read, its gauges are left out."""
         yield GaugeMetricFamily(
             "imagingstudyd_associations_active", "Associations now.", value=self._associations()
         )
@@ -201,7 +174,7 @@ class _Now:
             yield GaugeMetricFamily(name, meaning, value=getattr(state, field))
 
     def _of_workers(self) -> Iterator[Metric]:
-        """The label is one of the names that the daemon gives its threads: some ten."""
+        """Yield the gauges of the threads; the label is a thread's name, one of some ten."""
         up = GaugeMetricFamily(
             "imagingstudyd_worker_up", "Whether a thread does its work without a fault.", labels=["worker"]
         )
