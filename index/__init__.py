@@ -1,67 +1,74 @@
-"""The index: it remembers instances and describes them. This module is its façade; scp knows no other."""
+"""The index: it remembers instances and describes them. This module is its façade; scp knows no other.
 
-from index.database.settings import IndexSettings
-from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
-from index.dicom.value_rules import cut_off
-from index.errors import (
-    CannotListen,
-    DatabaseFault,
-    Disagreement,
-    IndexFault,
-    InvalidUID,
-    Locked,
-    NotExpressible,
-    NotFound,
-    NotKept,
-    TooLarge,
-    Unreadable,
-)
-from index.facade import Index, outdated_instances, reindex
-from index.hooks import Observer, State
-from index.imagingstudy.settings import FhirSettings
-from index.maintenance.backup import BackedUp
-from index.maintenance.deletion import Deleted
-from index.maintenance.rebuild import Rebuilt
-from index.maintenance.retention import Expired
-from index.maintenance.verify import Finding
-from index.orders.listing import ListedOrder
-from index.orders.records import NewOrder, OrderStatus, Source
-from index.orders.service import Orders
-from index.orders.settings import UpstreamSettings, WorklistSettings
-from index.orders.upstream import TakenOver, everything, take_over
-from index.procedures.completeness import Completeness
-from index.procedures.rules import (
-    BadStepValue,
-    DuplicateStep,
-    MissingAttribute,
-    MissingValue,
-    NoSuchStep,
-    StepEnded,
-    StepFault,
-)
-from index.procedures.steps import Procedures, StepResult
-from index.publication.feed import Entry
-from index.query.charsets import is_charset
-from index.query.value_matching import BadIdentifier
-from index.reception.arrival import Outcome
-from index.reception.import_files import Report
-from index.reception.instance import InstanceReceiver, Kept
-from index.reception.storage_commitment import Commitments
-from index.reception.storage_commitment import Report as CommitmentReport
-from index.records import Disagreed, Origin
-from index.settings import (
-    AETitle,
-    GivenPath,
-    Host,
-    PublishSettings,
-    RetentionSettings,
-    Section,
-    StorageSettings,
-    Unique,
-)
-from index.storage.lock import is_served
-from index.supervisor import Supervisor, WorkerState
-from index.worklist.query import WorklistQuery
+Each name is imported when it is first used, so that a command loads only what it needs (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from index.database.settings import IndexSettings
+    from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
+    from index.dicom.value_rules import cut_off
+    from index.errors import (
+        CannotListen,
+        DatabaseFault,
+        Disagreement,
+        IndexFault,
+        InvalidUID,
+        Locked,
+        NotExpressible,
+        NotFound,
+        NotKept,
+        TooLarge,
+        Unreadable,
+    )
+    from index.facade import Index, outdated_instances, reindex
+    from index.hooks import Observer, State
+    from index.imagingstudy.settings import FhirSettings
+    from index.maintenance.backup import BackedUp
+    from index.maintenance.deletion import Deleted
+    from index.maintenance.rebuild import Rebuilt
+    from index.maintenance.retention import Expired
+    from index.maintenance.verify import Finding
+    from index.orders.listing import ListedOrder
+    from index.orders.records import NewOrder, OrderStatus, Source
+    from index.orders.service import Orders
+    from index.orders.settings import UpstreamSettings, WorklistSettings
+    from index.orders.upstream import TakenOver, everything, take_over
+    from index.procedures.completeness import Completeness
+    from index.procedures.rules import (
+        BadStepValue,
+        DuplicateStep,
+        MissingAttribute,
+        MissingValue,
+        NoSuchStep,
+        StepEnded,
+        StepFault,
+    )
+    from index.procedures.steps import Procedures, StepResult
+    from index.publication.feed import Entry
+    from index.query.charsets import is_charset
+    from index.query.value_matching import BadIdentifier
+    from index.reception.arrival import Outcome
+    from index.reception.import_files import Report
+    from index.reception.instance import InstanceReceiver, Kept
+    from index.reception.storage_commitment import Commitments
+    from index.reception.storage_commitment import Report as CommitmentReport
+    from index.records import Disagreed, Origin
+    from index.settings import (
+        AETitle,
+        GivenPath,
+        Host,
+        PublishSettings,
+        RetentionSettings,
+        Section,
+        StorageSettings,
+        Unique,
+    )
+    from index.storage.lock import is_served
+    from index.supervisor import Supervisor, WorkerState
+    from index.worklist.query import WorklistQuery
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
@@ -133,3 +140,56 @@ __all__ = [
     "reindex",
     "take_over",
 ]
+
+# The names of each module; "Name=Other" where it is Other in the module.
+_MODULES = {
+    "index.database.settings": "IndexSettings",
+    "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
+    "index.dicom.value_rules": "cut_off",
+    "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"
+    " NotExpressible NotFound NotKept TooLarge Unreadable",
+    "index.facade": "Index outdated_instances reindex",
+    "index.hooks": "Observer State",
+    "index.imagingstudy.settings": "FhirSettings",
+    "index.maintenance.backup": "BackedUp",
+    "index.maintenance.deletion": "Deleted",
+    "index.maintenance.rebuild": "Rebuilt",
+    "index.maintenance.retention": "Expired",
+    "index.maintenance.verify": "Finding",
+    "index.orders.listing": "ListedOrder",
+    "index.orders.records": "NewOrder OrderStatus Source",
+    "index.orders.service": "Orders",
+    "index.orders.settings": "UpstreamSettings WorklistSettings",
+    "index.orders.upstream": "TakenOver everything take_over",
+    "index.procedures.completeness": "Completeness",
+    "index.procedures.rules": "BadStepValue DuplicateStep MissingAttribute MissingValue NoSuchStep StepEnded"
+    " StepFault",
+    "index.procedures.steps": "Procedures StepResult",
+    "index.publication.feed": "Entry",
+    "index.query.charsets": "is_charset",
+    "index.query.value_matching": "BadIdentifier",
+    "index.reception.arrival": "Outcome",
+    "index.reception.import_files": "Report",
+    "index.reception.instance": "InstanceReceiver Kept",
+    "index.reception.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.records": "Disagreed Origin",
+    "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
+    " Unique",
+    "index.storage.lock": "is_served",
+    "index.supervisor": "Supervisor WorkerState",
+    "index.worklist.query": "WorklistQuery",
+}
+_HOMES = {
+    name: (module, own or name)
+    for module, names in _MODULES.items()
+    for name, _, own in (entry.partition("=") for entry in names.split())
+}
+
+if not TYPE_CHECKING:  # it would let a type checker take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, attribute = _HOMES[name]
+        value = globals()[name] = getattr(import_module(module), attribute)
+        return value

@@ -4,10 +4,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
-from pydicom.dataset import Dataset
 
 from index.database.attribute_tables import count_outdated_in, note_current
 from index.database.connection import Database, open_database, sqlite_path
@@ -18,11 +17,8 @@ from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
 from index.imagingstudy import Rules
 from index.imagingstudy.settings import FhirSettings
-from index.maintenance.backup import BackedUp, Backup
 from index.maintenance.deletion import Deleted, Deletion
-from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
 from index.maintenance.retention import Expired, Housekeeper, Retention
-from index.maintenance.verify import GRACE_SECONDS, Finding, Pace, VerifyContext, check_conflicts, verify
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -38,7 +34,6 @@ from index.publication.feed import Entry, changes
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study, summaries
-from index.reception.import_files import Report
 from index.reception.instance import InstanceReceiver
 from index.reception.integrity import Integrity
 from index.reception.reception import Reception
@@ -50,7 +45,15 @@ from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.object_store import ObjectStore
 from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
-from index.worklist.query import WorklistQuery
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from index.maintenance.backup import BackedUp
+    from index.maintenance.rebuild import Progress, Rebuilt
+    from index.maintenance.verify import Finding, VerifyContext
+    from index.reception.import_files import Report
+    from index.worklist.query import WorklistQuery
 
 log = structlog.get_logger(__name__)
 
@@ -259,7 +262,7 @@ class Index:
         paths: Iterable[Path],
         progress: Callable[[], None] = lambda: None,
         stopped: Callable[[], bool] = lambda: False,
-    ) -> Report:
+    ) -> "Report":
         """Import files and folders until `stopped`; a running daemon publishes them, or `publish`."""
         return self._reception.import_files(paths, progress, stopped)
 
@@ -276,32 +279,40 @@ class Index:
 
     def backup(
         self, target: Path, *, link: bool = False, progress: Callable[[int], None] = lambda _: None
-    ) -> BackedUp:
+    ) -> "BackedUp":
         """Back up index and objects into a folder, or renew what is there, while all goes on.
 
         Raises DatabaseFault where the index is PostgreSQL's, Locked, NotKept, OSError.
         """
+        from index.maintenance.backup import Backup
+
         if self._index_file is None:
             raise DatabaseFault("index.url: this backs up an SQLite index; for PostgreSQL use pg_dump")
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
         return backup.run()
 
     def verify(
-        self, *, repair: bool = False, rate: float | None = None, grace: float = GRACE_SECONDS
-    ) -> Iterator[Finding]:
+        self, *, repair: bool = False, rate: float | None = None, grace: float | None = None
+    ) -> "Iterator[Finding]":
         """Yield what is wrong with objects, rows and resources, mended where asked for and possible.
 
         `rate` bounds the reading, in bytes a second; files younger than `grace` seconds are not looked at.
         """
-        work = self._work(rate, grace, repair=repair)
+        from index.maintenance.verify import GRACE_SECONDS, verify
+
+        work = self._work(rate, GRACE_SECONDS if grace is None else grace, repair=repair)
         return verify(work, self._deletion, self._integrity, self.publish)
 
     def take_up_conflicts(self) -> None:
         """Make rows for what is kept aside in `conflicts/` and has none: after the index was lost."""
+        from index.maintenance.verify import check_conflicts
+
         for _ in check_conflicts(self._work(None, 0, repair=True)):
             pass
 
-    def _work(self, rate: float | None, grace: float, *, repair: bool) -> VerifyContext:
+    def _work(self, rate: float | None, grace: float, *, repair: bool) -> "VerifyContext":
+        from index.maintenance.verify import Pace, VerifyContext
+
         return VerifyContext(
             self._database,
             self._objects,
@@ -371,13 +382,15 @@ class Index:
 
     def worklist(
         self,
-        identifier: Dataset,
+        identifier: "Dataset",
         caller: str,
         charset: str | None = None,
         *,
         ignore_accents: bool = False,
-    ) -> WorklistQuery:
+    ) -> "WorklistQuery":
         """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
+        from index.worklist.query import WorklistQuery
+
         return WorklistQuery(
             self._database, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents
         )
@@ -445,13 +458,15 @@ def reindex(
     storage: StorageSettings,
     index: IndexSettings,
     fhir: FhirSettings,
-    progress: Progress = lambda _: None,
-) -> Rebuilt:
+    progress: "Progress" = lambda _: None,
+) -> "Rebuilt":
     """Make the index anew from the objects, and publish what that changes.
 
     `progress` is called with how many more objects are done. Raises Locked where the index is in use,
     DatabaseFault where it is PostgreSQL's or of a newer version, OSError; then the old index is as it was.
     """
+    from index.maintenance.rebuild import Rebuild
+
     path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
     if path is None:
         raise DatabaseFault("index.url: reindex makes an SQLite index anew; for PostgreSQL use pg_restore")

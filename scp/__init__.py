@@ -1,1 +1,1 @@
-"""Speaks DIMSE and runs the daemon."""
+"""DIMSE and the daemon."""

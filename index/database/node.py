@@ -114,10 +114,10 @@ def _make_identity(data: Path) -> str:
 
 def _single_connection(database: Database) -> peewee.Database:
     """Return one closed connection to the same PostgreSQL database, for all threads."""
-    from playhouse.postgres_ext import Psycopg3Database
+    from index.database.postgresql import SingleConnection
 
     same = database.peewee.database, database.peewee.connect_params
-    connection: peewee.Database = Psycopg3Database(same[0], thread_safe=False, autoconnect=False, **same[1])
+    connection: peewee.Database = SingleConnection(same[0], thread_safe=False, autoconnect=False, **same[1])
     return connection
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from index.database.connection import check_url, sqlite_path
 from index.settings import Section
 
 
@@ -21,10 +20,16 @@ class IndexSettings(Section):
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
+            from index.database.connection import check_url
+
             check_url(value.get_secret_value())
         return value
 
     @property
     def file(self) -> Path | None:
         """The file of an SQLite index that a URL names."""
-        return sqlite_path(self.url.get_secret_value(), Path()) if self.url else None
+        if self.url is None:
+            return None
+        from index.database.connection import sqlite_path
+
+        return sqlite_path(self.url.get_secret_value(), Path())

@@ -8,12 +8,11 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
 
 from index.dicom.uids import UID
 
@@ -60,11 +59,14 @@ _ALLOWED = _table(
 _UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1
 
 
-def cut_off(dataset: Dataset) -> str:
+def cut_off(dataset: "Dataset") -> str:
     """Return which element's value ends before its length says so; empty where none does.
 
     pydicom takes what there is of it: a part of an identifier names another thing.
     """
+    from pydicom.datadict import keyword_for_tag
+    from pydicom.dataelem import RawDataElement
+
     for tag in dataset.keys():  # noqa: SIM118  items would be decoded
         element: Any = dataset.get_item(tag)
         if isinstance(element, RawDataElement):
@@ -76,8 +78,11 @@ def cut_off(dataset: Dataset) -> str:
 
 
 @cache
-def tag_and_vr(keyword: str) -> tuple[BaseTag, str]:
+def tag_and_vr(keyword: str) -> tuple["BaseTag", str]:
     """Return tag and VR of a keyword of PS3.6. Raises KeyError."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.tag import Tag
+
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise KeyError(keyword)
@@ -87,6 +92,8 @@ def tag_and_vr(keyword: str) -> tuple[BaseTag, str]:
 @cache
 def is_single(keyword: str) -> bool:
     """Whether a keyword of PS3.6 has one value."""
+    from pydicom.datadict import dictionary_VM
+
     return dictionary_VM(keyword) == "1"
 
 

@@ -1,14 +1,12 @@
 """The orders part of the façade, at `Index.orders`."""
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from index.database.connection import Database
 from index.errors import CannotListen, DatabaseFault
-from index.orders.folder import WorklistFolder
-from index.orders.hl7.handler import Handler
-from index.orders.hl7.mllp import Listener
-from index.orders.import_orders import Imported, OrderImport
 from index.orders.listing import ListedOrder, list_orders
 from index.orders.matching.match_store import MatchStore, Unmatched
 from index.orders.patients.merges import Patients
@@ -16,6 +14,12 @@ from index.orders.records import NewOrder
 from index.orders.settings import WorklistSettings
 from index.orders.store import OrderStore
 from index.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from index.orders.folder import WorklistFolder
+    from index.orders.hl7.handler import Handler
+    from index.orders.hl7.mllp import Listener
+    from index.orders.import_orders import Imported
 
 
 class Orders:
@@ -28,11 +32,16 @@ class Orders:
         self._settings = settings
         self._workers = workers or Supervisor()
         self.store = OrderStore(database)
-        patients = Patients(database, settings.local_authority)
-        self._handler = Handler(database, self.store, patients, settings.hl7_senders)
+        self._patients = Patients(database, settings.local_authority)
         self._matches = MatchStore(database, settings.match)
         self._listener: Listener | None = None
         self._folder: WorklistFolder | None = None
+
+    @cached_property
+    def _handler(self) -> "Handler":
+        from index.orders.hl7.handler import Handler
+
+        return Handler(self._database, self.store, self._patients, self._settings.hl7_senders)
 
     @property
     def hl7_address(self) -> tuple[str, int] | None:
@@ -46,12 +55,16 @@ class Orders:
             self._listener = self._listen(settings.hl7_host, settings.hl7_port, on_fatal)
             self._listener.start()
         if settings.folder is not None:
+            from index.orders.folder import WorklistFolder
+
             self._folder = WorklistFolder(
                 self.store, settings.folder, settings.folder_interval, self._workers
             )
             self._folder.start()
 
-    def _listen(self, host: str, port: int, on_fatal: Callable[[DatabaseFault], None]) -> Listener:
+    def _listen(self, host: str, port: int, on_fatal: Callable[[DatabaseFault], None]) -> "Listener":
+        from index.orders.hl7.mllp import Listener
+
         networks = self._settings.hl7_networks
         try:
             return Listener(host, port, networks, self._handler.handle, on_fatal, self._workers)
@@ -69,8 +82,10 @@ class Orders:
         """Add or change an order; return its row id. Raises NotKept."""
         return self.store.put(order)
 
-    def import_files(self, paths: Iterable[Path]) -> Imported:
+    def import_files(self, paths: Iterable[Path]) -> "Imported":
         """Import worklist files, HL7 messages and FHIR resources. Raises DatabaseFault."""
+        from index.orders.import_orders import OrderImport
+
         return OrderImport(self.store, self._handler).run(paths)
 
     def remove(self, order: int) -> None:

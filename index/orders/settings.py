@@ -7,7 +7,6 @@ from pydantic import Field, IPvAnyNetwork, field_validator
 
 from index.orders.hl7.settings import Hl7Sender
 from index.orders.matching.rules import DEFAULT_RULES, RuleName
-from index.query.worklist_keys import is_key
 from index.settings import MOST_ANSWERS, MOST_DAYS, AETitle, GivenPath, Host, Section, Unique
 
 
@@ -29,6 +28,8 @@ class UpstreamSettings(Section):
     @field_validator("query")
     @classmethod
     def _known_keys(cls, value: dict[str, str]) -> dict[str, str]:
+        from index.query.worklist_keys import is_key
+
         for keyword in value:
             if not is_key(keyword):
                 raise ValueError(f"{keyword} is no key of a worklist query (PS3.4 Table K.6-1)")

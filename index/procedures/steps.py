@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any
 
 from index.database.connection import Database
 from index.database.mark_changed import mark_studies_changed, now
@@ -17,8 +15,6 @@ from index.database.tables import (
     ScheduledStep,
     Study,
 )
-from index.dicom.value_rules import cut_off
-from index.orders.dicom import BadItem, attributes_of
 from index.orders.store import OrderStore
 from index.procedures.completeness import Completeness, completeness, incomplete
 from index.procedures.rules import (
@@ -37,6 +33,9 @@ from index.procedures.rules import (
     studies_of,
 )
 from index.records import Attributes
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 # Rows of one INSERT, of two values each: SQLite allows 32,766 values.
 BATCH = 1000
@@ -62,7 +61,7 @@ class Procedures:
         self._orders = orders
         self._on_change = on_change
 
-    def create(self, uid: str, sender: str, dataset: Dataset) -> StepResult:
+    def create(self, uid: str, sender: str, dataset: "Dataset") -> StepResult:
         """Create a step (N-CREATE). Raises StepFault, NotKept."""
         content = _json(dataset)
         attributes = _attributes(content)
@@ -87,7 +86,7 @@ class Procedures:
             result = self._apply(step, state, attributes)
         return self._published(result)
 
-    def update(self, uid: str, dataset: Dataset) -> StepResult:
+    def update(self, uid: str, dataset: "Dataset") -> StepResult:
         """Update a step (N-SET). Raises StepFault, NotKept."""
         changes = _json(dataset)
         with self._database.writing():
@@ -170,8 +169,10 @@ class Procedures:
         return incomplete(self._database)
 
 
-def _json(dataset: Dataset) -> dict[str, Any]:
+def _json(dataset: "Dataset") -> dict[str, Any]:
     """Return a data set as DICOM JSON. Raises BadStepValue where it cannot be read."""
+    from index.dicom.value_rules import cut_off
+
     if name := cut_off(dataset):
         raise BadStepValue(f"{name} ends within its value")
     try:
@@ -184,6 +185,10 @@ def _json(dataset: Dataset) -> dict[str, Any]:
 
 
 def _attributes(content: dict[str, Any]) -> dict[str, Any]:
+    from pydicom.dataset import Dataset
+
+    from index.orders.dicom import BadItem, attributes_of
+
     try:
         return attributes_of(Dataset.from_json(content))
     except BadItem as error:

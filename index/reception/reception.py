@@ -54,6 +54,7 @@ class Reception:
         self._database = database
         self._objects = objects
         self._folder = objects.data / "journal"
+        self._observer = observer
         self._on_indexed = on_indexed
         self._on_ended = on_ended
         self._open_again = math.inf
@@ -221,6 +222,9 @@ class Reception:
         self._indexing.index(arrivals, durable=True)
         if any(arrival.outcome is Outcome.REPLACED for arrival in arrivals):
             self._unlink_removed()
+        for arrival in arrivals:
+            if arrival.outcome is not None:
+                self._observer.indexed(arrival.stored.origin.calling_aet, str(arrival.outcome), 0.0)
         changed = frozenset().union(*(arrival.studies for arrival in arrivals))
         if changed:
             self._on_indexed(arrivals[0].stored.origin.association, changed)

@@ -1,1 +1,1 @@
-"""TODO: scp/association."""
+"""Which associations are accepted, and associations of our own."""

@@ -1,21 +1,23 @@
-"""Who may talk with us, and about what: addresses, AE titles, users, services, and how many at one time."""
+"""Which callers are admitted, and what each may use: by address, AE titles and user."""
 
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from typing import TYPE_CHECKING
 
 from scp.settings.sections import DicomSettings, Peer
 from scp.settings.users import Users
 
+if TYPE_CHECKING:
+    from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
 
 class Rejection(Enum):
-    """Why an association is rejected: result, source, reason (PS3.8 Table 9-21)."""
+    """The reasons of a rejection: result, source, reason (PS3.8 Table 9-21)."""
 
-    # The table knows no reason for an address: permanent, by the service-user, none given.
+    # The table has no reason for an address: permanent, by the service-user, no reason given.
     ADDRESS = (1, 1, 1)
     CALLING_AET = (1, 1, 3)
     CALLED_AET = (1, 1, 7)
@@ -26,30 +28,35 @@ class Rejection(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an admitted caller may use besides verification: abstract syntax to service, and storage."""
+    """What an admitted caller may use besides verification. `services`: abstract syntax to service name."""
 
     services: Mapping[str, str]
-    known: bool
+    is_known: bool
     store: bool = True
-    # As `scp.syntaxes.preferred` has it.
+    # See `scp.association.syntaxes.preferred`.
     syntaxes: Sequence[str] = ()
-    # Of its associations at one time, by its AE title, or of all strangers; 0: none.
+    # How many associations at one time its AE title, or all unknown callers together, may have; 0: no limit.
     associations: int = 0
-    # In bytes; None: as for everybody.
+    # In bytes; None: the limit for all callers.
     object_size: int | None = None
 
 
 class Admission:
-    """The rules of one configuration. A new configuration makes a new one."""
+    """The rules of one configuration."""
 
     def __init__(
-        self, dicom: DicomSettings, peers: Sequence[Peer], services: Mapping[str, str], *, strangers: int = 0
+        self,
+        dicom: DicomSettings,
+        peers: Sequence[Peer],
+        services: Mapping[str, str],
+        *,
+        unknown_limit: int = 0,
     ) -> None:
         """Read the file of users where there is one. Raises ValueError.
 
-        `strangers` is how many associations all strangers together may have; 0: as many as there are.
+        `unknown_limit` is how many associations all unknown callers together may have; 0: no limit.
         """
-        self._strangers = strangers
+        self._unknown_limit = unknown_limit
         self._dicom = dicom
         self._peers = tuple(peers)
         self._called = {title.strip() for title in dicom.called_aets}
@@ -57,15 +64,15 @@ class Admission:
         self.services = dict(services)
 
     def decide(
-        self, calling_aet: str, called_aet: str, address: str, user: UserIdentityNegotiation | None = None
+        self, calling_aet: str, called_aet: str, address: str, user: "UserIdentityNegotiation | None" = None
     ) -> Grant | Rejection:
-        """Admit or reject a caller by address, AE titles and user. May look up a peer's host."""
+        """Admit or reject a caller. May look up the address of a peer's host."""
         address = plain_address(address)
         if self._dicom.networks and not _is_within(address, self._dicom.networks):
             return Rejection.ADDRESS
         if self._called and called_aet.strip() not in self._called:
             return Rejection.CALLED_AET
-        peer = next((peer for peer in self._peers if _is(peer, calling_aet, address)), None)
+        peer = next((peer for peer in self._peers if _is_peer(peer, calling_aet, address)), None)
         if peer is None and self._dicom.unknown_callers == "reject":
             return Rejection.CALLING_AET
         if self._users and not self._is_verified(self._users, user):
@@ -75,13 +82,13 @@ class Admission:
         trusted = self._dicom.unknown_callers == "all"
         return Grant(
             self.services if trusted else {},
-            known=False,
+            is_known=False,
             syntaxes=self._dicom.transfer_syntaxes,
-            associations=self._strangers,
+            associations=self._unknown_limit,
         )
 
     def may_be_peer(self, calling_aet: str, address: str) -> bool:
-        """Tell whether a caller could be one of [[peers]]: as `decide`, but nothing is looked up."""
+        """Whether a caller could be one of [[peers]]. No host is looked up."""
         named = (peer for peer in self._peers if peer.aet.strip() == calling_aet.strip())
         return any(_could_be(peer, plain_address(address)) for peer in named)
 
@@ -89,14 +96,14 @@ class Admission:
         allowed = self.services.values() if peer.services is None else peer.services
         return Grant(
             {uid: service for uid, service in self.services.items() if service in allowed},
-            known=True,
+            is_known=True,
             store=peer.services is None or "store" in peer.services,
             syntaxes=peer.transfer_syntaxes or self._dicom.transfer_syntaxes,
             associations=peer.associations,
             object_size=peer.object_size,
         )
 
-    def _is_verified(self, users: Users, user: UserIdentityNegotiation | None) -> bool:
+    def _is_verified(self, users: Users, user: "UserIdentityNegotiation | None") -> bool:
         if user is None:
             return self._dicom.user_identity == "optional"
         return users.verify(user.user_identity_type, user.primary_field or b"", user.secondary_field or b"")
@@ -109,15 +116,15 @@ def plain_address(address: str) -> str:
 
 
 def addresses(host: str) -> set[str]:
-    """Return the addresses of a host by name or address; none where nobody knows it."""
+    """Return the addresses of a host, given by name or address; none where it is unknown."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return set()  # a name that nobody knows is nobody's
+        return set()
     return {plain_address(str(entry[4][0])) for entry in found}
 
 
-def _is(peer: Peer, calling_aet: str, address: str) -> bool:
+def _is_peer(peer: Peer, calling_aet: str, address: str) -> bool:
     if peer.aet.strip() != calling_aet.strip():
         return False
     if peer.host is None and not peer.networks:
@@ -131,7 +138,7 @@ def _could_be(peer: Peer, address: str) -> bool:
     try:
         return plain_address(peer.host) == address or _is_within(address, peer.networks)
     except ValueError:
-        return True  # a name, which takes its time to be looked up
+        return True  # a name: to look it up would take time
 
 
 def _is_within(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

@@ -1,4 +1,4 @@
-"""pynetdicom's application entity with our titles and deadlines, for associations of both directions."""
+"""pynetdicom's application entity with our settings, for associations of both directions."""
 
 from pynetdicom.ae import ApplicationEntity
 
@@ -10,7 +10,7 @@ IMPLEMENTATION_VERSION_NAME = "IMAGINGSTUDYD"
 
 
 def application_entity(dicom: DicomSettings) -> ApplicationEntity:
-    """Return pynetdicom's application entity with our titles and deadlines."""
+    """Return pynetdicom's application entity with our AE title, limits and timeouts."""
     ae = ApplicationEntity(dicom.aet)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME

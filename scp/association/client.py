@@ -1,4 +1,4 @@
-"""Associations that we request: of upstream worklists, and to report on storage commitments."""
+"""Associations that we request: with upstream worklists, and to report on storage commitments."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,24 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from scp.association.application_entity import application_entity
 from scp.settings.sections import DicomSettings, Peer
 
-# A peer that does not answer the connection for so long, in seconds, is not there.
+# How long a peer may take to accept the connection, in seconds.
 CONNECT_SECONDS = 10.0
-# How long a peer may think about one response, in seconds.
+# How long a peer may take for one response, in seconds.
 RESPONSE_SECONDS = 60.0
 
 
 class Unreachable(OSError):
-    """The peer cannot be talked with now; the text says why."""
+    """Raised when there is no association with a peer; the text says why."""
 
 
 @contextmanager
-def associated(
+def request_association(
     dicom: DicomSettings,
     peer: Peer,
     sop_class: str,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """Yield an association with a peer for one SOP Class, released at the end. Raises Unreachable."""
+    """Yield an association with a peer for one SOP Class; release it at the end. Raises Unreachable."""
     if peer.host is None or peer.port is None:
         raise Unreachable(f"peer {peer.aet}: [[peers]] gives no host and port")
     ae = application_entity(dicom)
@@ -41,7 +41,7 @@ def associated(
         peer.port,
         ae_title=peer.aet,
         ext_neg=list(roles),
-        evt_handlers=[(evt.EVT_CONN_OPEN, _at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _disable_nagle)],
     )
     if not association.is_established:
         raise Unreachable(f"peer {peer.aet}: {_why(association)}")
@@ -60,8 +60,8 @@ def _why(association: Association) -> str:
     return "aborts the association" if association.acceptor.primitive else "cannot be reached"
 
 
-def _at_once(event: Event) -> None:
-    """Send small messages at once: with Nagle's algorithm each waits up to 40 ms for an acknowledgement."""
+def _disable_nagle(event: Event) -> None:
+    """Send small messages at once; with Nagle's algorithm each may wait 40 ms for an acknowledgement."""
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

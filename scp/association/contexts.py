@@ -1,4 +1,4 @@
-"""Which presentation contexts are accepted (PS3.8 Section 9.3.2.2): our own rule, failing closed."""
+"""Which presentation contexts are accepted (PS3.8 Section 9.3.2.2): only those that we serve."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -12,13 +12,13 @@ VERIFICATION = "1.2.840.10008.1.1"
 _DICOM = "1.2.840.10008."
 _COMPOSITE = "1.2.840.10008.5.1.4.1.1."
 
-# SOP Classes that stand among those of composite storage and are no storage: protocol approval and inventory
-# FIND, MOVE, GET, and the creation of inventories (PS3.6 Table A-1); .201.6 was given out by drafts.
+# SOP Classes with the UID prefix of composite storage that are not storage: protocol approval and inventory
+# FIND, MOVE, GET, and the creation of inventories (PS3.6 Table A-1); .201.6 is from drafts.
 _NOT_STORAGE = frozenset(
     _COMPOSITE + suffix for suffix in ("200.4", "200.5", "200.6", "201.2", "201.3", "201.4", "201.5", "201.6")
 )
 
-# Storage SOP Classes that stand elsewhere, retired ones included (PS3.6 Table A-1).
+# Storage SOP Classes with another UID prefix, retired ones included (PS3.6 Table A-1).
 _STORAGE_ELSEWHERE = frozenset(
     {
         "1.2.840.10008.5.1.1.27",  # Stored Print, retired
@@ -36,9 +36,9 @@ _STORAGE_ELSEWHERE = frozenset(
 )
 
 
-@lru_cache(maxsize=1024)  # asked for each message; what a peer makes up must not fill memory
+@lru_cache(maxsize=1024)  # used for each message; made-up UIDs must not fill memory
 def is_storage(sop_class_uid: str) -> bool:
-    """Tell whether a SOP Class is one of storage: known, retired, newer than this code, or private."""
+    """Whether a SOP Class is for storage: known, retired, newer than this code, or private."""
     if not UID.fullmatch(sop_class_uid):
         return False
     if sop_class_uid.startswith(_COMPOSITE):
@@ -46,10 +46,10 @@ def is_storage(sop_class_uid: str) -> bool:
     return sop_class_uid in _STORAGE_ELSEWHERE or not f"{sop_class_uid}.".startswith(_DICOM)
 
 
-def fits(abstract_syntax: str, sop_class_uid: str, services: Mapping[str, str]) -> bool:
-    """Tell whether a message about a SOP Class may come in a context (PS3.7 Section 9.1, 10.1).
+def allows_sop_class(abstract_syntax: str, sop_class_uid: str, services: Mapping[str, str]) -> bool:
+    """Whether a message about a SOP Class may use a presentation context (PS3.7 Sections 9.1 and 10.1).
 
-    It must be the context's own; a service of several SOP Classes takes any of them.
+    The SOP Class must be the context's abstract syntax, or one of the same service.
     """
     if abstract_syntax == sop_class_uid:
         return True
@@ -57,7 +57,7 @@ def fits(abstract_syntax: str, sop_class_uid: str, services: Mapping[str, str]) 
     return service is not None and services.get(sop_class_uid) == service
 
 
-def supported(
+def supported_contexts(
     proposed: Iterable[PresentationContext],
     services: Mapping[str, str],
     *,
@@ -65,11 +65,11 @@ def supported(
     store: bool = True,
     order: Sequence[str] = (),
 ) -> list[PresentationContext]:
-    """Return what we support of the contexts proposed, one for each abstract syntax, best syntaxes first.
+    """Return the contexts that we support, one for each proposed abstract syntax, best syntaxes first.
 
     `services` holds the abstract syntaxes, besides verification and storage, that this caller may use.
-    With `retrieve` the caller may be the SCP of storage, as C-GET needs it (PS3.4 Section C.4.3). Without
-    `store` it may not store. `order` is as `scp.syntaxes.preferred` has it.
+    `retrieve`: the caller may be the SCP of storage, as C-GET needs it (PS3.4 Section C.4.3). `store`: it may
+    store. `order`: see `preferred`.
     """
     syntaxes: dict[str, list[str]] = {}
     for context in proposed:
@@ -81,11 +81,11 @@ def supported(
             continue
         context = PresentationContext()
         context.abstract_syntax = abstract
-        # Verification has no data set to be encoded: no order can shut it out.
+        # Verification has no data set: a configured order does not apply.
         ranked = preferred(offered, order if abstract != VERIFICATION else ())
-        # Verification has no data set, and storage never decodes one: any syntax will do.
+        # Verification has no data set, and storage does not decode it: any syntax will do.
         context.transfer_syntax = [uid for uid in ranked if uid in DECODABLE or abstract not in services]
-        # The caller is SCU, we are SCP; whoever insists on the contrary gets the context rejected.
+        # The caller is SCU, we are SCP; where the caller proposes only the contrary, the context is rejected.
         context.scu_role, context.scp_role = True, stored and retrieve
         contexts.append(context)
     return contexts

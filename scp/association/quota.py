@@ -1,4 +1,4 @@
-"""How many associations a peer, and all unknown callers together, may have at one time."""
+"""How many associations a peer, or all unknown callers together, may have at one time."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from threading import Lock
 
 from scp.settings.sections import Peer
 
-# One of so many places, and at least one, is kept for [[peers]]: strangers cannot shut them out.
-RESERVED = 10
+# One association in so many, and at least one, is kept for [[peers]]: unknown callers cannot shut them out.
+RESERVED_PART = 10
 
-# The place of a caller without an entry in [[peers]]; no AE title of a peer is blank.
-STRANGER = ""
+# What all callers without an entry in [[peers]] are counted as; no AE title of a peer is blank.
+UNKNOWN_CALLER = ""
 
 
-def open_to_strangers(associations: int, peers: Sequence[Peer]) -> int:
-    """Return how many of all associations strangers may have, and who has not said yet who it is."""
-    kept = max(1, associations // RESERVED) if peers and associations > 1 else 0
+def limit_for_unknown_callers(associations: int, peers: Sequence[Peer]) -> int:
+    """Return how many associations unknown callers may have, with those that have not sent their request."""
+    kept = max(1, associations // RESERVED_PART) if peers and associations > 1 else 0
     return associations - kept
 
 
@@ -23,18 +23,18 @@ class AssociationQuota:
     """Counts the associations of each peer with a limit, and of all unknown callers. Outlives a reload."""
 
     def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._lock = Lock()
 
     def take(self, calling_aet: str, most: int) -> bool:
-        """Take one of `most` places; return whether there was one."""
+        """Count one more association, unless there are `most`; return whether it was counted."""
         with self._lock:
-            if self._taken[calling_aet] >= most:
+            if self._counts[calling_aet] >= most:
                 return False
-            self._taken[calling_aet] += 1
+            self._counts[calling_aet] += 1
             return True
 
     def free(self, calling_aet: str) -> None:
-        """Give a place back."""
+        """Count one association less."""
         with self._lock:
-            self._taken[calling_aet] -= 1
+            self._counts[calling_aet] -= 1

@@ -1,4 +1,4 @@
-"""Transfer syntaxes by how willingly we take them: PS3.6 Table A-1, those that pynetdicom lists and the rest.
+"""Transfer syntaxes in the order of preference: PS3.6 Table A-1, with those that pynetdicom does not list.
 
 The order keeps senders from compressing lossily, or at all, because of us.
 """
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
-# PS3.5 Section 9.1, read kindly: components with leading zeros are seen in the field.
+# PS3.5 Section 9.1, but components with leading zeros are allowed, which some devices send.
 UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -20,7 +20,7 @@ class Rank(IntEnum):
     DEFLATED = 3
     EXPLICIT_BIG_ENDIAN = 4
     LOSSY = 5
-    # Private ones, and those whose pixel data is elsewhere or that are no encoding of PS3.5.
+    # Private ones, those with pixel data elsewhere, and those that are not encodings of PS3.5.
     UNKNOWN = 6
 
 
@@ -60,7 +60,7 @@ _SUFFIXES: dict[Rank, tuple[str, ...]] = {
 
 RANKS: dict[str, Rank] = {_BASE + suffix: rank for rank, group in _SUFFIXES.items() for suffix in group}
 
-# What pydicom decodes for services whose data sets we must read, in the same order.
+# What pydicom decodes, for services that read data sets.
 DECODABLE = frozenset(
     uid
     for uid, rank in RANKS.items()
@@ -69,10 +69,10 @@ DECODABLE = frozenset(
 
 
 def preferred(proposed: Iterable[str], order: Sequence[str] = ()) -> list[str]:
-    """Return the transfer syntaxes that are UIDs, best first, each once; equals as proposed.
+    """Return the transfer syntaxes that are UIDs, best first, each once; equal ones as proposed.
 
-    With an `order` of kinds ("lossless") and UIDs only those are returned, by its order; a UID that it names
-    stands where it is named, not with its kind.
+    With an `order` of kinds ("lossless") and UIDs only those are returned, in that order. A UID in it counts
+    before its kind.
     """
     valid = dict.fromkeys(uid for uid in proposed if UID.fullmatch(uid))
     if not order:
@@ -86,5 +86,5 @@ def preferred(proposed: Iterable[str], order: Sequence[str] = ()) -> list[str]:
 
 
 def kind(uid: str) -> str:
-    """Return the kind of a transfer syntax, as the configuration names it."""
+    """Return the kind of a transfer syntax as named in the configuration."""
     return RANKS.get(uid, Rank.UNKNOWN).name.lower().replace("_", "-")

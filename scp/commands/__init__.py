@@ -1,1 +1,1 @@
-"""Commands by area; each module registers its own on the command line's application."""
+"""Commands by area. Each module registers its commands when it is imported."""

@@ -1,20 +1,22 @@
 """The command `imagingstudyd`. Data goes to stdout, everything else to stderr.
 
-Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration.
+Exit status: 0 done, 1 failed or not found, 2 wrong usage or configuration. Modules of commands are imported
+for --help too: what only a running command needs is imported when it runs.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from index import DatabaseFault, Index, IndexFault
+from index import DatabaseFault, IndexFault, Locked
 from scp.commands.output import print_line, print_message
-from scp.observing import logs
-from scp.settings.file import load
-from scp.settings.sections import Configuration, ConfigurationError
+
+if TYPE_CHECKING:
+    from index import Index
+    from scp.settings.sections import Configuration
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -22,7 +24,7 @@ WRONG_USAGE = 2
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # Help texts are text: rich's markup would swallow the [sections] of the configuration that they name.
+    # With rich's markup, help texts would lose the [sections] of the configuration that they name.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -32,40 +34,40 @@ Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data d
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def given(data: Path | None, **flags: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the flags that were given, as the sections of the configuration that they belong to."""
-    named = {section: {k: v for k, v in keys.items() if v is not None} for section, keys in flags.items()}
-    named = {section: keys for section, keys in named.items() if keys}
-    return named if data is None else {**named, "storage": {"path": data}}
+def flags_by_section(data: Path | None, **sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the flags that were given, as sections of the configuration."""
+    sections["storage"] = {"path": data}
+    given = {name: {k: v for k, v in keys.items() if v is not None} for name, keys in sections.items()}
+    return {name: keys for name, keys in given.items() if keys}
 
 
-def refused(error: ConfigurationError) -> None:
-    """Say everything that is wrong with a configuration, one line for each fault."""
-    for fault in error.faults:
-        print_message(fault)
+def load_configuration(config: Path | None, data: Path | None) -> "Configuration":
+    """Load the configuration, and set up logging. Ends with status 2 where it is wrong."""
+    from scp.observing import logs
+    from scp.settings.file import load
 
-
-def configured(config: Path | None, data: Path | None) -> Configuration:
-    """Load what is in force, and set up logging. Ends with status 2 where it is wrong."""
-    with sound():
-        configuration = load(config, given(data))
+    with exit_on_bad_configuration():
+        configuration = load(config, flags_by_section(data))
     logs.configure(configuration.log)
     return configuration
 
 
 @contextmanager
-def sound() -> Iterator[None]:
-    """Say what is wrong with the configuration, and end with status 2."""
+def exit_on_bad_configuration() -> Iterator[None]:
+    """Print what is wrong with the configuration, and end with status 2."""
+    from scp.settings.sections import ConfigurationError
+
     try:
         yield
     except ConfigurationError as error:
-        refused(error)
+        for fault in error.faults:
+            print_message(fault)
         raise typer.Exit(WRONG_USAGE) from None
 
 
 @contextmanager
-def faults() -> Iterator[None]:
-    """Say what went wrong in one line, and end with status 1."""
+def exit_on_fault() -> Iterator[None]:
+    """Print what went wrong in one line, and end with status 1."""
     try:
         yield
     except (IndexFault, OSError) as error:
@@ -74,18 +76,25 @@ def faults() -> Iterator[None]:
 
 
 @contextmanager
-def opened(configuration: Configuration, *, create: bool = False) -> Iterator[Index]:
-    """Open the index of a data directory that is there already, or make one."""
-    from scp.daemon.service import open_index
+def use_index(config: Path | None, data: Path | None, *, create: bool = False) -> Iterator["Index"]:
+    """Open the index of a data directory that exists, or create one; close it at the end."""
+    from scp.daemon.open_index import open_index
 
-    with faults():
+    configuration = load_configuration(config, data)
+    with exit_on_fault():
         if not create and not configuration.data.is_dir():
             raise DatabaseFault(f"{configuration.data}: no such data directory")
-        index = open_index(configuration)
-        try:
+        with open_index(configuration) as index:
             yield index
-        finally:
-            index.close()
+
+
+def publish(index: "Index", what: str = "") -> None:
+    """Publish what has changed, unless a running daemon does; then print that, where `what` was changed."""
+    try:
+        index.publish()
+    except Locked:
+        if what:
+            print_message(f"a running daemon publishes what was {what}")
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  typer's way

@@ -1,18 +1,27 @@
-"""`check` and `password`: what helps to set the daemon up."""
+"""`check` and `password`: help to set the daemon up."""
 
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
-from scp.commands.application import WRONG_USAGE, AsJSON, Config, Data, app, given, refused
+from scp.commands.application import (
+    WRONG_USAGE,
+    AsJSON,
+    Config,
+    Data,
+    app,
+    exit_on_bad_configuration,
+    flags_by_section,
+)
 from scp.commands.output import print_json, print_line, print_message
-from scp.settings.consistency import Place, leaves
-from scp.settings.file import Sources, dotted, load_with_sources
-from scp.settings.sections import Configuration, ConfigurationError
+
+if TYPE_CHECKING:
+    from scp.settings.consistency import Place
+    from scp.settings.file import Sources
+    from scp.settings.sections import Configuration
 
 
 @app.command()
@@ -22,44 +31,48 @@ def check(
     as_json: AsJSON = False,  # noqa: FBT002  typer's way
     example: Annotated[bool, typer.Option("--example", help="Print a commented example file.")] = False,  # noqa: FBT002
 ) -> None:
-    """Say what is in force, from where, and what is open; or everything that would stop a start."""
+    """Print the values in force, their sources, and what is open; or all that would stop a start."""
     if example:
-        from scp.settings.example import example as text
+        from scp.settings.example import example as example_file
 
-        typer.echo(text(), nl=False)
+        typer.echo(example_file(), nl=False)
         return
-    from scp.daemon.checks import faults, openings
+    from scp.observing import logs
+    from scp.settings.file import dotted, load_with_sources
 
-    try:
-        configuration, sources = load_with_sources(config, given(data), check_files=True)
-    except ConfigurationError as error:
-        refused(error)
-        raise typer.Exit(WRONG_USAGE) from None
-    found, warnings = faults(configuration), openings(configuration)
+    with exit_on_bad_configuration():
+        configuration, sources = load_with_sources(config, flags_by_section(data), check_files=True)
+    logs.configure(configuration.log)
+    from scp.daemon.checks import find_faults, find_warnings
+
+    faults, warnings = find_faults(configuration), find_warnings(configuration)
+    values = [(dotted(place), *rest) for place, *rest in _in_force(configuration, sources)]
     if as_json:
         print_json(
             {
                 "configuration": configuration.model_dump(mode="json"),
-                "sources": {dotted(place): where for place, _, where in _in_force(configuration, sources)},
+                "sources": {key: source for key, _, source in values},
                 "warnings": warnings,
-                "faults": found,
+                "faults": faults,
             }
         )
     else:
-        for place, value, where in _in_force(configuration, sources):
-            print_line(f"{dotted(place)} = {orjson.dumps(value).decode()}  # {where}")
-    for warning in warnings if not as_json else ():
-        print_message(f"warning: {warning}")
-    for fault in found if not as_json else ():
-        print_message(f"fault: {fault}")
-    if found:
+        import orjson
+
+        for key, value, source in values:
+            print_line(f"{key} = {orjson.dumps(value).decode()}  # {source}")
+        for warning in warnings:
+            print_message(f"warning: {warning}")
+        for fault in faults:
+            print_message(f"fault: {fault}")
+    if faults:
         raise typer.Exit(WRONG_USAGE)
 
 
 @app.command()
 def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
     """Print a line for the file that dicom.users names; the passcode is asked for, or read from stdin."""
-    from scp.settings.users import hashed
+    from scp.settings.users import hash_passcode
 
     if ":" in name or not name.strip():
         print_message(f"imagingstudyd: user name {name!r}: allowed is any text without a colon")
@@ -68,11 +81,13 @@ def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
         passcode = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True, err=True)
     else:
         passcode = sys.stdin.readline().rstrip("\n")
-    print_line(f"{name}:{hashed(passcode)}")
+    print_line(f"{name}:{hash_passcode(passcode)}")
 
 
-def _in_force(configuration: Configuration, sources: Sources) -> Iterator[tuple[Place, Any, str]]:
-    """Yield each value in force with its place and where it comes from."""
+def _in_force(configuration: "Configuration", sources: "Sources") -> Iterator[tuple["Place", Any, str]]:
+    """Yield each value in force: its place, the value, and where it comes from."""
+    from scp.settings.consistency import leaves
+
     for place, value in leaves(configuration.model_dump(mode="json")):
         if place == ("storage", "path") and value is None:
             yield place, str(configuration.data), _data_source()

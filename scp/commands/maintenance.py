@@ -1,4 +1,4 @@
-"""`delete`, `verify`, `reindex`, `retain`, `backup`: what keeps a data directory whole and within bounds."""
+"""`delete`, `verify`, `reindex`, `retain`, `backup`: maintenance of a data directory."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,13 +6,22 @@ from typing import Annotated
 
 import typer
 
-from index import Index, Locked
-from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, faults, opened
+from scp.commands.application import (
+    FAILED,
+    AsJSON,
+    Config,
+    Data,
+    app,
+    exit_on_fault,
+    load_configuration,
+    publish,
+    use_index,
+)
 from scp.commands.output import print_json, print_line, print_message, progress
 
 MEGABYTE = 1_000_000
 
-HardLinks = Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where they can be.")]
+HardLinks = Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where possible.")]
 
 
 @app.command()
@@ -23,7 +32,7 @@ def delete(
     as_json: AsJSON = False,  # noqa: FBT002  typer's way
 ) -> None:
     """Delete a study, series or instance with its objects and resources. It cannot be undone."""
-    with opened(configured(config, data)) as index:
+    with use_index(config, data) as index:
         deleted = index.delete(uid)
         publish(index, "deleted")
     if as_json:
@@ -36,26 +45,26 @@ def delete(
 def verify(
     config: Config = None,
     data: Data = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,  # noqa: FBT002
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired.")] = False,  # noqa: FBT002
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Read objects at most so fast, in MB a second.")
+        float | None, typer.Option(min=0.001, help="Read at most so many MB of objects a second.")
     ] = None,
     grace: Annotated[
-        float, typer.Option(min=0, help="Pass over files that are younger, in seconds: they may be in work.")
+        float, typer.Option(min=0, help="Pass over files younger than this, in seconds: they may be in use.")
     ] = 60,
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """Compare objects, index and resources, beside a running daemon too. Ends with 1 where a fault stays."""
+    """Compare objects, index and resources, also beside a running daemon. Ends with 1 where a fault stays."""
     total = mended = 0
-    with opened(configured(config, data)) as index:
-        for one in index.verify(repair=repair, rate=rate and rate * MEGABYTE, grace=grace):
+    with use_index(config, data) as index:
+        for finding in index.verify(repair=repair, rate=rate and rate * MEGABYTE, grace=grace):
             total += 1
-            mended += one.mended
+            mended += finding.mended
             if as_json:
-                print_json(asdict(one))
+                print_json(asdict(finding))
             else:
-                state = "mended" if one.mended else "FAULT"
-                print_line(f"{state} {one.kind} {one.what} {one.path}: {one.detail}")
+                state = "mended" if finding.mended else "FAULT"
+                print_line(f"{state} {finding.kind} {finding.what} {finding.path}: {finding.detail}")
     if not as_json:
         print_line(f"{total} faults, {mended} mended")
     if mended < total:
@@ -64,12 +73,12 @@ def verify(
 
 @app.command()
 def reindex(config: Config = None, data: Data = None, as_json: AsJSON = False) -> None:  # noqa: FBT002
-    """Make the index anew from the objects, while nothing serves; the old one stays until it is whole."""
-    from index import reindex as make_anew
+    """Make a new index from the objects while no daemon runs; until it is whole, the old one stays."""
+    from index import reindex as rebuild_index
 
-    configuration = configured(config, data)
-    with faults(), progress("indexing") as advance:
-        rebuilt = make_anew(
+    configuration = load_configuration(config, data)
+    with exit_on_fault(), progress("indexing") as advance:
+        rebuilt = rebuild_index(
             configuration.data,
             configuration.storage,
             configuration.index,
@@ -90,44 +99,36 @@ def reindex(config: Config = None, data: Data = None, as_json: AsJSON = False) -
         raise typer.Exit(FAILED)
 
 
-def publish(index: Index, what: str) -> None:
-    """Publish what has changed, or leave it to the daemon that runs."""
-    try:
-        index.publish()
-    except Locked:
-        print_message(f"a running daemon publishes what was {what}")
-
-
 @app.command()
 def retain(
     config: Config = None,
     data: Data = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
     """Delete the studies that [retention] lets go, as a running daemon does once an hour."""
-    with opened(configured(config, data)) as index:
+    with use_index(config, data) as index:
         expired = index.retain(dry_run=dry_run)
         if not dry_run:
             publish(index, "deleted")
     if as_json:
-        print_json([asdict(one) for one in expired])
+        print_json([asdict(study) for study in expired])
         return
-    for one in expired:
-        print_line(f"{one.uid} {one.instances} instances, {one.bytes} bytes: {one.reason}")
+    for study in expired:
+        print_line(f"{study.uid} {study.instances} instances, {study.bytes} bytes: {study.reason}")
     print_line(f"{len(expired)} studies {'would go' if dry_run else 'deleted'}")
 
 
 @app.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="Folder of the backup; one that is there is renewed.")],
+    target: Annotated[Path, typer.Argument(help="Folder of the backup; an existing one is renewed.")],
     config: Config = None,
     data: Data = None,
     link: HardLinks = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """Back up index and objects, beside a running daemon too. To restore, copy the folder back and serve."""
-    with opened(configured(config, data)) as index, progress("backing up") as advance:
+    """Back up index and objects, also beside a running daemon. To restore, copy the folder back and serve."""
+    with use_index(config, data) as index, progress("backing up") as advance:
         done = index.backup(target, link=link, progress=advance)
     if as_json:
         print_json(asdict(done))

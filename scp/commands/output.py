@@ -1,4 +1,4 @@
-"""What commands print: data to stdout, sentences for a person to stderr."""
+"""What commands print: data to stdout, messages to stderr."""
 
 import sys
 import time
@@ -10,25 +10,25 @@ import typer
 
 from scp.observing.text import json_line, plain
 
-# Off a terminal, progress is told after so many files or seconds: enough to see that it goes on.
+# Off a terminal, progress is printed after so many files or seconds: enough to see that it goes on.
 PROGRESS_FILES = 1000
 PROGRESS_SECONDS = 10
-# Columns of a table that goes into a file or a pipe, which have no width of their own.
+# Columns of a table in a file or a pipe, which have no width.
 PIPE_WIDTH = 200
 
 
 def print_message(text: str) -> None:
-    """Print a line for a person: to stderr."""
+    """Print a message for a person, to stderr."""
     typer.echo(plain(text), err=True)
 
 
 def print_line(text: str) -> None:
-    """Print a line of data: to stdout."""
+    """Print a line of data, to stdout."""
     typer.echo(plain(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table to stdout, its values as the text that they are, each in full."""
+    """Print a table to stdout, each value in full."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
@@ -45,39 +45,44 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.write(json_line(value))
 
 
+def paths_with_reasons(pairs: Iterable[tuple[object, str]]) -> list[dict[str, str]]:
+    """Return files, each with the reason why it was not taken, for JSON."""
+    return [{"path": str(path), "reason": reason} for path, reason in pairs]
+
+
 @contextmanager
 def progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """Say how many files are done; call what it gives with how many more are."""
+    """Show how many files are done. Yields a function that is called with how many more are done."""
     if not sys.stderr.isatty():
-        lines = _Lines(doing)
+        lines = _ProgressLines(doing)
         yield lines.advance
-        lines.end()
+        lines.print()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(doing, total=None)
-        yield lambda more: shown.advance(task, more)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda more: bar.advance(task, more)
 
 
-class _Lines:
+class _ProgressLines:
     """Progress off a terminal: a line now and then, and at the end."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
         self._done = 0
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
 
     def advance(self, more: int) -> None:
-        """Count files."""
+        """Count files, and print a line when it is time."""
         before, self._done = self._done, self._done + more
-        in_time = time.monotonic() - self._told < PROGRESS_SECONDS
-        if before // PROGRESS_FILES < self._done // PROGRESS_FILES or not in_time:
-            self.end()
+        is_due = time.monotonic() - self._printed >= PROGRESS_SECONDS
+        if is_due or before // PROGRESS_FILES < self._done // PROGRESS_FILES:
+            self.print()
 
-    def end(self) -> None:
-        """Say how many they are."""
-        self._told = time.monotonic()
+    def print(self) -> None:
+        """Print how many files are done."""
+        self._printed = time.monotonic()
         print_message(f"{self._doing}: {self._done} files")

@@ -5,10 +5,14 @@ from typing import Annotated
 import typer
 
 from index import CannotListen, DatabaseFault
-from scp.commands.application import Config, Data, app, faults, given, sound
-from scp.observing import logs
-from scp.settings.file import load, load_with_sources
-from scp.settings.sections import ConfigurationError
+from scp.commands.application import (
+    Config,
+    Data,
+    app,
+    exit_on_bad_configuration,
+    exit_on_fault,
+    flags_by_section,
+)
 
 
 @app.command()
@@ -23,25 +27,29 @@ def serve(
     no_http: Annotated[bool, typer.Option("--no-http", help="No HTTP at all.")] = False,  # noqa: FBT002  typer's way
 ) -> None:
     """Receive instances until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
-    from scp.daemon.checks import data_fault, start_faults
-    from scp.daemon.service import Daemon
-    from scp.daemon.systemd import passed_names
+    from scp.observing import logs  # before any other module imports structlog
 
-    flags = given(
+    flags = flags_by_section(
         data,
         dicom={"aet": aet, "host": host, "port": port},
         http={"host": http_host, "port": http_port, "enabled": False if no_http else None},
     )
-    with sound():
+    from scp.daemon.checks import data_fault, start_faults
+    from scp.daemon.service import Daemon
+    from scp.daemon.systemd import passed_names
+    from scp.settings.file import load, load_with_sources
+    from scp.settings.sections import ConfigurationError
+
+    with exit_on_bad_configuration():
         configuration, sources = load_with_sources(config, flags, check_files=True)
         logs.configure(configuration.log)
-        if found := start_faults(configuration, passed_names()):
-            raise ConfigurationError(*(one.at(sources) for one in found))
-        with faults():
-            if fault := data_fault(configuration.data):
-                raise DatabaseFault(fault)
+        if faults := start_faults(configuration, passed_names()):
+            raise ConfigurationError(*(fault.at(sources) for fault in faults))
+        with exit_on_fault():
+            if unusable := data_fault(configuration.data):
+                raise DatabaseFault(unusable)
             daemon = Daemon(configuration, lambda: load(config, flags, check_files=True))
             try:
                 raise typer.Exit(daemon.run())
-            except CannotListen as error:  # taken since it was tried
+            except CannotListen as error:  # the address was free when `start_faults` tried it
                 raise ConfigurationError(f"{sources.near(tuple(error.key.split('.')))}: {error}") from None

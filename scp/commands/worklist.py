@@ -1,16 +1,18 @@
-"""`worklist` and `match`: orders for who has no RIS, and matches by hand."""
+"""`worklist` and `match`: orders and matches by hand, for a site without a RIS."""
 
 import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from index import Index, ListedOrder, Locked, NewOrder, Source
-from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
-from scp.commands.output import print_json, print_line, print_message, print_table
+from scp.commands.application import FAILED, AsJSON, Config, Data, app, publish, use_index
+from scp.commands.output import paths_with_reasons, print_json, print_line, print_message, print_table
+
+if TYPE_CHECKING:
+    from index import ListedOrder
 
 worklist = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Orders: add, list, import and remove them."
@@ -18,7 +20,7 @@ worklist = typer.Typer(
 match = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Which orders a study belongs to, where the rules do not tell.",
+    help="Match studies to orders by hand, where the rules cannot.",
 )
 app.add_typer(worklist, name="worklist")
 app.add_typer(match, name="match")
@@ -57,9 +59,9 @@ def _time(text: str) -> str:
 
 
 def _moment(text: str, forms: tuple[str, ...], form: str, allowed: str) -> str:
-    for one in forms:
+    for allowed_form in forms:
         try:
-            return datetime.strptime(text, one).strftime(form)  # noqa: DTZ007  the scanner's local time
+            return datetime.strptime(text, allowed_form).strftime(form)  # noqa: DTZ007  the scanner's local time
         except ValueError:
             continue
     raise typer.BadParameter(f"{text!r} is not {allowed}")
@@ -102,7 +104,9 @@ def add(
     data: Data = None,
     as_json: AsJSON = False,  # noqa: FBT002  typer's way
 ) -> None:
-    """Add an order of one step; the same accession number or procedure id changes the one that is there."""
+    """Add an order of one step; with the accession number or procedure id of an order, change that one."""
+    from index import NewOrder, Source
+
     now = datetime.now().astimezone()
     patient = {"PatientID": patient_id, "PatientName": patient_name, "PatientBirthDate": birth_date}
     patient |= {"PatientSex": str(sex or ""), "IssuerOfPatientID": issuer}
@@ -123,12 +127,12 @@ def add(
         "ScheduledProcedureStepStartTime": time or now.strftime("%H%M%S"),
     }
     identity = accession or procedure_id or study_uid or now.isoformat()
-    with opened(configured(config, data), create=True) as index:
+    with use_index(config, data, create=True) as index:
         row = index.orders.add(
             NewOrder(Source.CLI, "", identity, patient, attributes, [step], charset="ISO_IR 192")
         )
         (listed,) = index.orders.listed(row)
-        _publish(index)
+        publish(index)
     if as_json:
         print_json(_as_json(listed))
     else:
@@ -138,12 +142,12 @@ def add(
 @worklist.command("list")
 def list_(config: Config = None, data: Data = None, as_json: AsJSON = False) -> None:  # noqa: FBT002
     """List the orders, oldest first."""
-    with opened(configured(config, data)) as index:
+    with use_index(config, data) as index:
         rows = index.orders.listed()
     if as_json:
         print_json([_as_json(row) for row in rows])
         return
-    print_table(_COLUMNS, map(_line, rows))
+    print_table(_COLUMNS, map(_cells, rows))
 
 
 @worklist.command("import")
@@ -156,12 +160,11 @@ def import_(
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
     """Import orders from files: worklist items, HL7 v2 messages, ServiceRequests with their Patient."""
-    with opened(configured(config, data), create=True) as index:
+    with use_index(config, data, create=True) as index:
         report = index.orders.import_files(paths)
-        _publish(index)
+        publish(index)
     if as_json:
-        failed = [{"path": str(path), "reason": reason} for path, reason in report.failed]
-        print_json({"taken": report.taken, "failed": failed})
+        print_json({"taken": report.taken, "failed": paths_with_reasons(report.failed)})
     else:
         for path, reason in report.failed:
             print_message(f"failed {path}: {reason}")
@@ -172,27 +175,27 @@ def import_(
 
 @worklist.command()
 def remove(
-    order: Annotated[int, typer.Argument(help="ID of the order, as `worklist list` has it.")],
+    order: Annotated[int, typer.Argument(help="ID of the order in `worklist list`.")],
     config: Config = None,
     data: Data = None,
 ) -> None:
-    """Forget an order and every match to it."""
-    with opened(configured(config, data)) as index:
+    """Remove an order and every match to it."""
+    with use_index(config, data) as index:
         index.orders.remove(order)
-        _publish(index)
+        publish(index)
 
 
 @match.command("set")
 def set_(
     study: Annotated[str, typer.Argument(help="Study Instance UID.")],
-    order: Annotated[int, typer.Argument(help="ID of the order, as `worklist list` has it.")],
+    order: Annotated[int, typer.Argument(help="ID of the order in `worklist list`.")],
     config: Config = None,
     data: Data = None,
 ) -> None:
-    """Match a study to an order, whatever the rules say."""
-    with opened(configured(config, data)) as index:
+    """Match a study to an order; the rules no longer decide about it."""
+    with use_index(config, data) as index:
         index.orders.set_match(study, order)
-        _publish(index)
+        publish(index)
 
 
 @match.command()
@@ -201,10 +204,10 @@ def undo(
     config: Config = None,
     data: Data = None,
 ) -> None:
-    """Part a study from its orders; the rules leave it alone from now on."""
-    with opened(configured(config, data)) as index:
+    """Remove the matches of a study; the rules no longer decide about it."""
+    with use_index(config, data) as index:
         index.orders.undo_match(study)
-        _publish(index)
+        publish(index)
 
 
 @match.command()
@@ -214,20 +217,12 @@ def auto(
     data: Data = None,
 ) -> None:
     """Let the rules decide about a study again, after `set` or `undo`."""
-    with opened(configured(config, data)) as index:
+    with use_index(config, data) as index:
         index.orders.rematch(study)
-        _publish(index)
+        publish(index)
 
 
-def _publish(index: Index) -> None:
-    """Publish what changed, unless a running daemon does."""
-    try:
-        index.publish()
-    except Locked:
-        return
-
-
-def _as_json(row: ListedOrder) -> dict[str, Any]:
+def _as_json(row: "ListedOrder") -> dict[str, Any]:
     return {
         "id": row.id,
         "key": row.key,
@@ -241,16 +236,16 @@ def _as_json(row: ListedOrder) -> dict[str, Any]:
     }
 
 
-def _line(row: ListedOrder) -> list[str]:
-    said = row.attributes
-    steps = said["ScheduledProcedureStepSequence"]
+def _cells(row: "ListedOrder") -> list[str]:
+    order = row.attributes
+    steps = order["ScheduledProcedureStepSequence"]
 
     def of_steps(*keywords: str) -> str:
-        values = (" ".join(_plain(step.get(k, "")) for k in keywords).strip() for step in steps)
+        values = (" ".join(_joined(step.get(k, "")) for k in keywords).strip() for step in steps)
         return ", ".join(dict.fromkeys(value for value in values if value))
 
     texts = (
-        said.get(k, "")
+        order.get(k, "")
         for k in ("PatientID", "PatientName", "AccessionNumber", "RequestedProcedureDescription")
     )
     start = of_steps("ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime")
@@ -260,8 +255,8 @@ def _line(row: ListedOrder) -> list[str]:
         start,
         f"{row.source} {row.sender}".strip(),
     )
-    return [str(row.id), row.status, *map(_plain, texts), *own]
+    return [str(row.id), row.status, *map(_joined, texts), *own]
 
 
-def _plain(value: Any) -> str:
+def _joined(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

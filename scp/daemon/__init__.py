@@ -1,1 +1,1 @@
-"""TODO: scp/daemon."""
+"""The process: listener, health, HTTP, systemd."""

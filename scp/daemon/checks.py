@@ -1,4 +1,4 @@
-"""What `check` finds before a start does: what would stop it, and what a configuration leaves open."""
+"""What `check` finds: faults that would stop a start, and warnings of what a configuration leaves open."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from index import CannotListen, is_served, outdated_instances
 from scp.association.admission import addresses
 from scp.daemon.descriptors import raise_limit, shares
-from scp.daemon.listener import bind
+from scp.daemon.sockets import bind
 from scp.daemon.systemd import TLS_SOCKET
 from scp.settings.certificates import expiry_notice
 from scp.settings.consistency import Place
@@ -20,38 +20,38 @@ from scp.settings.sections import Configuration
 
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
-# systemd waits so long for a stop in our unit, in seconds; the daemon asks for more where it drains longer.
+# How long systemd waits for a stop of our unit, in seconds; for a longer drain the daemon asks for more.
 _LONG_DRAIN = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What would stop a start: the place in the configuration, and a sentence that names key and value."""
+    """What would stop a start: its place in the configuration, and a sentence that names key and value."""
 
     place: Place
     text: str
 
     def at(self, sources: Sources) -> str:
-        """Return the sentence behind where the value comes from."""
+        """Return the sentence after the source of the value."""
         key = dotted(self.place)
         return f"{sources.near(self.place)}: {self.text if key in self.text else f'{key}: {self.text}'}"
 
 
-def faults(configuration: Configuration) -> list[str]:
-    """Return a sentence for each thing that would stop a start, or keep a peer or folder from being found."""
+def find_faults(configuration: Configuration) -> list[str]:
+    """Return a sentence for each fault: what would stop a start, and peers and folders that do not exist."""
     start = [fault.text for fault in start_faults(configuration)]
     found = [fault] if (fault := data_fault(configuration.data)) and fault not in start else []
     return [*found, *start, *peer_faults(configuration), *_folder_faults(configuration)]
 
 
 def start_faults(configuration: Configuration, passed: Sequence[str] = ()) -> list[Fault]:
-    """Return what the configuration has wrong of this machine, and another try would not mend.
+    """Return the faults of the configuration on this machine which stay until it is changed.
 
-    `passed`: the names of the sockets that the service manager has opened for us.
+    `passed`: the names of the sockets that the service manager passes to us.
     """
-    found = [Fault(("storage", "path"), why)] if (why := _misplaced(configuration.data)) else []
+    found = [Fault(("storage", "path"), why)] if (why := _misplaced_data(configuration.data)) else []
     file = configuration.index.file
-    # A relative one hangs on where the daemon is started.
+    # A relative path depends on the folder that the daemon is started in.
     if file and file.is_absolute() and not file.parent.is_dir():
         found.append(Fault(("index", "url"), f"index.url: {file.parent}: no such folder"))
     return found + address_faults(configuration, passed)
@@ -59,7 +59,7 @@ def start_faults(configuration: Configuration, passed: Sequence[str] = ()) -> li
 
 def data_fault(data: Path) -> str | None:
     """Return why the data directory cannot be used, or None."""
-    if why := _misplaced(data):
+    if why := _misplaced_data(data):
         return why
     there = _existing(data)
     missing = "" if there == data else f"{data}: no such data directory, and it cannot be made: "
@@ -70,8 +70,8 @@ def data_fault(data: Path) -> str | None:
     return None
 
 
-def _misplaced(data: Path) -> str | None:
-    """Return why the data directory cannot be where it is said to be, for this user."""
+def _misplaced_data(data: Path) -> str | None:
+    """Return why this user cannot have the data directory there, or None."""
     there = _existing(data)
     missing = "" if there == data else f"{data}: no such data directory, and it cannot be made: "
     if not there.exists():
@@ -79,7 +79,7 @@ def _misplaced(data: Path) -> str | None:
     if not there.is_dir():
         return f"{data}: the data directory is a file" if there == data else f"{missing}{there} is a file"
     if os.statvfs(there).f_flag & os.ST_RDONLY:
-        return None  # that may have another cause than the configuration
+        return None  # its cause may be another than the configuration
     if not _is_writable(there):
         return f"{missing}{there}: not writable for user {os.geteuid()}"
     for name in ("index.sqlite", "objects", "incoming", "fhir", "lock"):
@@ -102,7 +102,7 @@ def _folder_faults(configuration: Configuration) -> Iterator[str]:
 
 
 def peer_faults(configuration: Configuration) -> list[str]:
-    """Return a sentence for each peer whose host nobody knows."""
+    """Return a sentence for each peer whose host has no known address."""
     return [
         f"peers[{number}].host = {peer.host}: no address is known for {peer.aet}"
         for number, peer in enumerate(configuration.peers)
@@ -110,8 +110,8 @@ def peer_faults(configuration: Configuration) -> list[str]:
     ]
 
 
-def openings(configuration: Configuration) -> list[str]:
-    """Return a sentence for each thing that is open to whoever can reach it, or will soon need attention."""
+def find_warnings(configuration: Configuration) -> list[str]:
+    """Return a sentence for each thing that is open to every caller, or will soon need attention."""
     return [
         *_open_to_callers(configuration),
         *_open_otherwise(configuration),
@@ -124,13 +124,13 @@ def _open_to_callers(configuration: Configuration) -> Iterator[str]:
     dicom = configuration.dicom
     is_plain = dicom.tls is None or dicom.tls.plain
     if dicom.host not in _LOOPBACK and is_plain:
-        yield f"dicom.host = {dicom.host}: DICOM without TLS is open to whoever reaches port {dicom.port}"
+        yield f"dicom.host = {dicom.host}: DICOM without TLS is open to every caller of port {dicom.port}"
     if dicom.unknown_callers != "reject":
         may = "echo and store" if dicom.unknown_callers == "store" else "use every service"
         yield f"dicom.unknown_callers = {dicom.unknown_callers}: callers not named in [[peers]] may {may}"
     for number, peer in enumerate(configuration.peers):
         if peer.host is None and not peer.networks:
-            yield f"peers[{number}].aet = {peer.aet}: whoever calls so is taken for it, from any address"
+            yield f"peers[{number}].aet = {peer.aet}: a caller from any address may use this title"
     if not dicom.called_aets:
         yield "dicom.called_aets is empty: callers may call us by any AE title"
     if dicom.users and is_plain:
@@ -145,7 +145,7 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
     if dicom.tls and (notice := expiry_notice(dicom.tls.certificate)):
         yield f"dicom.tls.certificate = {notice}"
     if http.enabled and http.host not in _LOOPBACK:
-        yield f"http.host = {http.host}: HTTP without TLS is open to whoever reaches port {http.port}"
+        yield f"http.host = {http.host}: HTTP without TLS is open to every caller of port {http.port}"
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
     watermark, there = configuration.storage.watermark, _existing(configuration.data)
@@ -172,7 +172,7 @@ def _outdated(configuration: Configuration) -> Iterator[str]:
 
 
 def _is_writable(path: Path) -> bool:
-    # By what we may do, not by who started us; and also where the file system is read-only.
+    # By the effective user; false on a read-only file system too.
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -186,12 +186,12 @@ class _Address:
 
 
 def address_faults(configuration: Configuration, passed: Sequence[str] = ()) -> list[Fault]:
-    """Return what keeps each of our addresses from being listened on: taken, not ours, a port used twice."""
+    """Return why our addresses cannot be listened on: taken, not ours, a port given twice."""
     listening = _addresses(configuration, passed)
-    # The ports of a daemon that runs are in use, by itself.
-    refused, pairs = _tried(listening) if not is_served(configuration.data) else ([], set())
+    # A running daemon itself uses the ports.
+    refused, pairs = _try_addresses(listening) if not is_served(configuration.data) else ([], set())
     for number, one in enumerate(listening):
-        pairs |= {(number, other) for other in range(number) if _are_alike(one, listening[other])}
+        pairs |= {(number, other) for other in range(number) if _exclude_each_other(one, listening[other])}
     twice = [
         Fault(_place(f"{one.section}port"), f"{one.section}port = {one.port}: is {other.section}port too")
         for one, other in ((listening[a], listening[b]) for a, b in sorted(pairs))
@@ -199,8 +199,8 @@ def address_faults(configuration: Configuration, passed: Sequence[str] = ()) -> 
     return [*(Fault(_place(error.key), str(error)) for error in refused), *twice]
 
 
-def _tried(listening: Sequence[_Address]) -> tuple[list[CannotListen], set[tuple[int, int]]]:
-    """Listen on all at one time; return what is refused, and which are in the way of which."""
+def _try_addresses(listening: Sequence[_Address]) -> tuple[list[CannotListen], set[tuple[int, int]]]:
+    """Listen on all addresses at one time; return the errors, and the pairs that exclude each other."""
     refused, pairs, open_ports = [], set(), dict[int, int]()
     with ExitStack() as opened:
         for number, one in enumerate(listening):
@@ -230,7 +230,7 @@ def _addresses(configuration: Configuration, passed: Sequence[str]) -> list[_Add
     return found
 
 
-def _are_alike(one: _Address, other: _Address) -> bool:
+def _exclude_each_other(one: _Address, other: _Address) -> bool:
     if one.port != other.port or one.port == 0:
         return False
     hosts = {one.host, other.host}

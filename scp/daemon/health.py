@@ -1,4 +1,4 @@
-"""Health: whether the process lives, and whether it does what it is there for, with reasons."""
+"""Health: whether the daemon does its work, with reasons."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from scp.daemon.listener import Listener
 
 # The accept loop and the commit lock answer within microseconds; a slow disk may hold a commit for a while.
 PATIENCE_SECONDS = 2.0
-# A study overdue for longer has no publisher that works.
+# A study is overdue for longer only where the publisher does not work.
 PUBLICATION_LAG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`status`: ok, degraded (stores are taken, resources are late) or unavailable (stores are not taken)."""
+    """`status`: ok, degraded (stores work, resources are late) or unavailable (stores fail)."""
 
     status: str
     checks: dict[str, str]
@@ -26,10 +26,10 @@ class Health:
 
 
 def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()) -> Health:
-    """Look at everything once; `workers` are the threads that do not only serve one association."""
+    """Return the health now; `workers` are the threads of the whole daemon."""
     vital = {
-        "accept loop": _moving(listener.is_moving, "makes no round"),
-        "journal": _moving(index.makes_progress, "is held"),
+        "accept loop": _progress(listener.makes_progress, "makes no round"),
+        "journal": _progress(index.makes_progress, "is held"),
     }
     late = {}
     try:
@@ -39,17 +39,17 @@ def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()
     else:
         vital["disk"] = state.shortage or "ok"
         late["publisher"] = _publisher(state.publication_lag, state.failing)
-    # A thread that does not get on makes something late; what that is to senders, the checks above tell.
+    # A failing thread makes something late. Whether senders are affected is checked above.
     for worker in workers:
         if late.get(worker.name, "ok") == "ok":
             late[worker.name] = worker.summary
-    failed = {name for name, said in vital.items() if said != "ok"}
-    slow = {name for name, said in late.items() if said != "ok"}
+    failed = {name for name, found in vital.items() if found != "ok"}
+    slow = {name for name, found in late.items() if found != "ok"}
     return Health("unavailable" if failed else "degraded" if slow else "ok", vital | late)
 
 
-def _moving(moves: Callable[[float], bool], otherwise: str) -> str:
-    return "ok" if moves(PATIENCE_SECONDS) else f"{otherwise} within {PATIENCE_SECONDS:g} s"
+def _progress(makes_progress: Callable[[float], bool], otherwise: str) -> str:
+    return "ok" if makes_progress(PATIENCE_SECONDS) else f"{otherwise} within {PATIENCE_SECONDS:g} s"
 
 
 def _publisher(lag: float, failing: int) -> str:

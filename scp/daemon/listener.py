@@ -1,7 +1,6 @@
-"""The DICOM listener: accepts connections, counts them, and starts an association for each."""
+"""The DICOM listener: accepts connections, limits their number, and starts an association for each."""
 
 import contextlib
-import errno
 import logging
 import os
 import selectors
@@ -13,12 +12,13 @@ from time import monotonic, sleep
 
 import structlog
 
-from index import CannotListen, Supervisor
+from index import Supervisor
 from scp.association.admission import Admission
 from scp.association.application_entity import application_entity
 from scp.association.events import Handler
-from scp.association.quota import open_to_strangers
-from scp.daemon.rejection import CUT_OFF, Rejecter
+from scp.association.quota import limit_for_unknown_callers
+from scp.daemon.rejection import CUT_OFF, CallerRejecter
+from scp.daemon.sockets import bind
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.store import StoreService
@@ -28,10 +28,7 @@ from scp.upperlayer.context import ListenerContext
 from scp.wire.connection import BUFFER_LENGTH
 from scp.wire.tls import server_context
 
-# Connections that the kernel may hold for us before we accept them; the kernel has a limit of its own.
-BACKLOG = 1024
-
-# A peer that is gone without a word is found out after 2 + 4 * 0.5 minutes; the system's default is 2 hours.
+# A peer that has vanished is detected after 2 + 4 * 0.5 minutes; the system's default is 2 hours.
 KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 120),
@@ -40,26 +37,26 @@ KEEP_ALIVE = (
 )
 
 # When descriptors, memory or threads run out, how long to wait for some, in seconds.
-BREATHER = 0.5
+RESOURCE_PAUSE = 0.5
 
-# How often a stopping listener looks whether associations have finished, in seconds.
+# How often a stopping listener checks whether associations have ended, in seconds.
 STOP_INTERVAL = 0.02
 
-# When all places are taken: how long a caller may have been silent before it has to make room, in seconds. A
-# request follows its connection at once, a TLS handshake takes a moment.
-SILENCE = 2.0
+# How long a connection without a request may stay when there is no room for another, in seconds. A request
+# follows its connection at once, a TLS handshake takes a moment.
+REQUEST_PATIENCE = 2.0
 
 # After the drain: how long aborted associations may take to end, in seconds.
 ABORT_GRACE = 5.0
 
 
 class Listener:
-    """Listens for association requests. All its public methods may be called from any thread.
+    """Listens for association requests. Its public methods may be called from any thread.
 
-    `handlers` are pynetdicom's (event, handler) pairs, and `services` the abstract syntaxes that they serve,
-    by the service's name. `sockets`, and `tls_sockets` where `dicom.tls` is there, are listening already;
-    without them it binds what `dicom` says. Raises ValueError where certificates or users cannot be used.
-    `on_association_end` is called in the association's thread when an accepted association is over.
+    `handlers` are pynetdicom's (event, handler) pairs, `services` the services by the abstract syntaxes that
+    the handlers serve. `sockets`, and `tls_sockets` for `dicom.tls`, are listening already; without them the
+    addresses of `dicom` are bound. `on_association_end` is called in the association's thread when an
+    accepted association has ended. Raises ValueError where certificates or users cannot be used.
     """
 
     def __init__(
@@ -79,8 +76,8 @@ class Listener:
     ) -> None:
         self._limits = limits
         self._services = dict(services or {})
-        self._open = open_to_strangers(limits.associations, peers)
-        admission = Admission(dicom, peers, self._services, strangers=self._open)
+        self._unknown_limit = limit_for_unknown_callers(limits.associations, peers)
+        admission = Admission(dicom, peers, self._services, unknown_limit=self._unknown_limit)
         ae = application_entity(dicom)
         ssl_context = server_context(dicom.tls) if dicom.tls else None
         self._metrics = metrics or Metrics()
@@ -99,15 +96,15 @@ class Listener:
         self._associations: dict[ServedAssociation, str] = {}
         self._lock = Lock()
         self._stopping = False
-        self._recovered = 0.0
+        self._full_until = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
         self._worker = (workers or Supervisor()).add("dicom-listener", self._run)
         self._log = structlog.get_logger("scp")
 
     def start(self) -> tuple[str, int]:
-        """Listen and accept. Returns the address bound. Raises OSError if it cannot be bound."""
-        _silence_pynetdicom()
+        """Listen and accept; return the address bound. Raises OSError where it cannot be bound."""
+        _disable_pynetdicom_logging()
         self._bind(self._context.dicom)
         for listening in self._listening():
             listening.setblocking(False)
@@ -116,36 +113,36 @@ class Listener:
         return host, port
 
     def tls_address(self) -> tuple[str, int] | None:
-        """Return where it listens for TLS."""
+        """Return the address for TLS, or None."""
         return self._tls_sockets[0].getsockname()[:2] if self._tls_sockets else None
 
     def active(self) -> int:
-        """Return the number of associations now, those that are still being negotiated included."""
+        """Return the number of associations, with those that are being negotiated."""
         with self._lock:
             return len(self._associations)
 
-    def is_moving(self, seconds: float) -> bool:
-        """Tell whether the accept loop makes another round within that time, or has been told to stop."""
+    def makes_progress(self, seconds: float) -> bool:
+        """Whether the accept loop makes another round within that time, or is stopping."""
         if self._stopping:
             return True
         self._round.clear()
-        self._look_up()
+        self._wake_up()
         return self._round.wait(seconds) or self._stopping
 
     def reload(
         self, peers: Sequence[Peer], limits: LimitsSettings, dicom: DicomSettings | None = None
     ) -> None:
-        """Take other rules and certificates for the associations to come; addresses stay as they are.
+        """Use other settings for new associations; the addresses stay.
 
-        Raises ValueError; then everything stays as it is.
+        Raises ValueError; then nothing is changed.
         """
         dicom = dicom or self._context.dicom
-        to_strangers = open_to_strangers(limits.associations, peers)
-        admission = Admission(dicom, peers, self._services, strangers=to_strangers)
+        unknown_limit = limit_for_unknown_callers(limits.associations, peers)
+        admission = Admission(dicom, peers, self._services, unknown_limit=unknown_limit)
         ssl_context = server_context(dicom.tls) if dicom.tls else None
         if ssl_context is None and self._tls_sockets:
             raise ValueError("dicom.tls: is missing; only a restart can take TLS away")
-        self._limits, self._open = limits, to_strangers
+        self._limits, self._unknown_limit = limits, unknown_limit
         self._context = replace(
             self._context,
             dicom=dicom,
@@ -155,20 +152,20 @@ class Listener:
         )
 
     def stop(self, drain: float) -> None:
-        """Accept no more; let running operations finish for `drain` seconds, then abort what is left."""
+        """Accept no more; let operations finish for `drain` seconds, then abort the associations left."""
         self._stopping = True
-        self._look_up()
+        self._wake_up()
         self._worker.stop()
         for listening in self._listening():
             listening.close()
-        self._end_all(lambda association: association.wind_down(), drain)
-        self._end_all(lambda association: association.cut(), ABORT_GRACE)
+        self._end_all(lambda association: association.stop_when_idle(), drain)
+        self._end_all(lambda association: association.interrupt(), ABORT_GRACE)
         with self._lock:
             os.close(self._wake)
             self._wake = -1
 
     def _bind(self, dicom: DicomSettings) -> None:
-        """Bind what was not passed to us."""
+        """Bind the addresses for which no socket was passed."""
         tls = dicom.tls
         if tls and not self._tls_sockets:
             self._tls_sockets.append(bind(tls.host or dicom.host, tls.port, "dicom.tls."))
@@ -183,8 +180,8 @@ class Listener:
     def _listening(self) -> list[socket.socket]:
         return [*self._sockets, *self._tls_sockets]
 
-    def _look_up(self) -> None:
-        """Make the accept loop look up."""
+    def _wake_up(self) -> None:
+        """Wake the accept loop."""
         with self._lock:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
@@ -204,37 +201,37 @@ class Listener:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            overflow = Rejecter(selector, self._metrics, self._serve_peer)
+            rejecter = CallerRejecter(selector, self._metrics, self._serve_peer)
             selector.register(self._wake, selectors.EVENT_READ)
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
             try:
                 while not self._stopping:
                     with self._worker.waiting():
-                        ready = selector.select(overflow.timeout())
+                        ready = selector.select(rejecter.timeout())
                     for key, _ in ready:
-                        self._take(key, overflow)
-                    overflow.expire()
+                        self._handle(key, rejecter)
+                    rejecter.expire()
                     self._round.set()
             finally:
-                overflow.close()
+                rejecter.close()
 
-    def _take(self, key: selectors.SelectorKey, overflow: Rejecter) -> None:
+    def _handle(self, key: selectors.SelectorKey, rejecter: CallerRejecter) -> None:
         if key.data is not None:
-            overflow.serve(key.data)
+            rejecter.serve(key.data)
         elif isinstance(key.fileobj, socket.socket):
-            self._accept(key.fileobj, overflow)
+            self._accept(key.fileobj, rejecter)
         else:
             os.eventfd_read(self._wake)
 
-    def _accept(self, listening: socket.socket, overflow: Rejecter) -> None:
+    def _accept(self, listening: socket.socket, rejecter: CallerRejecter) -> None:
         try:
             connection, _ = listening.accept()
         except (BlockingIOError, ConnectionError):
-            return  # the caller has gone again
+            return  # the caller has closed it
         except OSError as error:
             self._log.error("accept_failed", error=str(error))
-            sleep(BREATHER)
+            sleep(RESOURCE_PAUSE)
             return
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -242,11 +239,11 @@ class Listener:
                 connection.setsockopt(level, option, value)
             address = connection.getpeername()[0]
             secure = listening in self._tls_sockets
-            if self._has_room(address, for_strangers=True):
+            if self._has_room(address, as_unknown=True):
                 self._serve(connection, address, secure=secure)
             elif not secure:
-                overflow.take(connection, address)
-            # Who calls by TLS is known only after a handshake, and that takes a place.
+                rejecter.take(connection, address)
+            # The AE title of a TLS caller is known only after the handshake, which needs an association.
             elif self._has_room(address) or self._make_room(address):
                 self._serve(connection, address, secure=True)
             else:
@@ -254,39 +251,39 @@ class Listener:
                 self._metrics.association_refused(CUT_OFF)
                 connection.close()
         except ConnectionError:
-            connection.close()  # the caller has gone again
+            connection.close()  # the caller has closed it
         except Exception as error:  # noqa: BLE001  one connection must not end the listener
             self._log.error("connection_not_served", error=f"{type(error).__name__}: {error}")
             connection.close()
 
-    def _has_room(self, address: str, *, for_strangers: bool = False) -> bool:
-        """Tell whether one more association may begin; strangers leave places to [[peers]].
+    def _has_room(self, address: str, *, as_unknown: bool = False) -> bool:
+        """Whether one more association may begin.
 
-        A stranger is who has not said yet who it is, too.
+        `as_unknown`: for a caller that is not, or not yet, known to be one of [[peers]].
         """
         with self._lock:
             most = self._limits.associations_per_address
             if most and list(self._associations.values()).count(address) >= most:
                 return False
-            if for_strangers and sum(not one.is_known for one in self._associations) >= self._open:
+            if as_unknown and sum(not one.is_known for one in self._associations) >= self._unknown_limit:
                 return False
-            return len(self._associations) < self._limits.associations and monotonic() >= self._recovered
+            return len(self._associations) < self._limits.associations and monotonic() >= self._full_until
 
     def _make_room(self, address: str) -> bool:
-        """Cut who is leaving or has long been silent; return whether there is room for one from `address`."""
+        """End the association that has waited longest for its request; return whether there is room now."""
         with self._lock:
-            going = max(self._associations, key=lambda one: one.silence, default=None)
-            if going is None or going.silence <= SILENCE:
+            idle = max(self._associations, key=lambda one: one.seconds_without_request, default=None)
+            if idle is None or idle.seconds_without_request <= REQUEST_PATIENCE:
                 return False
-            self._associations.pop(going)
-        if not going.record.is_ending:
-            self._log.warning("association_refused", address=going.record.address, why="silent for too long")
+            self._associations.pop(idle)
+        if not idle.record.is_ending:
+            self._log.warning("association_refused", address=idle.record.address, why="silent for too long")
             self._metrics.association_refused(CUT_OFF)
-        going.cut()
+        idle.interrupt()
         return self._has_room(address)
 
     def _serve_peer(self, connection: socket.socket, address: str, calling_aet: str, received: bytes) -> bool:
-        """Serve a caller beyond the limit for whom a place is kept; return whether it is one."""
+        """Serve a caller beyond the limit where it is one of [[peers]] and there is room; return whether."""
         is_peer = self._context.admission.may_be_peer(calling_aet, address)
         if not is_peer or len(received) > BUFFER_LENGTH:
             return False
@@ -299,52 +296,24 @@ class Listener:
         self, connection: socket.socket, address: str, *, secure: bool = False, received: bytes = b""
     ) -> None:
         context = self._context if secure else replace(self._context, ssl_context=None)
-        association = ServedAssociation(context, connection, self._over, received)
+        association = ServedAssociation(context, connection, self._forget, received)
         with self._lock:
             self._associations[association] = address
         try:
             association.start()
-        except RuntimeError as error:  # no more threads; callers to come are told so without one
+        except RuntimeError as error:  # no more threads; for a while callers are rejected
             self._log.error("association_not_started", error=str(error))
-            self._recovered = monotonic() + BREATHER
-            self._over(association)
-            association.hang_up()
+            self._full_until = monotonic() + RESOURCE_PAUSE
+            self._forget(association)
+            association.close_connection()
 
-    def _over(self, association: ServedAssociation) -> None:
+    def _forget(self, association: ServedAssociation) -> None:
         with self._lock:
             self._associations.pop(association, None)
 
 
-def bind(host: str, port: int, section: str) -> socket.socket:
-    """Return a socket that listens there; the keys of host and port begin with `section`, as `http.`.
-
-    Raises CannotListen.
-    """
-    try:
-        return _bind(host, port)
-    except OSError as error:
-        raise CannotListen(section, host, port, error) from error
-    except UnicodeError as error:  # a name that is none of IDNA
-        raise CannotListen(section, host, port, OSError(errno.EINVAL, str(error))) from error
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _silence_pynetdicom() -> None:
-    """What pynetdicom logs we say ourselves, by structlog and with the association's id."""
+def _disable_pynetdicom_logging() -> None:
+    """Disable pynetdicom's logging: we log the same by structlog, with the association's id."""
     logger = logging.getLogger("pynetdicom")
     logger.setLevel(logging.CRITICAL + 1)
     logger.propagate = False

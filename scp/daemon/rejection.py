@@ -1,7 +1,7 @@
 """Callers beyond the limit: their request is read, then rejected as transient, local limit (PS3.8 9.3.4).
 
-All of them share the listener's thread and selector; none can make it wait. Who may be one of [[peers]] is
-handed back, with what has been read: places are kept for them.
+They share the listener's thread and selector, and none can make it wait. A caller that may be one of
+[[peers]] is handed back with what has been read: some associations are kept for peers.
 """
 
 import contextlib
@@ -14,22 +14,22 @@ import structlog
 
 from scp.association.admission import Rejection
 from scp.observing.metrics import Metrics
-from scp.wire.associate_rq import Titles, read_titles
-from scp.wire.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, LENGTHS, PDU_HEADER
+from scp.wire.associate_rq import Titles, parse_titles
+from scp.wire.pdus import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, PDU_HEADER, PDU_LENGTHS
 
-# More callers than this at one time are not read: who has been there for longest is cut off.
-PLACES = 64
+# The most callers at one time: for one more, the oldest is cut off.
+MAX_CALLERS = 64
 
 # How long an association request may take before the rejection, in seconds.
 REQUEST_SECONDS = 5.0
 
-# What is read at one time, in bytes.
+# The most that is read at one time, in bytes.
 READ_LENGTH = 64 * 1024
 
-# How long the caller has to take note of the rejection and to close, in seconds.
-GOODBYE_SECONDS = 1.0
+# How long the caller has to read the rejection and to close, in seconds.
+CLOSE_SECONDS = 1.0
 
-# Why a caller is not even rejected, as the metrics have it.
+# In the metrics: the reason of a caller that was not even rejected.
 CUT_OFF = "cut_off"
 
 _ANSWER = PDU_HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, *Rejection.LOCAL_LIMIT.value))
@@ -46,7 +46,7 @@ class _Caller:
         self.answered = False
 
 
-class Rejecter:
+class CallerRejecter:
     """Rejects callers beyond the limit, in the listener's own selector. Used by one thread.
 
     `serve_peer` is given a connection, its address, the calling AE title, and all that has been read. It
@@ -67,7 +67,7 @@ class Rejecter:
 
     def take(self, connection: socket.socket, address: str) -> None:
         """Take a connection to be rejected."""
-        if len(self._callers) >= PLACES:
+        if len(self._callers) >= MAX_CALLERS:
             first = min(self._callers, key=lambda caller: caller.deadline)
             self._log.warning(
                 "association_refused", address=first.address, why="too many callers beyond the limit"
@@ -78,7 +78,7 @@ class Rejecter:
         self._watch(_Caller(connection, address))
 
     def serve(self, caller: _Caller) -> None:
-        """Read what a caller sent; reject it when its request is whole."""
+        """Read what a caller sent; reject it when its request is complete."""
         try:
             data = caller.connection.recv(READ_LENGTH)
         except BlockingIOError:
@@ -87,9 +87,9 @@ class Rejecter:
             data = b""
         if not data:
             self._drop(caller)
-        elif not caller.answered:  # after the rejection, what still comes is thrown away
+        elif not caller.answered:  # after the rejection, what still comes is dropped
             caller.received += data
-            self._consider(caller)
+            self._handle_request(caller)
 
     def timeout(self) -> float | None:
         """Return the seconds until the next deadline, or None."""
@@ -98,26 +98,26 @@ class Rejecter:
         return max(0.0, min(caller.deadline for caller in self._callers) - monotonic())
 
     def expire(self) -> None:
-        """Drop the callers whose time is up."""
+        """Drop the callers whose deadline has passed."""
         now = monotonic()
         for caller in [caller for caller in self._callers if caller.deadline <= now]:
             self._drop(caller)
 
     def close(self) -> None:
-        """Drop all."""
+        """Drop all callers."""
         for caller in list(self._callers):
             self._drop(caller)
 
-    def _consider(self, caller: _Caller) -> None:
+    def _handle_request(self, caller: _Caller) -> None:
         if len(caller.received) < PDU_HEADER.size:
             return
         kind, length = PDU_HEADER.unpack_from(caller.received)
-        least, most = LENGTHS[A_ASSOCIATE_RQ]
+        least, most = PDU_LENGTHS[A_ASSOCIATE_RQ]
         if kind != A_ASSOCIATE_RQ or not least <= length <= most:
             self._drop(caller)
         elif len(caller.received) >= PDU_HEADER.size + length:
             received = bytes(caller.received)
-            titles = read_titles(received[PDU_HEADER.size :])
+            titles = parse_titles(received[PDU_HEADER.size :])
             self._forget(caller)
             if not self._serve_peer(caller.connection, caller.address, titles.calling, received):
                 self._watch(caller)
@@ -126,7 +126,7 @@ class Rejecter:
     def _reject(self, caller: _Caller, titles: Titles) -> None:
         caller.received.clear()
         caller.answered = True
-        caller.deadline = monotonic() + GOODBYE_SECONDS
+        caller.deadline = monotonic() + CLOSE_SECONDS
         self._log.warning(
             "association_refused",
             address=caller.address,
@@ -138,7 +138,7 @@ class Rejecter:
         self._metrics.association_refused(Rejection.LOCAL_LIMIT.name.lower())
         try:
             caller.connection.send(_ANSWER)
-            # Closing at once could take the answer back from a peer that is still sending.
+            # To close at once could reset the connection before the peer has read the answer.
             caller.connection.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(caller)

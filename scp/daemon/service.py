@@ -1,4 +1,4 @@
-"""The daemon: puts index and listener together, says when it is ready, and ends cleanly."""
+"""The daemon: starts index, listener and HTTP, logs ready, reloads, and stops."""
 
 import gc
 import os
@@ -6,14 +6,16 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 
 from index import DatabaseFault, Index
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import health
-from scp.daemon.http import HttpServer, watching
+from scp.daemon.http import HttpServer
 from scp.daemon.listener import Listener
+from scp.daemon.open_index import open_index
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
 from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
@@ -21,55 +23,32 @@ from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
 from scp.services.mpps import StepService
 from scp.services.store import StoreService
-from scp.services.upstream import Upstream
 from scp.services.worklist import WorklistService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings, Peer
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from scp.services.upstream import UpstreamWorklist
 
 log = structlog.get_logger(__name__)
 
 # After the drain: how long the last associations and the publisher may take, in seconds.
 CLOSE_SECONDS = 60.0
 
-# What systemd, a terminal and an operator end or reload it with.
+# The signals that stop or reload the daemon.
 SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
-# Sections that a reload takes over as a whole; of [dicom] it takes all but the addresses.
+# Sections that a reload takes over as a whole; of [dicom] it takes all keys except the addresses.
 _RELOADED = frozenset(("peers", "limits", "log"))
 
 
-def open_index(configuration: Configuration, **options: object) -> Index:
-    """Open the index of this configuration. Raises OSError, DatabaseFault."""
-    return Index(
-        configuration.data,
-        configuration.storage,
-        configuration.index,
-        configuration.fhir,
-        configuration.publish,
-        configuration.worklist,
-        object_size=configuration.limits.object_size,
-        retention=configuration.retention,
-        **options,  # type: ignore[arg-type]  # on_fatal, or nothing
-    )
-
-
-# Rows and resources are many small containers that live shortly and hold no cycles: with the defaults the
-# cyclic collector takes a third of the time of a publication. Associations do hold cycles, and are few.
-COLLECTOR_THRESHOLDS = (50_000, 20, 50)
-
-
-def _calm_collector() -> None:
-    """Leave what start-up made out of every later collection, and collect less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
-
-
 def log_uncaught(fault: threading.ExceptHookArgs) -> None:
-    """Log what ended a thread, as everything else is: a bare traceback on stderr is no log event."""
+    """Log the exception that ended a thread as an event, instead of a bare traceback on stderr."""
     if fault.exc_type is SystemExit:
         return
     name = fault.thread.name if fault.thread else None
-    # Where there is no memory or no stack left, the traceback would need more of it.
+    # A traceback needs memory and stack, which these lack.
     is_short = issubclass(fault.exc_type, MemoryError | RecursionError)
     log.error(
         "thread_failed",
@@ -80,7 +59,7 @@ def log_uncaught(fault: threading.ExceptHookArgs) -> None:
 
 
 class Daemon:
-    """One running `imagingstudyd serve`. `reread` returns the configuration as it is now, for SIGHUP."""
+    """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP."""
 
     def __init__(
         self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
@@ -96,8 +75,8 @@ class Daemon:
 
         Raises Locked, CannotListen, OSError (data directory unusable) and DatabaseFault at the start.
         """
-        # Threads inherit the mask. The kernel may hand an unmasked signal to any of them, and its handler
-        # in Python would then wait until this thread, asleep, happens to run.
+        # Threads inherit the mask. The kernel may deliver an unmasked signal to any of them, and its handler
+        # in Python would wait until this thread, which sleeps, runs again.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.excepthook = log_uncaught
         with ExitStack() as undo:
@@ -114,7 +93,7 @@ class Daemon:
             http_address = http.start() if http else None
             undo.pop_all()
         probes = {
-            "accept loop": listener.is_moving,
+            "accept loop": listener.makes_progress,
             "journal": index.makes_progress,
             "workers": lambda _: not index.workers.lost(),
         }
@@ -122,8 +101,10 @@ class Daemon:
         watchdog.start()
         commitment.start()
         upstream = self._upstream(index)
-        _calm_collector()
-        self._say_ready(index, listener, address, http_address)
+        self._log_ready(index, listener, address, http_address)
+        # What start-up made is left out of every later collection.
+        gc.collect()
+        gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
             self._reload(listener)
         if upstream:
@@ -134,7 +115,7 @@ class Daemon:
         log.info("stopped", fault=str(self._fault) if self._fault else None)
         return 1 if self._fault else 0
 
-    def _say_ready(
+    def _log_ready(
         self, index: Index, listener: Listener, address: tuple[str, int], http: tuple[str, int] | None
     ) -> None:
         dicom = self._configuration.dicom
@@ -163,12 +144,17 @@ class Daemon:
         settings = self._configuration.http
         if not settings.enabled:
             return None
-        self._metrics.watch(index.state, listener.active, index.workers.states)
-        routes = watching(lambda: health(index, listener, index.workers.states()), self._metrics)
-        return HttpServer(settings, routes, self._shares.http, index.workers)
+        self._metrics.add_gauges(index.state, listener.active, index.workers.states)
+
+        def make_routes() -> "list[BaseRoute]":
+            from scp.daemon.monitoring import monitoring_routes
+
+            return monitoring_routes(lambda: health(index, listener, index.workers.states()), self._metrics)
+
+        return HttpServer(settings, make_routes, self._shares.http, index.workers)
 
     def _limits(self, configuration: Configuration) -> LimitsSettings:
-        """Return the limits that are in force: no more associations than there are descriptors for."""
+        """Return the limits in force: no more associations than there are descriptors for."""
         limits, most = configuration.limits, self._shares.associations
         if limits.associations <= most:
             return limits
@@ -177,14 +163,14 @@ class Daemon:
         return limits.model_copy(update={"associations": most})
 
     def _reload(self, listener: Listener) -> None:
-        """Take the configuration as it is now; where it is broken, say so and keep the old one."""
+        """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
             configuration = self._reread()
             listener.reload(configuration.peers, self._limits(configuration), configuration.dicom)
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
-            log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults say it all
+            log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults are enough
         else:
             logs.configure(configuration.log)
             log.info(
@@ -226,16 +212,18 @@ class Daemon:
             workers=index.workers,
         )
 
-    def _upstream(self, index: Index) -> Upstream | None:
+    def _upstream(self, index: Index) -> "UpstreamWorklist | None":
         settings = self._configuration.worklist.upstream
         if settings is None:
             return None
-        upstream = Upstream(index, settings, self._configuration.dicom, self._peer)
+        from scp.services.upstream import UpstreamWorklist
+
+        upstream = UpstreamWorklist(index, settings, self._configuration.dicom, self._peer)
         upstream.start()
         return upstream
 
     def _peer(self, aet: str) -> Peer | None:
-        """Return what is configured of a peer, now."""
+        """Return the configuration of a peer now, or None."""
         return next((peer for peer in self._configuration.peers if peer.aet.strip() == aet.strip()), None)
 
     def _fail(self, fault: DatabaseFault) -> None:
@@ -244,7 +232,7 @@ class Daemon:
 
 
 def needs_restart(old: Configuration, new: Configuration) -> list[str]:
-    """Return the keys that differ and that only a restart takes over."""
+    """Return the keys that differ and need a restart."""
     changed = []
     for section in sorted(set(type(new).model_fields) - _RELOADED - {"dicom"}):
         before, after = getattr(old, section), getattr(new, section)

@@ -1,4 +1,4 @@
-"""Talking to systemd without its library: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)."""
+"""systemd's protocols, without its library: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)."""
 
 import os
 import socket
@@ -14,11 +14,11 @@ log = structlog.get_logger(__name__)
 # The first descriptor that the service manager passes (sd_listen_fds(3), SD_LISTEN_FDS_START).
 FIRST_DESCRIPTOR = 3
 
-# The name of a passed socket that speaks TLS (FileDescriptorName= in its unit); all others do not.
+# The name of a passed socket for TLS (FileDescriptorName= in its unit); all others are without TLS.
 TLS_SOCKET = "dicom-tls"
 
-# Of the watchdog's time: how often it is fed, and how long each probe may take. Both together stay below a
-# half, the time by which sd_watchdog_enabled(3) wants to be fed.
+# Parts of the watchdog's time: how often it is notified, and how long each probe may take. Together they stay
+# below a half, as sd_watchdog_enabled(3) recommends.
 WATCHDOG_INTERVAL = 1 / 4
 WATCHDOG_PROBE = 1 / 5
 
@@ -38,26 +38,26 @@ def notify(state: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.sendto(state.encode(), address)
-    except OSError as error:  # the daemon's work does not depend on who watches it
+    except OSError as error:  # the daemon works without a service manager too
         log.warning("notify_failed", address=address, error=str(error))
         return False
     return True
 
 
 def reloading() -> None:
-    """Say that a reload begins; READY=1 says that it is over (systemd.service(5), Type=notify-reload)."""
+    """Notify that a reload begins; READY=1 ends it (systemd.service(5), Type=notify-reload)."""
     notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def stopping(seconds: float) -> None:
-    """Say that the daemon is stopping, and ask for as many seconds as that may take."""
+    """Notify that the daemon is stopping, and ask for the seconds that it may take."""
     notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
 
 def passed_sockets() -> dict[str, list[socket.socket]]:
     """Return the listening sockets that the service manager has passed, by name (FileDescriptorName=).
 
-    Takes them once: the variables are removed, so that no child believes them to be its own.
+    The variables are removed, so that a child process does not use the sockets.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
@@ -73,14 +73,14 @@ def passed_sockets() -> dict[str, list[socket.socket]]:
 
 
 def passed_names() -> list[str]:
-    """Return the names of the sockets that the service manager passes, without taking them."""
+    """Return the names of the sockets that the service manager passes; the variables stay."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     return os.environ.get("LISTEN_FDNAMES", "").split(":")
 
 
 def watchdog_seconds() -> float | None:
-    """Return the time after which the service manager gives us up, or None where it does not watch."""
+    """Return the watchdog's time, or None where there is no watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -88,7 +88,7 @@ def watchdog_seconds() -> float | None:
 
 
 class Watchdog:
-    """Feeds systemd's watchdog as long as every probe says, within its time, that its part is moving."""
+    """Notifies systemd's watchdog as long as every probe returns true within its time."""
 
     def __init__(self, probes: Mapping[str, Probe], workers: Supervisor | None = None) -> None:
         self._probes = dict(probes)
@@ -96,18 +96,18 @@ class Watchdog:
         self._worker = (workers or Supervisor()).add("watchdog", self._run)
 
     def start(self) -> None:
-        """Feed it from now on, where systemd watches at all."""
+        """Start notifying, where there is a watchdog."""
         if self._seconds is not None:
             self._worker.start()
 
     def stop(self) -> None:
-        """Feed it no more."""
+        """Stop notifying."""
         self._worker.stop()
 
     def _run(self) -> None:
         seconds = self._seconds or 0.0
         while True:
-            stuck = [name for name, moves in self._probes.items() if not moves(seconds * WATCHDOG_PROBE)]
+            stuck = [name for name, probe in self._probes.items() if not probe(seconds * WATCHDOG_PROBE)]
             if stuck:
                 log.error("watchdog_not_fed", stuck=stuck)
             else:

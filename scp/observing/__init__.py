@@ -1,1 +1,1 @@
-"""TODO: scp/observing."""
+"""Logs, metrics, and the record of each association."""

@@ -1,4 +1,4 @@
-"""Who we talk with on one association, for handlers and for log events."""
+"""Titles and address of one association, for services, log events and the index."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from index import Origin
 
 @dataclass(frozen=True, slots=True)
 class AssociationInfo:
-    """One association as services see it. `log` is bound to its id, the peer's AE title and address."""
+    """One association. `log` is bound to its id, the AE titles and the address."""
 
     id: str
     calling_aet: str
     called_aet: str
     address: str
     log: FilteringBoundLogger
-    # The largest object that is kept from this peer, in bytes; None: as for everybody.
+    # The largest object that is kept from this peer, in bytes; None: the limit for all callers.
     object_size: int | None = None
 
     @property
     def origin(self) -> Origin:
-        """The same for the index, which remembers where each instance came from."""
+        """The origin of its instances, as the index keeps it."""
         return Origin(self.calling_aet, self.called_aet, self.address, self.id)

@@ -8,12 +8,12 @@ import structlog
 
 from scp.observing.association_info import AssociationInfo
 
-# Enough to tell the associations of a site's logs apart, short enough to read aloud.
+# Long enough to be unique in the logs of a site, short enough to read aloud.
 ID_LENGTH = 12
 
 
 class AssociationRecord:
-    """Counts what happens on one association and says it once, when it is over. Used by one thread."""
+    """Counts what happens on one association, and logs it at the end. Used by one thread."""
 
     def __init__(self, address: str) -> None:
         self.id = uuid4().hex[:ID_LENGTH]
@@ -36,52 +36,52 @@ class AssociationRecord:
 
     @property
     def is_requested(self) -> bool:
-        """Tell whether the association request has been read."""
+        """Whether the association request has been read."""
         return self._info is not None
 
-    def requested(self, calling_aet: str, called_aet: str) -> None:
-        """The association request has been read."""
+    def set_titles(self, calling_aet: str, called_aet: str) -> None:
+        """Set the AE titles of the association request."""
         self.log = self.log.bind(calling_aet=calling_aet, called_aet=called_aet)
         self._info = AssociationInfo(self.id, calling_aet, called_aet, self.address, self.log)
 
-    def secured(self, version: str | None, subject: str | None) -> None:
-        """The TLS handshake is done; `subject` is of the caller's certificate, if it showed one."""
+    def log_tls(self, version: str | None, subject: str | None) -> None:
+        """Log that the TLS handshake is done; `subject` is that of the caller's certificate, if any."""
         self.log = self.log.bind(tls=version, **({"tls_subject": subject} if subject else {}))
         self.log.debug("tls_established")
 
-    def admitted(self, object_size: int | None) -> None:
-        """The association will be accepted, with the peer's own limit of an object's size."""
+    def set_object_size(self, object_size: int | None) -> None:
+        """Set the peer's own limit of an object's size."""
         self._info = replace(self.info, object_size=object_size)
 
-    def established(self, contexts: int, refused: int) -> None:
-        """The association has been accepted with so many presentation contexts, and so many refused."""
+    def log_accepted(self, contexts: int, refused: int) -> None:
+        """Log that the association has been accepted, with the number of contexts accepted and refused."""
         self.accepted = True
         self.log.debug("association_accepted", contexts=contexts, contexts_refused=refused)
 
-    def did(self, operation: str, size: int = 0) -> None:
-        """An operation has been answered; `size` is of the data set received, in bytes."""
+    def count(self, operation: str, size: int = 0) -> None:
+        """Count an operation; `size` is that of its data set, in bytes."""
         self.operations[operation] = self.operations.get(operation, 0) + 1
         self.bytes += size
 
-    def ending(self, outcome: str, reason: str = "") -> None:
-        """Note how the association comes to its end; the first to know is right."""
+    def set_outcome(self, outcome: str, reason: str = "") -> None:
+        """Set how the association ends; only the first call counts."""
         if not self._outcome:
             self._outcome, self.reason = outcome, reason
 
     @property
     def is_ending(self) -> bool:
-        """Tell whether the association comes to its end, or is over but for the connection."""
+        """Whether the outcome is known: only the connection is still to be closed."""
         return bool(self._outcome)
 
-    def over(self) -> None:
-        """Log the end. Connections that just close before a request are probes: debug."""
+    def log_end(self) -> None:
+        """Log the end, at level debug for a connection that closes before its request: a probe."""
         event: dict[str, object] = {"outcome": self._outcome or "aborted"}
         if self.reason:
             event["reason"] = self.reason
         event["seconds"] = round(perf_counter() - self.started, 3)
         if self._info is not None:
-            say = self.log.warning if self._outcome == "aborted" else self.log.info
-            say("association", **event, **self.operations, bytes=self.bytes)
+            log = self.log.warning if self._outcome == "aborted" else self.log.info
+            log("association", **event, **self.operations, bytes=self.bytes)
         elif self._outcome == "closed" or not self.reason:
             self.log.debug("connection_without_request", **event)
         else:

@@ -1,4 +1,4 @@
-"""Logging: structlog events on stderr, for a person on a terminal, as JSON lines elsewhere."""
+"""Logging: structlog events on stderr, as text on a terminal, as JSON lines elsewhere."""
 
 import contextlib
 import io
@@ -11,24 +11,32 @@ import warnings
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
 
-import structlog
-
 from scp.observing.text import plain
 from scp.settings.sections import LogSettings
 
-# Without local variables: they hold patients' names.
+# structlog imports rich wherever it is installed, which takes as long as structlog itself, for tracebacks
+# that are written here.
+if sys.modules.keys().isdisjoint(("structlog", "rich")):
+    sys.modules["rich"] = None  # type: ignore[assignment]  # "import rich" raises ImportError
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
+
+# Without local variables, which hold patients' names.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 _STDERR = 2
-# pynetdicom says in many lines what our events say in one; what it cannot handle it says as errors.
-_QUIET = {"pynetdicom": logging.CRITICAL, "pydicom": logging.ERROR}
+# pynetdicom logs in many lines what our events hold in one, and as errors what we handle.
+_LEAST_LEVELS = {"pynetdicom": logging.CRITICAL, "pydicom": logging.ERROR}
 
 
 # syslog(3)'s priorities.
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
 
-# One encoder for all events: json.dumps would make one for each.
+# json.dumps would make an encoder for each event.
 _encode = json.JSONEncoder(default=repr).encode
 
 
@@ -36,27 +44,27 @@ def _json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     return _encode(event)
 
 
-class _Unfailing:
-    """A stream whose disk may be full: what cannot be written is lost, and nothing else."""
+class _LossyStream:
+    """A stream that drops what cannot be written, where its disk is full or it is closed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, where that is possible."""
-        with contextlib.suppress(OSError):
+        """Write where possible; return the number of characters written."""
+        with contextlib.suppress(OSError, ValueError):
             return self._stream.write(text)
         return 0
 
     def flush(self) -> None:
-        """Flush, where that is possible."""
-        with contextlib.suppress(OSError):
+        """Flush where possible."""
+        with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
 
 def configure(settings: LogSettings) -> None:
-    """Set up structlog for the process, and let other libraries' logging come out the same way."""
-    stream = cast("TextIO", _Unfailing(sys.stderr))
+    """Set up structlog for the process; what other libraries log is written in the same form."""
+    stream = cast("TextIO", _LossyStream(sys.stderr))
     in_journal = _is_journal(_STDERR, os.environ.get("JOURNAL_STREAM", ""))
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
@@ -84,12 +92,12 @@ def configure(settings: LogSettings) -> None:
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
     # pydicom's warnings quote values of data sets, names and birth dates among them.
     warnings.filterwarnings("ignore", module="pydicom")
-    for name, least in _QUIET.items():
+    for name, least in _LEAST_LEVELS.items():
         logging.getLogger(name).setLevel(least)
 
 
 def _as_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Let a person's terminal show what came from outside, and not obey it; JSON escapes it anyway."""
+    """Make texts from outside harmless for a terminal; JSON escapes them anyway."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = plain(value)
@@ -97,14 +105,14 @@ def _as_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 
 def _traceback(to: TextIO, exc_info: Any) -> None:
-    """Write a traceback, indented: no line that an exception quotes can pass for one of the log."""
+    """Write a traceback, indented, so that no quoted line looks like a line of the log."""
     written = io.StringIO()
     structlog.dev.plain_traceback(written, exc_info)
     to.write("\n".join(textwrap.indent(plain(line), "  ") for line in written.getvalue().split("\n")))
 
 
 def _is_journal(descriptor: int, stream: str) -> bool:
-    """Tell whether a descriptor is the journal's: $JOURNAL_STREAM is device:inode (systemd.exec(5))."""
+    """Return whether a descriptor is the journal's: $JOURNAL_STREAM is device:inode (systemd.exec(5))."""
     try:
         status = os.fstat(descriptor)
     except OSError:
@@ -113,7 +121,7 @@ def _is_journal(descriptor: int, stream: str) -> bool:
 
 
 def _in_journal(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    """Render JSON behind its priority, which the journal takes off and keeps (sd-daemon(3))."""
+    """Render JSON after its priority, which the journal removes and keeps (sd-daemon(3))."""
     priority = _PRIORITIES.get(str(event.get("level")), _PRIORITIES["info"])
     return f"<{priority}>{_json(logger, method, event)}"
 

@@ -1,10 +1,10 @@
-"""What is counted and measured, as Prometheus names it (prometheus.io/docs/practices/naming).
+"""Metrics in Prometheus' format, named by its rules (prometheus.io/docs/practices/naming).
 
-Counters are written where things happen; what stands at a moment is read when somebody asks.
+Counters are counted where things happen; gauges are read when the metrics are asked for.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,8 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from index import IndexFault, Observer, State, WorkerState
 
-# Peers that have a label of their own, first come first served: each costs a series in the monitoring for
-# ever, and whoever can connect can make names up.
+# So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
+# series for ever, and callers can make up AE titles.
 PEERS = 200
 OTHER_PEERS = "other"
 # From a small instance in the page cache to a large one over a slow line, in seconds.
@@ -22,7 +22,7 @@ STORE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 INDEXED_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 PUBLICATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 
-# Name, meaning, and field of index.State.
+# Gauges: name, help text, and field of index.State.
 _STATE = (
     ("imagingstudyd_commit_queue_instances", "Instances that wait for their sync or their row.", "waiting"),
     ("imagingstudyd_journal_fill_ratio", "How full the journal is, from 0 to 1.", "journal"),
@@ -43,112 +43,85 @@ class Metrics(Observer):
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._peers: set[str] = set()
-        self._bytes_of: dict[str, Counter] = {}
-        self._stores_of: dict[tuple[str, str], Counter] = {}
+        self._bytes_counters: dict[str, Counter] = {}
+        self._store_counters: dict[tuple[str, str], Counter] = {}
         self._peers_lock = threading.Lock()
-        own = self._registry
-        self._stores = Counter(
-            "imagingstudyd_stores",
-            "C-STORE requests by what became of them.",
-            ["calling_aet", "outcome"],
-            registry=own,
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(f"imagingstudyd_{name}", meaning, labels, registry=self._registry)
+
+        def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"imagingstudyd_{name}", meaning, buckets=buckets, registry=self._registry)
+
+        self._stores = counter(
+            "stores", "C-STORE requests, by what became of them.", "calling_aet", "outcome"
         )
-        self._bytes = Counter(
-            "imagingstudyd_stored_bytes", "Bytes of the objects kept.", ["calling_aet"], registry=own
+        self._bytes = counter("stored_bytes", "Bytes of the objects kept.", "calling_aet")
+        self._doubts = counter("doubts", "Instances with doubts about their header.", "calling_aet")
+        self._operations = counter("operations", "Requests of other services answered.", "service", "status")
+        self._associations = counter("associations", "Accepted associations that have ended.", "calling_aet")
+        self._refused = counter(
+            "associations_refused", "Association requests rejected, and callers cut off.", "reason"
         )
-        self._store_seconds = Histogram(
-            "imagingstudyd_store_seconds", "From command set to answer.", buckets=STORE_SECONDS, registry=own
+        self._publication_failures = counter("publication_failures", "Publications that failed.")
+        self._store_seconds = histogram("store_seconds", "From command set to answer.", STORE_SECONDS)
+        self._indexed_seconds = histogram(
+            "indexed_seconds", "From a C-STORE's answer to its row in the index.", INDEXED_SECONDS
         )
-        self._doubts = Counter(
-            "imagingstudyd_doubts",
-            "Instances with something odd in their header.",
-            ["calling_aet"],
-            registry=own,
-        )
-        self._operations = Counter(
-            "imagingstudyd_operations",
-            "Requests of other services answered.",
-            ["service", "status"],
-            registry=own,
-        )
-        self._associations = Counter(
-            "imagingstudyd_associations",
-            "Accepted associations that are over.",
-            ["calling_aet"],
-            registry=own,
-        )
-        self._refused = Counter(
-            "imagingstudyd_associations_refused",
-            "Association requests rejected, and callers cut off beyond the limit.",
-            ["reason"],
-            registry=own,
-        )
-        self._indexed_seconds = Histogram(
-            "imagingstudyd_indexed_seconds",
-            "From a C-STORE's answer to its row in the index.",
-            buckets=INDEXED_SECONDS,
-            registry=own,
-        )
-        self._publication_seconds = Histogram(
-            "imagingstudyd_publication_seconds",
-            "Time of one study's publication.",
-            buckets=PUBLICATION_SECONDS,
-            registry=own,
-        )
-        self._publication_failures = Counter(
-            "imagingstudyd_publication_failures", "Publications that failed.", registry=own
+        self._publication_seconds = histogram(
+            "publication_seconds", "Time of one study's publication.", PUBLICATION_SECONDS
         )
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def watch(
+    def add_gauges(
         self,
         state: Callable[[], State],
         associations: Callable[[], int],
         workers: Callable[[], Iterable[WorkerState]] = tuple,
     ) -> None:
-        """Read these whenever somebody asks."""
-        self._registry.register(_Now(state, associations, workers))
+        """Add the gauges that these functions give."""
+        self._registry.register(_Gauges(state, associations, workers))
 
     def stored(self, calling_aet: str, size: int, seconds: float) -> None:
-        """An instance is acknowledged; `size` in bytes, `seconds` from command set to answer."""
-        found = self._bytes_of.get(calling_aet)
-        if found is None:
-            # prometheus_client takes its time to find a counter by its label.
-            found = self._bytes_of[self._peer(calling_aet)] = self._bytes.labels(self._peer(calling_aet))
-        found.inc(size)
+        """Count an instance that is acknowledged; `size` in bytes, `seconds` from command set to answer."""
+        counter = self._bytes_counters.get(calling_aet)
+        if counter is None:
+            # prometheus_client takes long to look a counter up by its label.
+            peer = self._peer(calling_aet)
+            counter = self._bytes_counters[peer] = self._bytes.labels(peer)
+        counter.inc(size)
         self._store_seconds.observe(seconds)
 
     def indexed(self, calling_aet: str, outcome: str, seconds: float) -> None:
         """See index.Observer."""
-        key = calling_aet, outcome
-        found = self._stores_of.get(key)
-        if found is None:
+        counter = self._store_counters.get((calling_aet, outcome))
+        if counter is None:
             peer = self._peer(calling_aet)
-            found = self._stores_of[peer, outcome] = self._stores.labels(peer, outcome)
-        found.inc()
+            counter = self._store_counters[peer, outcome] = self._stores.labels(peer, outcome)
+        counter.inc()
         self._indexed_seconds.observe(seconds)
 
     def store_failed(self, calling_aet: str, status: str) -> None:
-        """A C-STORE has been answered with a failure: four hexadecimal digits."""
+        """Count a C-STORE that failed; its status in four hexadecimal digits."""
         self._stores.labels(self._peer(calling_aet), status).inc()
 
-    def doubted(self, calling_aet: str) -> None:
-        """An instance with doubts has been kept."""
+    def stored_with_doubts(self, calling_aet: str) -> None:
+        """Count an instance that was kept with doubts."""
         self._doubts.labels(self._peer(calling_aet)).inc()
 
-    def operated(self, service: str, status: str) -> None:
-        """Another service has answered; its name, and four hexadecimal digits."""
+    def operation_answered(self, service: str, status: str) -> None:
+        """Count a request of another service; its status in four hexadecimal digits."""
         self._operations.labels(service, status).inc()
 
     def association_over(self, calling_aet: str) -> None:
-        """An accepted association is over."""
+        """Count an accepted association that has ended."""
         self._associations.labels(self._peer(calling_aet)).inc()
 
     def association_refused(self, reason: str) -> None:
-        """An association has been rejected, or not even that; the reason in a word."""
+        """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
 
     def published(self, seconds: float) -> None:
@@ -169,8 +142,8 @@ class Metrics(Observer):
         return calling_aet
 
 
-class _Now:
-    """What stands at this moment, as a collector of prometheus_client."""
+class _Gauges:
+    """A collector of prometheus_client that reads the gauges."""
 
     def __init__(
         self,
@@ -183,11 +156,11 @@ class _Now:
         self._workers = workers
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: asking for names must not ask the index."""
+        """Return nothing: to ask for the names must not read the index."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Read everything; where the index cannot be asked, its part is absent."""
+        """Read all gauges; where the index cannot be read, its gauges are left out."""
         yield GaugeMetricFamily(
             "imagingstudyd_associations_active", "Associations now.", value=self._associations()
         )
@@ -200,7 +173,7 @@ class _Now:
             yield GaugeMetricFamily(name, meaning, value=getattr(state, field))
 
     def _of_workers(self) -> Iterator[Metric]:
-        """The label is one of the names that the daemon gives its threads: some ten."""
+        """Yield the gauges of the threads; the label is a thread's name, one of some ten."""
         up = GaugeMetricFamily(
             "imagingstudyd_worker_up", "Whether a thread does its work without a fault.", labels=["worker"]
         )

@@ -1,1 +1,1 @@
-"""One DIMSE service each."""
+"""One module for each DIMSE service."""

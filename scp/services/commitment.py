@@ -1,7 +1,7 @@
 """The Storage Commitment Push Model SOP Class as SCP (PS3.4 Annex J).
 
-The answer to N-ACTION says only that we have understood; N-EVENT-REPORT says what we answer for: on the same
-association when the peer keeps it open, else on one of ours to the address in [[peers]].
+The answer to N-ACTION only confirms the request. N-EVENT-REPORT lists what is committed: on the same
+association while the peer keeps it open, else on one of our own to the address in [[peers]].
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.events import Event
 
 from index import CommitmentReport, Index, IndexFault, cut_off
-from scp.association.client import Unreachable, associated
-from scp.association.events import Handler, Served, association_of, record_of
+from scp.association.client import Unreachable, request_association
+from scp.association.events import Handler, ServiceAssociation, association_of, record_of
 from scp.observing.metrics import Metrics
 from scp.settings.sections import DicomSettings, Peer
-from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
+from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, error_comment
 
 log = structlog.get_logger("scp")
 
@@ -35,15 +35,15 @@ INVALID_ARGUMENT = 0x0115
 MISSING_ATTRIBUTE = 0x0120
 NO_SUCH_ACTION = 0x0123
 
-# A peer that is going to release does so right after our answer; who is still there waits for the report.
-PATIENCE = 1.0
-# How often the reporter looks for reports that are due, in seconds.
+# A report is due so many seconds after the request: a peer that does not wait for it has released by then.
+REPORT_DELAY = 1.0
+# How often reports that are due are looked for, in seconds.
 LOOK_INTERVAL = 1.0
 STOP_SECONDS = 5.0
 
 
 class BadRequest(IndexFault):
-    """A request without something that it needs; `status` says which."""
+    """Raised for an invalid request; `status` is its answer."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -51,7 +51,7 @@ class BadRequest(IndexFault):
 
 
 class CommitmentService:
-    """Takes requests for commitment, and reports on them by a thread of its own."""
+    """Takes requests for commitment, and reports on them in a thread of its own."""
 
     SERVICES = {COMMITMENT: "commitment"}  # noqa: RUF012  a constant
 
@@ -62,44 +62,44 @@ class CommitmentService:
         self._dicom = dicom
         self._find_peer = find_peer
         self._metrics = metrics
-        self._open: dict[int, Served] = {}
+        self._requesters: dict[int, ServiceAssociation] = {}
         self._worker = index.workers.add("storage-commitment", self._run, depends=True)
 
     @property
     def handlers(self) -> list[Handler]:
-        """What the listener binds."""
+        """The handlers that the listener binds."""
         return [(evt.EVT_N_ACTION, self._on_action)]
 
     def start(self) -> None:
-        """Begin to report."""
+        """Start the thread that reports."""
         self._worker.start()
 
     def stop(self) -> None:
-        """Report no more; what is due stays so."""
+        """Stop it. Reports that are due stay due."""
         self._worker.stop(STOP_SECONDS)
 
     def _on_action(self, event: Event) -> tuple[Dataset, None]:
-        record_of(event).did("commitments")
-        answer = self._taken(event)
-        self._metrics.operated("commitment", f"{answer.Status:04X}")
+        record_of(event).count("commitments")
+        answer = self._accept(event)
+        self._metrics.operation_answered("commitment", f"{answer.Status:04X}")
         return answer, None
 
-    def _taken(self, event: Event) -> Dataset:
+    def _accept(self, event: Event) -> Dataset:
         record = record_of(event)
         answer = Dataset()
         try:
-            transaction, references = _asked(event)
+            transaction, references = _parse_request(event)
             peer = record.info.calling_aet
-            row = self._commitments.ask(peer, transaction, references, PATIENCE)
+            row = self._commitments.ask(peer, transaction, references, REPORT_DELAY)
         except Exception as error:  # noqa: BLE001  becomes a status
             faults = {BadRequest: getattr(error, "status", 0), IndexFault: RESOURCE_LIMITATION}
             answer.Status = next(
                 (s for kind, s in faults.items() if isinstance(error, kind)), PROCESSING_FAILURE
             )
-            answer.ErrorComment = comment(error)
+            answer.ErrorComment = error_comment(error)
             record.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
             return answer
-        self._open[row] = association_of(event)
+        self._requesters[row] = association_of(event)
         record.log.info(
             "commitment_asked", status="0000", transaction_uid=transaction, instances=len(references)
         )
@@ -112,30 +112,30 @@ class CommitmentService:
                 for report in self._commitments.due(self._worker.wait):
                     self._worker.beat()
                     self._report(report)
-            except Exception as error:  # a full disk must not end the reporting; the next look comes
+            except Exception as error:  # such as a full disk: the thread goes on
                 log.exception("commitment_failed")
                 self._worker.failed(error)
             else:
                 self._worker.done()
 
     def _report(self, report: CommitmentReport) -> None:
-        """Tell the peer, and note what came of it; before that, that it was tried."""
+        """Send a report. The attempt is noted first, in case the process ends before the outcome is."""
         self._commitments.postpone(report)
-        same = self._open.pop(report.id, None)
-        if same is not None and same.is_established:
-            same.post(lambda association: self._deliver(report, association))
+        requester = self._requesters.pop(report.id, None)
+        if requester is not None and requester.is_established:
+            requester.post(lambda association: self._deliver(report, association))
             return
         try:
             peer = _known(self._find_peer(report.peer), report.peer)
             roles = [build_role(COMMITMENT, scp_role=True)]
-            with associated(self._dicom, peer, COMMITMENT, roles) as association:
+            with request_association(self._dicom, peer, COMMITMENT, roles) as association:
                 self._deliver(report, association)
         except Unreachable as error:
-            self._say(report, "undelivered", str(error))
+            self._log_report(report, "undelivered", str(error))
 
     def _deliver(self, report: CommitmentReport, association: Association) -> None:
         if not association.is_established:
-            return  # it comes on another one
+            return  # the report will be sent on another one
         kind = SOME_FAILED if report.failed else ALL_COMMITTED
         try:
             answer, _ = association.send_n_event_report(
@@ -144,17 +144,17 @@ class CommitmentService:
         except (
             ValueError,
             RuntimeError,
-        ) as error:  # no context in which we are the SCP; the association has gone
-            self._say(report, "undelivered", str(error))
+        ) as error:  # no context in which we are the SCP, or the association has ended
+            self._log_report(report, "undelivered", str(error))
             return
         status = answer.get("Status")
         if status == SUCCESS:
             self._commitments.delivered(report)
-            self._say(report, "delivered")
+            self._log_report(report, "delivered")
         else:
-            self._say(report, "undelivered", "no answer" if status is None else f"status {status:04X}")
+            self._log_report(report, "undelivered", "no answer" if status is None else f"status {status:04X}")
 
-    def _say(self, report: CommitmentReport, outcome: str, reason: str = "") -> None:
+    def _log_report(self, report: CommitmentReport, outcome: str, reason: str = "") -> None:
         (log.warning if reason else log.info)(
             "commitment_report",
             peer=report.peer,
@@ -172,8 +172,8 @@ def _known(peer: Peer | None, aet: str) -> Peer:
     return peer
 
 
-def _asked(event: Event) -> tuple[str, list[tuple[str, str]]]:
-    """Return transaction and references of a request. Raises BadRequest."""
+def _parse_request(event: Event) -> tuple[str, list[tuple[str, str]]]:
+    """Return the transaction UID and the references of a request. Raises BadRequest."""
     request = cast("N_ACTION", event.request)
     if str(request.RequestedSOPInstanceUID) != WELL_KNOWN_INSTANCE:
         raise BadRequest(NO_SUCH_INSTANCE, f"the instance is {WELL_KNOWN_INSTANCE}")
@@ -188,7 +188,7 @@ def _asked(event: Event) -> tuple[str, list[tuple[str, str]]]:
             (str(item.get("ReferencedSOPClassUID") or ""), str(item.get("ReferencedSOPInstanceUID") or ""))
             for item in items
         ]
-    except Exception as error:  # pydicom raises whatever the bytes bring up
+    except Exception as error:  # pydicom may raise anything for invalid bytes
         raise BadRequest(INVALID_ARGUMENT, f"cannot be read: {type(error).__name__}") from error
     if cut:
         raise BadRequest(INVALID_ARGUMENT, f"{cut} ends within its value")

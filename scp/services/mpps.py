@@ -25,11 +25,11 @@ from index import (
 from scp.association.events import Handler, record_of
 from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
-from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, comment
+from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, error_comment
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
 
-# The first type that fits decides (PS3.7 Annex C, PS3.4 Section F.7.2).
+# The first type that matches decides (PS3.7 Annex C, PS3.4 Section F.7.2).
 STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (BadStepValue, 0x0106),
     (DuplicateStep, 0x0111),
@@ -58,12 +58,12 @@ class StepService:
 
     @property
     def handlers(self) -> list[Handler]:
-        """What the listener binds."""
+        """The handlers that the listener binds."""
         return [(evt.EVT_N_CREATE, self._on_create), (evt.EVT_N_SET, self._on_set)]
 
     def _on_create(self, event: Event) -> Response:
         with_uid = cast("N_CREATE", event.request).AffectedSOPInstanceUID
-        # PS3.7 Section 10.1.5.1.4: without one the SCP gives it.
+        # PS3.7 Section 10.1.5.1.4: without a UID the SCP assigns one.
         uid = str(with_uid or f"2.25.{uuid4().int}")
         operation = _Operation(record_of(event), self._metrics, "created", uid)
         try:
@@ -85,24 +85,24 @@ class StepService:
 
 
 class _InvalidUID(IndexFault):
-    """The SOP Instance UID is none."""
+    """Raised when the SOP Instance UID is not a valid UID."""
 
 
 def _valid(uid: str) -> str:
     if not UID(uid).is_valid:
-        raise _InvalidUID(f"{uid!r} is no UID")
+        raise _InvalidUID(f"{uid!r} is not a UID")
     return uid
 
 
 class _Operation:
-    """One request, said once in the log: by whom, what it came to, how long it took. No patient data."""
+    """One request and its log event, which has no patient data."""
 
     def __init__(self, record: AssociationRecord, metrics: Metrics, what: str, uid: str) -> None:
         self.record = record
         self._metrics = metrics
         self._started = perf_counter()
         self._event = {"operation": what, "step_uid": uid}
-        record.did("steps")
+        record.count("steps")
 
     def done(self, performed: StepResult) -> Dataset:
         """Return success."""
@@ -129,18 +129,18 @@ class _Operation:
             status=f"{code:04X}",
             reason=str(error),
             seconds=self._seconds,
-            # A fault of our own is for us to mend: with its traceback.
+            # With its traceback, where it is a fault of our own.
             exc_info=None if isinstance(error, IndexFault) else error,
             **self._event,
         )
         status = self._answered(code)
-        status.ErrorComment = comment(error)
+        status.ErrorComment = error_comment(error)
         if isinstance(error, StepEnded):
             status.ErrorID = NO_LONGER_UPDATED
         return status
 
     def _answered(self, code: int) -> Dataset:
-        self._metrics.operated("mpps", f"{code:04X}")
+        self._metrics.operation_answered("mpps", f"{code:04X}")
         made = Dataset()
         made.Status = code
         return made

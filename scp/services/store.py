@@ -1,64 +1,70 @@
-"""The Storage Service Class as SCP (PS3.4 Annex B): one C-STORE from its command set to its status."""
+"""The Storage Service Class as SCP (PS3.4 Annex B): one C-STORE from its command set to its response."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from time import perf_counter
 
 from index import Index, IndexFault, InstanceReceiver, Kept
-from scp.observing.association_info import AssociationInfo
+from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
-from scp.wire.status import SUCCESS, comment, store_status
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a C-STORE-RSP says: its status and, for failures, an ErrorComment of at most 64 characters.
-
-    `size` is what was taken of the data set, in bytes.
-    """
-
-    status: int
-    comment: str = ""
-    size: int = 0
+from scp.wire.command_set import Command, encode_response
+from scp.wire.status import SUCCESS, error_comment, store_status
 
 
 class StoreService:
-    """Makes a Reception for each C-STORE request. Shared by all associations."""
+    """Begins a StoreOperation for each C-STORE request. Shared by all associations."""
 
     def __init__(self, index: Index, metrics: Metrics | None = None) -> None:
         self._index = index
         self._metrics = metrics or Metrics()
 
     def begin(
-        self, info: AssociationInfo, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
-    ) -> "Reception":
-        """Start to receive one instance; UIDs as in the command set. Never raises."""
-        return Reception(self._index, self._metrics, info, (sop_class_uid, sop_instance_uid), transfer_syntax)
+        self,
+        record: AssociationRecord,
+        command: Command,
+        sop_class_uid: str,
+        transfer_syntax: str,
+        send: Callable[[bytes], None],
+    ) -> "StoreOperation":
+        """Begin a C-STORE; SOP Class and syntax are those of the presentation context. Never raises."""
+        return StoreOperation(
+            self._index, self._metrics, record, command, sop_class_uid, transfer_syntax, send
+        )
 
 
-class Reception:
-    """One instance on its way in. Exactly one of `finish` and `discard` ends it; none of its calls raises.
+class StoreOperation:
+    """One C-STORE. Its data set goes to the index as it comes. No call raises.
 
-    A fault is remembered, what still comes is dropped, and `finish` answers it.
+    After a fault the rest of the data set is dropped, and `end` answers the fault.
     """
 
     def __init__(
         self,
         index: Index,
         metrics: Metrics,
-        info: AssociationInfo,
-        uids: tuple[str, str],
+        record: AssociationRecord,
+        command: Command,
+        sop_class_uid: str,
         transfer_syntax: str,
+        send: Callable[[bytes], None],
     ) -> None:
         self._started = perf_counter()
         self._metrics = metrics
-        self._info = info
-        self._uid = uids[1]
+        self._record = record
+        self._command = command
         self._transfer_syntax = transfer_syntax
+        self._send = send
         self._fault: Exception | None = None
         self._receiver: InstanceReceiver | None = None
+        info = record.info
         try:
-            self._receiver = index.receive(info.origin, *uids, transfer_syntax, limit=info.object_size)
-        except Exception as error:  # noqa: BLE001  answered by finish
+            self._receiver = index.receive(
+                info.origin,
+                sop_class_uid,
+                command.sop_instance_uid,
+                transfer_syntax,
+                limit=info.object_size,
+            )
+        except Exception as error:  # noqa: BLE001  answered by end
             self._fault = error
 
     def write(self, fragment: bytes | memoryview) -> None:
@@ -66,34 +72,39 @@ class Reception:
         if self._receiver is not None and self._fault is None:
             try:
                 self._receiver.write(fragment)
-            except Exception as error:  # noqa: BLE001  answered by finish
+            except Exception as error:  # noqa: BLE001  answered by end
                 self._fault = error
                 self._receiver.discard()
 
-    def finish(self) -> Answer:
-        """The data set is whole: keep it, and return the answer. Blocks until it is durable."""
-        if self._receiver is not None and self._fault is None:
-            try:
-                return self._kept(self._receiver.keep())
-            except Exception as error:  # noqa: BLE001  becomes a status
-                self._fault = error
-        return self._failed(self._fault or IndexFault("no data set was received"))
+    def end(self) -> None:
+        """Keep the instance, which blocks until it is durable, and answer."""
+        status, comment = SUCCESS, ""
+        try:
+            self._log_kept(self._keep())
+        except Exception as error:  # noqa: BLE001  becomes a status
+            status, comment = self._failed(error), error_comment(error)
+        self._record.count("stores", self._receiver.size if self._receiver is not None else 0)
+        self._send(encode_response(self._command, status, comment))
 
     def discard(self, reason: str) -> None:
-        """The data set will never be whole (abort, connection lost): leave nothing behind."""
+        """Leave nothing behind: the rest of the data set will not come (abort, connection lost)."""
         if self._receiver is not None:
             self._receiver.discard()
-        self._info.log.warning("store_discarded", sop_instance_uid=self._uid, reason=reason)
+        self._record.log.warning(
+            "store_discarded", sop_instance_uid=self._command.sop_instance_uid, reason=reason
+        )
 
-    @property
-    def _size(self) -> int:
-        return self._receiver.size if self._receiver is not None else 0
+    def _keep(self) -> Kept:
+        if self._receiver is None or self._fault is not None:
+            raise self._fault or IndexFault("no data set was received")
+        return self._receiver.keep()
 
-    def _kept(self, kept: Kept) -> Answer:
-        header = kept.header
+    def _log_kept(self, kept: Kept) -> None:
+        header, log = kept.header, self._record.log
+        calling_aet = self._record.info.calling_aet
         seconds = perf_counter() - self._started
-        self._metrics.stored(self._info.calling_aet, kept.size, seconds)
-        self._info.log.info(
+        self._metrics.stored(calling_aet, kept.size, seconds)
+        log.info(
             "store",
             status="0000",
             study_uid=header.study_uid,
@@ -103,20 +114,20 @@ class Reception:
             seconds=round(seconds, 4),
         )
         if header.doubts:
-            self._metrics.doubted(self._info.calling_aet)
-            self._info.log.warning("doubts", sop_instance_uid=header.sop_instance_uid, doubts=header.doubts)
-        return Answer(SUCCESS, size=self._size)
+            self._metrics.stored_with_doubts(calling_aet)
+            log.warning("doubts", sop_instance_uid=header.sop_instance_uid, doubts=header.doubts)
 
-    def _failed(self, fault: Exception) -> Answer:
+    def _failed(self, fault: Exception) -> int:
+        """Count and log a failure; return its status."""
         status = store_status(fault)
-        self._metrics.store_failed(self._info.calling_aet, f"{status:04X}")
-        self._info.log.error(
+        self._metrics.store_failed(self._record.info.calling_aet, f"{status:04X}")
+        self._record.log.error(
             "store",
             status=f"{status:04X}",
             reason=str(fault),
-            sop_instance_uid=self._uid,
+            sop_instance_uid=self._command.sop_instance_uid,
             transfer_syntax=self._transfer_syntax,
-            # A fault of our own is for us to mend: with its traceback.
+            # With its traceback, where it is a fault of our own.
             exc_info=None if isinstance(fault, IndexFault) else fault,
         )
-        return Answer(status, comment(fault), self._size)
+        return status

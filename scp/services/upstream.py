@@ -1,4 +1,4 @@
-"""An upstream worklist SCP asked by C-FIND on a schedule, for who has a RIS that speaks only that."""
+"""An upstream worklist SCP, queried by C-FIND on a schedule: for a RIS that has no other interface."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 
 from index import Index, TakenOver, UpstreamSettings, everything, take_over
-from scp.association.client import Unreachable, associated
+from scp.association.client import Unreachable, request_association
 from scp.services.worklist import PENDING, PENDING_WITHOUT_SOME_KEYS, WORKLIST
 from scp.settings.sections import DicomSettings, Peer
 from scp.wire.status import SUCCESS
@@ -18,13 +18,13 @@ log = structlog.get_logger("scp")
 
 # How long a stopping daemon waits for the answer that is being read, in seconds.
 STOP_SECONDS = 5.0
-# One answer holds no more than this: further items would make us hold all of a hospital in memory.
-MOST_ITEMS = 100_000
+# The most items of one answer: they are held in memory.
+MAX_ITEMS = 100_000
 _DATE = "ScheduledProcedureStepStartDate"
 
 
-class Upstream:
-    """Keeps our orders in line with an upstream worklist."""
+class UpstreamWorklist:
+    """Copies the orders of an upstream worklist, and withdraws those that it no longer has."""
 
     def __init__(
         self,
@@ -41,34 +41,34 @@ class Upstream:
         self._stopping = self._worker.stopping
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread that queries."""
         self._worker.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop it."""
         self._worker.stop(STOP_SECONDS)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.ask()
+                self.query()
             except Unreachable as error:
                 log.warning("upstream_failed", reason=str(error))
                 self._worker.failed(error)
-            except Exception as error:  # a full disk or an odd answer must not end it; the next one comes
+            except Exception as error:  # such as a full disk or an invalid answer: the thread goes on
                 log.exception("upstream_failed")
                 self._worker.failed(error)
             else:
                 self._worker.done()
             self._worker.wait(self._settings.interval)
 
-    def ask(self) -> TakenOver:
-        """Ask once, and take over what is answered. Raises Unreachable, NotKept, DatabaseFault."""
+    def query(self) -> TakenOver:
+        """Query once, and take over the answer. Raises Unreachable, NotKept, DatabaseFault."""
         started = perf_counter()
         peer = self._find_peer(self._settings.peer)
         if peer is None:
             raise Unreachable(f"peer {self._settings.peer}: not in [[peers]]")
-        with associated(self._dicom, peer, WORKLIST) as association:
+        with request_association(self._dicom, peer, WORKLIST) as association:
             answers, status = self._answers(association)
         taken = take_over(self._index.orders.store, peer.aet.strip(), answers, complete=status == SUCCESS)
         log.info(
@@ -80,21 +80,21 @@ class Upstream:
             withdrawn=taken.withdrawn,
             seconds=round(perf_counter() - started, 3),
         )
-        for one in taken.bad:
-            log.warning("upstream_item_passed_over", peer=peer.aet, reason=one)
+        for reason in taken.bad:
+            log.warning("upstream_item_passed_over", peer=peer.aet, reason=reason)
         return taken
 
     def _answers(self, association: Association) -> tuple[list[Dataset], int | None]:
-        """Return the items, and the status at the end; None: it broke off."""
+        """Return the items and the final status; None: the answer was not complete."""
         answers: list[Dataset] = []
         final = None
         for status, identifier in association.send_c_find(self._identifier(), WORKLIST):
             self._worker.beat()
             final = status.get("Status")
             if final in (PENDING, PENDING_WITHOUT_SOME_KEYS):
-                # None: it could not be decoded. As an item it is a bad one, and nothing counts as withdrawn.
+                # None: it could not be decoded. An empty item counts as bad, and then no order is withdrawn.
                 answers.append(Dataset() if identifier is None else identifier)
-            if self._stopping.is_set() or len(answers) >= MOST_ITEMS:
+            if self._stopping.is_set() or len(answers) >= MAX_ITEMS:
                 association.abort()
                 return answers, None
         return answers, final

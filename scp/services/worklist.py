@@ -18,7 +18,7 @@ from scp.wire.status import (
     OUT_OF_RESOURCES,
     SUCCESS,
     UNABLE_TO_PROCESS,
-    comment,
+    error_comment,
     reason_for_peer,
 )
 
@@ -33,7 +33,7 @@ Response = tuple[Dataset | int, Dataset | None]
 
 
 class WorklistService:
-    """Answers worklist queries; `find_peer` returns what is configured of an AE title."""
+    """Answers worklist queries; `find_peer` returns the configuration of an AE title."""
 
     SERVICES = {WORKLIST: "worklist"}  # noqa: RUF012  a constant
 
@@ -44,45 +44,45 @@ class WorklistService:
 
     @property
     def handlers(self) -> list[Handler]:
-        """What the listener binds."""
+        """The handlers that the listener binds."""
         return [(evt.EVT_C_FIND, self._on_find)]
 
     def _on_find(self, event: Event) -> Iterator[Response]:
         record = record_of(event)
-        record.did("queries")
+        record.count("queries")
         tally = _Tally(record.info)
         try:
             yield from self._answers(event, tally)
         finally:
-            tally.say()
-            self._metrics.operated("worklist", f"{tally.status:04X}")
+            tally.log()
+            self._metrics.operation_answered("worklist", f"{tally.status:04X}")
 
     def _answers(self, event: Event, tally: "_Tally") -> Iterator[Response]:
         try:
             query = self._query(event, tally.info)
         except BadIdentifier as error:
-            yield tally.ends(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
+            yield tally.end(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
             return
         except Exception as error:  # noqa: BLE001  pynetdicom raises whatever its decoder meets
-            yield tally.ends(UNABLE_TO_PROCESS, f"identifier: {type(error).__name__}"), None
+            yield tally.end(UNABLE_TO_PROCESS, f"identifier: {type(error).__name__}"), None
             return
         pending = PENDING_WITHOUT_SOME_KEYS if query.unsupported else PENDING
         tally.unsupported = query.unsupported
         try:
             for dataset in query:
                 if event.is_cancelled:
-                    yield tally.ends(CANCELLED), None
+                    yield tally.end(CANCELLED), None
                     return
                 tally.matches += 1
                 yield pending, dataset
         except Exception as error:
             tally.info.log.exception("worklist_failed")
-            yield tally.ends(OUT_OF_RESOURCES, reason_for_peer(error)), None
+            yield tally.end(OUT_OF_RESOURCES, reason_for_peer(error)), None
             return
         if query.is_cut_short:
-            # Table K.4-1 has no warning for a limit, as that of inventories has (B001); this is what it has.
+            # Table K.4-1 has no warning for a limit, unlike that of inventories (B001).
             yield (
-                tally.ends(OUT_OF_RESOURCES, f"more than {tally.matches} may match; ask for less"),
+                tally.end(OUT_OF_RESOURCES, f"more than {tally.matches} may match; ask for less"),
                 None,
             )
 
@@ -101,7 +101,7 @@ class _Ending(NamedTuple):
 
 
 class _Tally:
-    """What one query came to, said once: who asked, how many matches, how long it took. No patient data."""
+    """The outcome of one query and its log event, which has no patient data."""
 
     def __init__(self, info: AssociationInfo) -> None:
         self.info = info
@@ -110,22 +110,22 @@ class _Tally:
         self._started = perf_counter()
         self._ending = _Ending(SUCCESS)
 
-    def ends(self, status: int, reason: str = "") -> Dataset:
-        """Note how the query ends, and return the response's status."""
+    def end(self, status: int, reason: str = "") -> Dataset:
+        """Set how the query ends; return the status of the final response."""
         self._ending = _Ending(status, reason)
         made = Dataset()
         made.Status = status
         if reason:
-            made.ErrorComment = comment(reason)
+            made.ErrorComment = error_comment(reason)
         return made
 
     @property
     def status(self) -> int:
-        """The status that it ended with."""
+        """The final status."""
         return self._ending.status
 
-    def say(self) -> None:
-        """Log it."""
+    def log(self) -> None:
+        """Log the query."""
         rest: dict[str, Any] = {"reason": self._ending.reason} if self._ending.reason else {}
         if self.unsupported:
             rest["unsupported_keys"] = self.unsupported

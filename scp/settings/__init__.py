@@ -1,1 +1,1 @@
-"""TODO: scp/settings."""
+"""The configuration: its sections, its file, and its checks."""

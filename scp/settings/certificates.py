@@ -1,11 +1,11 @@
-"""Certificates, keys and authorities in files: whether they can be used, and until when."""
+"""Checks of certificates, keys and authorities in files."""
 
 import re
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-# How long before its end a certificate is warned of.
+# How long before its end there is a warning of a certificate.
 EXPIRY_NOTICE = timedelta(days=30)
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -16,13 +16,13 @@ _VERSION = 0xA0  # [0] EXPLICIT
 _UTC_TIME = 0x17
 _LONG_FORM = 0x80
 
-# RFC 5280 Section 4.1.2.5.1: two-digit years from 50 on are of the last century; strptime has it from 69 on,
-# which differs for nothing that is valid in our time.
+# RFC 5280 Section 4.1.2.5.1: two-digit years from 50 on are of the last century; for strptime from 69 on. No
+# certificate that is valid now differs by that.
 _FORMATS = {_UTC_TIME: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
 
 
 def validity(pem: str) -> tuple[datetime, datetime]:
-    """Return from when until when the first certificate of `pem` is valid (RFC 5280 Section 4.1.2.5).
+    """Return when the validity of the first certificate of `pem` begins and ends (RFC 5280 Section 4.1.2.5).
 
     Raises ValueError.
     """
@@ -40,7 +40,7 @@ def validity(pem: str) -> tuple[datetime, datetime]:
             for tag, value in _children(fields[at][1])
         )
     except (ValueError, IndexError, KeyError) as error:
-        raise ValueError("holds a certificate that is none of RFC 5280") from error
+        raise ValueError("holds a certificate that is not as in RFC 5280") from error
     return first, last
 
 
@@ -52,7 +52,7 @@ def _content(data: bytes, tag: int) -> bytes:
 
 
 def _children(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the tags and contents of the values that stand in `data` one after another."""
+    """Return the tags and contents of the values in `data`."""
     values, at = [], 0
     while at < len(data):
         tag, length = data[at], data[at + 1]
@@ -77,10 +77,10 @@ def check_certificate(file: Path) -> None:
 
 
 def check_key(file: Path, certificate: Path, password: str) -> None:
-    """Raise ValueError where a file does not hold the private key of a certificate, which is sound itself."""
+    """Raise ValueError where a file does not hold the private key of a certificate, which is valid."""
     _text(file)
     try:
-        # Never without a password: OpenSSL would ask for it at the terminal.
+        # Without a password OpenSSL would ask for one at the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, file, lambda: password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
@@ -98,7 +98,7 @@ def check_authorities(file: Path) -> None:
 
 
 def expiry_notice(file: Path) -> str | None:
-    """Return a sentence where a certificate is about to expire."""
+    """Return a sentence where a certificate will expire soon, else None."""
     last = validity(_text(file))[1]
     return f"{file}: expires on {last:%Y-%m-%d}" if last - datetime.now(UTC) < EXPIRY_NOTICE else None
 

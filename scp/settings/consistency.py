@@ -1,4 +1,4 @@
-"""What is wrong with values that are right each by itself: given twice, or naming what is not there."""
+"""Values that are valid each by itself, but not together: given twice, or naming what does not exist."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -11,56 +11,56 @@ Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A value at its place in the configuration, and why it cannot be."""
+class Inconsistency:
+    """A value at its place in the configuration, and what is wrong with it."""
 
     place: Place
     value: Any
     why: str
 
 
-def contradictions(configuration: Configuration) -> Iterator[Contradiction]:
-    """Yield everything that is wrong with a configuration as a whole."""
+def find_inconsistencies(configuration: Configuration) -> Iterator[Inconsistency]:
+    """Yield what is wrong with a configuration as a whole."""
     yield from _peers(configuration)
     yield from _upstream(configuration)
     yield from _senders(configuration)
     yield from _texts(configuration)
 
 
-def _peers(configuration: Configuration) -> Iterator[Contradiction]:
+def _peers(configuration: Configuration) -> Iterator[Inconsistency]:
     titles = [peer.aet.strip() for peer in configuration.peers]
     for number, first in _repeated(titles):
         why = f"is peers[{first}].aet too; one entry may have several networks"
-        yield Contradiction(("peers", number, "aet"), titles[number], why)
+        yield Inconsistency(("peers", number, "aet"), titles[number], why)
 
 
-def _upstream(configuration: Configuration) -> Iterator[Contradiction]:
+def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:
     if (upstream := configuration.worklist.upstream) is None:
         return
     place = ("worklist", "upstream", "peer")
     peer = next((one for one in configuration.peers if one.aet.strip() == upstream.peer.strip()), None)
     if peer is None:
-        yield Contradiction(place, upstream.peer, "no entry of [[peers]] has this aet")
+        yield Inconsistency(place, upstream.peer, "no entry of [[peers]] has this aet")
     elif peer.host is None or peer.port is None:
-        yield Contradiction(place, upstream.peer, "its entry of [[peers]] needs host and port")
+        yield Inconsistency(place, upstream.peer, "its entry of [[peers]] needs host and port")
 
 
-def _senders(configuration: Configuration) -> Iterator[Contradiction]:
+def _senders(configuration: Configuration) -> Iterator[Inconsistency]:
     known = [(sender.application, sender.facility) for sender in configuration.worklist.hl7_senders]
     for number, first in _repeated(known):
         why = f"application and facility are those of hl7_senders[{first}], which is taken"
-        yield Contradiction(("worklist", "hl7_senders", number, "application"), known[number][0], why)
+        yield Inconsistency(("worklist", "hl7_senders", number, "application"), known[number][0], why)
 
 
-def _texts(configuration: Configuration) -> Iterator[Contradiction]:
-    """No text of a configuration has control characters: they come of a slip in TOML's escapes."""
+def _texts(configuration: Configuration) -> Iterator[Inconsistency]:
+    """Yield texts with control characters: they come from mistakes in TOML's escapes."""
     for place, value in leaves(configuration.model_dump(mode="json")):
         if isinstance(value, str) and any(unicodedata.category(one) == "Cc" for one in value):
-            yield Contradiction(place, value, "has a control character")
+            yield Inconsistency(place, value, "has a control character")
 
 
 def _repeated(values: Iterable[object]) -> Iterator[tuple[int, int]]:
-    """Yield the number of each value that has been there before, with the number of the first such."""
+    """Yield the index of each repeated value, with the index of the first equal one."""
     first: dict[object, int] = {}
     for number, value in enumerate(values):
         if first.setdefault(value, number) != number:

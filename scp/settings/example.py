@@ -1,4 +1,4 @@
-"""The commented example of a configuration file, made from the models so that it cannot say anything else."""
+"""The commented example of a configuration file, made from the models of the settings."""
 
 import textwrap
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def example() -> str:
 
 
 def _section(place: tuple[str, ...], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the lines of a section: its keys, and then the sections within. `prefix` shuts all of it off."""
+    """Yield the lines of a section: its keys, then its sections. `prefix` comments them all out."""
     inner: list[tuple[str, FieldInfo, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         if (within := _model(field.annotation)) is not None:
@@ -45,7 +45,7 @@ def _section(place: tuple[str, ...], model: type[BaseModel], prefix: str = "") -
     for name, field, within in inner:
         path = (*place, name)
         is_list = get_origin(field.annotation) is tuple
-        # A section that is not there by default must not be there in the example either.
+        # A section that is missing by default is commented out.
         shut = "#" if prefix or is_list or field.default is None else ""
         title = f"[[{'.'.join(path)}]]" if is_list else f"[{'.'.join(path)}]"
         yield ""
@@ -59,7 +59,7 @@ def _key(name: str, field: FieldInfo) -> Iterator[str]:
     text = (field.description or "").rstrip(".") + (f". Allowed: {', '.join(allowed)}" if allowed else "")
     yield from _comment(text + ".")
     default = _EXAMPLES.get(name, "") if field.is_required() else field.get_default(call_default_factory=True)
-    # TOML knows no null: a key that is not set by default shows no value to be copied.
+    # TOML has no null: a key without a default has no value here.
     yield f"#{name} = {'' if default is None else _toml(default)}".rstrip()
 
 
@@ -85,7 +85,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _allowed(annotation: Any) -> list[str]:
-    """Return the words that a key takes, as TOML; none where it takes more than words."""
+    """Return the words that a key allows, as TOML; none where it allows other values too."""
     if get_origin(annotation) is Literal:
         return [_toml(word) for word in get_args(annotation)]
     return [word for one in get_args(annotation) for word in _allowed(one)]

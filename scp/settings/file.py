@@ -1,4 +1,4 @@
-"""Reading the configuration: flags, environment, credentials and file in one; every fault with its place."""
+"""Loads the configuration from flags, environment, credentials and file; names every fault with its place."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from typing import Any, get_args
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from scp.settings.consistency import Place, contradictions
+from scp.settings.consistency import Place, find_inconsistencies
 from scp.settings.sections import ENVIRONMENT_PREFIX, Configuration, ConfigurationError
 from scp.settings.values import files_are_checked
 
-# Of a value that is wrong, so much is said.
+# The most characters of a wrong value in a message.
 _VALUE_LENGTH = 200
 
-# The flags of `serve` by what they set.
+# The flags of `serve` by the keys that they set.
 _FLAGS: dict[Place, str] = {
     ("dicom", "aet"): "--aet",
     ("dicom", "host"): "--host",
@@ -42,11 +42,11 @@ class Sources:
     file: Path | None = None
     lines: Mapping[Place, int] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
-    # File names by what they set, of the service manager's credentials (systemd.exec(5), LoadCredential=).
+    # Files of the service manager's credentials by the keys that they set (systemd.exec(5), LoadCredential=).
     credentials: Mapping[Place, Path] = field(default_factory=dict)
 
     def of(self, place: Place) -> str | None:
-        """Return where a value comes from: a flag, a variable, a credential or a line; None for a default."""
+        """Return the source of a value: a flag, a variable, a credential or a line; None for a default."""
         if place in _FLAGS and _holds(self.flags, place):
             return _FLAGS[place]
         names = {name.upper(): name for name in os.environ}
@@ -61,18 +61,18 @@ class Sources:
         return None
 
     def near(self, place: Place) -> str:
-        """Return the same for a fault; where the value is missing, the place around it."""
+        """Return the source of a value, or of the nearest section around it."""
         for parent in _parents(place):
             if where := self.of(parent):
                 return where
         return str(self.file or "configuration")
 
     def fault(self, place: Place, why: str, value: Any = None) -> str:
-        """Return the sentence for what is wrong at a place; without the value where it is None."""
-        said = "" if value is None else _PASSWORD.sub(r"\1:…@", f" = {value!r}")
-        if len(said) > _VALUE_LENGTH:
-            said = f"{said[:_VALUE_LENGTH]}…"
-        return f"{self.near(place)}: {dotted(place)}{said}: {why}"
+        """Return the sentence for a fault at a place; without the value where that is None."""
+        shown = "" if value is None else _PASSWORD.sub(r"\1:…@", f" = {value!r}")
+        if len(shown) > _VALUE_LENGTH:
+            shown = f"{shown[:_VALUE_LENGTH]}…"
+        return f"{self.near(place)}: {dotted(place)}{shown}: {why}"
 
 
 def load(
@@ -80,7 +80,7 @@ def load(
 ) -> Configuration:
     """Return the configuration in force. Raises ConfigurationError that lists every fault.
 
-    With `check_files` what it says is held against the certificates and other files that it names.
+    `check_files`: also check the certificates and other files that it names.
     """
     return load_with_sources(file, flags, check_files=check_files)[0]
 
@@ -88,7 +88,7 @@ def load(
 def load_with_sources(
     file: Path | None = None, flags: Mapping[str, Any] | None = None, *, check_files: bool = False
 ) -> tuple[Configuration, Sources]:
-    """Return the configuration in force, and where its values come from. Raises ConfigurationError."""
+    """Return the configuration in force, and the sources of its values. Raises ConfigurationError."""
     text, from_file = _read(file) if file else ("", {})
     paths, secrets = _credentials()
     sources = Sources(file, dict(_places(text)), flags or {}, paths)
@@ -111,7 +111,9 @@ def load_with_sources(
     except ValueError as error:  # pydantic-settings: a variable that should hold JSON does not
         faults.append(f"environment: {error}: {error.__cause__}")
     else:
-        faults += [sources.fault(one.place, one.why, one.value) for one in contradictions(configuration)]
+        faults += [
+            sources.fault(one.place, one.why, one.value) for one in find_inconsistencies(configuration)
+        ]
     finally:
         files_are_checked.reset(token)
     if faults:
@@ -120,13 +122,13 @@ def load_with_sources(
 
 
 def _unknown_variables() -> list[str]:
-    """Return a sentence for each variable of an unknown section: pydantic-settings passes it over."""
+    """Return a sentence for each variable of an unknown section, which pydantic-settings ignores."""
     sections = Configuration.model_fields
     return [
         f"environment {name}: unknown section; allowed are {', '.join(sections)}"
         for name in sorted(os.environ)
         if name.upper().startswith(ENVIRONMENT_PREFIX)
-        # Without a key it is somebody else's: Kubernetes names variables after services.
+        # Without a key it may be one that Kubernetes names after a service.
         and "__" in name
         and name.upper().removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower() not in sections
     ]
@@ -143,7 +145,7 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _credentials() -> tuple[dict[Place, Path], dict[str, Any]]:
-    """Read the files of $CREDENTIALS_DIRECTORY that are named as environment variables are, in any case."""
+    """Read the files of $CREDENTIALS_DIRECTORY that have names of our environment variables, in any case."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     paths: dict[Place, Path] = {}
     values: dict[str, Any] = {}
@@ -165,7 +167,7 @@ def _credentials() -> tuple[dict[Place, Path], dict[str, Any]]:
 
 
 def _places(text: str) -> Iterator[tuple[Place, int]]:
-    """Yield the place of every table and key in `text` with its line, as pydantic names places."""
+    """Yield the place of every table and key in a TOML text, as pydantic names places, with its line."""
     table: Place = ()
     counts: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -183,7 +185,7 @@ def _places(text: str) -> Iterator[tuple[Place, int]]:
 
 
 def _parents(place: Place) -> Iterator[Place]:
-    """Yield a place and all that it stands in, itself first."""
+    """Yield a place and all places around it, itself first."""
     for length in range(len(place), 0, -1):
         yield place[:length]
 
@@ -204,7 +206,7 @@ def _holds(flags: Mapping[str, Any], place: Place) -> bool:
 
 
 def dotted(place: Place) -> str:
-    """Return a place as messages name it: peers[0].aet."""
+    """Return a place as it is written in messages: peers[0].aet."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
@@ -221,7 +223,7 @@ def _allowed(fault: Any) -> str:
 
 
 def _is_secret(place: Place) -> bool:
-    """Tell whether a place holds what is never to be printed, itself or somewhere within."""
+    """Whether the value at a place is a secret, or has one in it: it is never printed."""
     node: Any = Configuration
     for part in place:
         if isinstance(part, str) and part in getattr(node, "model_fields", {}):
@@ -241,5 +243,5 @@ def _has_secret(node: Any) -> bool:
 
 
 def _types(annotation: Any) -> list[Any]:
-    """Return what an annotation is made of: the models of `tuple[Peer, ...]`, `Tls | None` and the like."""
+    """Return the parts of an annotation, such as `tuple[Peer, ...]` or `Tls | None`."""
     return [one for one in get_args(annotation) if one not in (type(None), ...)] or [annotation]

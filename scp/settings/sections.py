@@ -1,7 +1,4 @@
-"""The configuration: TOML, then environment, then flags; all faults are reported at once.
-
-Sections are pydantic models. The index's own come through its façade.
-"""
+"""The sections of the configuration, as pydantic models. Those of the index come from its facade."""
 
 import os
 from pathlib import Path
@@ -9,8 +6,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydicom.config import IGNORE
-from pydicom.uid import UID
 
 from index import (
     AETitle,
@@ -23,7 +18,6 @@ from index import (
     StorageSettings,
     Unique,
     WorklistSettings,
-    is_charset,
 )
 from scp.settings.tls import TlsSettings
 from scp.settings.users import Users
@@ -32,17 +26,21 @@ from scp.settings.values import Port, Seconds, files_are_checked
 ENVIRONMENT_PREFIX = "IMAGINGSTUDYD_"
 DEFAULT_DATA = Path("imagingstudyd-data")
 
-
-# What a peer may use; verification comes with every admission (PS3.4 Annex A).
+# The services that a peer may use; verification comes with every admission (PS3.4 Annex A).
 ServiceName = Literal["echo", "store", "worklist", "mpps", "commitment", "query", "retrieve"]
 
 
 def _is_transfer_syntax(value: Any) -> Any:
-    """Refuse a UID that is none, or one of something else (PS3.6 Table A-1); private ones nobody can tell."""
+    """Refuse what is not a UID, and UIDs of other things (PS3.6 Table A-1); private ones are allowed."""
     if value not in get_args(SyntaxKind):
+        from pydicom.config import IGNORE
+        from pydicom.uid import UID
+
         uid = UID(str(value), IGNORE)
         if not uid.is_valid or uid.type not in ("", "Transfer Syntax"):
-            raise ValueError(f"is no UID of a transfer syntax, nor one of {', '.join(get_args(SyntaxKind))}")
+            raise ValueError(
+                f"is neither the UID of a transfer syntax nor one of {', '.join(get_args(SyntaxKind))}"
+            )
     return value
 
 
@@ -75,7 +73,7 @@ class Timeouts(Section):
     )
     pdu: Seconds = Field(30, description="From a PDU's first byte to its last.")
     idle: Seconds = Field(1800, description="Without any PDU on an established association.")
-    drain: Seconds = Field(20, description="For running operations when the daemon is told to stop.")
+    drain: Seconds = Field(20, description="For running operations when the daemon stops.")
 
 
 class DicomSettings(Section):
@@ -104,7 +102,8 @@ class DicomSettings(Section):
         None, description="File of user names and passcodes for user identity negotiation (PS3.7 D.3.3.7)."
     )
     user_identity: Literal["optional", "required"] = Field(
-        "optional", description="With users: whether callers must name themselves. Wrong names: reject 1/2/1."
+        "optional",
+        description="With users: whether callers must send a name. A wrong one: reject 1/2/1.",
     )
     max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = Field(
         1024 * 1024, description="The largest P-DATA-TF PDU that we offer to receive, in bytes."
@@ -114,24 +113,24 @@ class DicomSettings(Section):
 
     @field_validator("users")
     @classmethod
-    def _sound_users(cls, value: Path | None) -> Path | None:
+    def _check_users(cls, value: Path | None) -> Path | None:
         if files_are_checked.get() and value is not None:
             Users(value)
         return value
 
     @field_validator("user_identity")
     @classmethod
-    def _has_users(cls, value: str, info: ValidationInfo) -> str:
+    def _needs_users(cls, value: str, info: ValidationInfo) -> str:
         if value == "required" and info.data.get("users", ...) is None:
             raise ValueError("needs users, the file of user names and passcodes")
         return value
 
 
 class Peer(Section):
-    """One of `[[peers]]`: an application entity that we know."""
+    """One of `[[peers]]`: a known application entity."""
 
     aet: AETitle = Field(description="Its AE title.")
-    host: Host | None = Field(None, description="Its address, where we call it, or to tell it by.")
+    host: Host | None = Field(None, description="Its address, to call it and to recognize it.")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="The port that it listens on."
     )
@@ -161,14 +160,16 @@ class Peer(Section):
 
     @field_validator("charset")
     @classmethod
-    def _known(cls, value: str | None) -> str | None:
+    def _check_charset(cls, value: str | None) -> str | None:
+        from index import is_charset
+
         if value is not None and not is_charset(value):
-            raise ValueError(f"{value} is no defined term of SpecificCharacterSet (PS3.3 C.12.1.1.2)")
+            raise ValueError(f"{value} is not a defined term of SpecificCharacterSet (PS3.3 C.12.1.1.2)")
         return value
 
 
 class LimitsSettings(Section):
-    """`[limits]`: the bounds that an installation may want to move."""
+    """`[limits]`: limits that an installation may want to change."""
 
     associations: Annotated[int, Field(ge=1)] = Field(
         600,
@@ -184,10 +185,10 @@ class LimitsSettings(Section):
 
 
 class LogSettings(Section):
-    """`[log]`: what is said on stderr."""
+    """`[log]`: what is logged on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least level that is said."
+        "info", description="The least level that is logged."
     )
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON lines elsewhere."
@@ -195,7 +196,7 @@ class LogSettings(Section):
 
 
 class HttpSettings(Section):
-    """`[http]`: the HTTP face."""
+    """`[http]`: the HTTP server."""
 
     enabled: bool = Field(True, description="Whether to listen at all.")
     host: Host = Field("127.0.0.1", description="Address to listen on.")
@@ -203,7 +204,7 @@ class HttpSettings(Section):
 
 
 class Configuration(BaseSettings):
-    """All that can be configured, validated and frozen."""
+    """The whole configuration, validated and frozen."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
@@ -230,7 +231,7 @@ class Configuration(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags before environment; scp/settings/file.py puts the file below them."""
+        """Let flags overrule the environment; scp/settings/file.py adds the file below them."""
         return (init_settings, env_settings)
 
     @property
@@ -238,6 +239,6 @@ class Configuration(BaseSettings):
         """The data directory (DESIGN: `$STATE_DIRECTORY`, or else ./imagingstudyd-data)."""
         if self.storage.path is not None:
             return self.storage.path
-        # systemd gives a list separated by colons; ours is the first.
+        # systemd gives a list separated by colons; the first is ours.
         state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         return Path(state) if state else DEFAULT_DATA

@@ -1,1 +1,1 @@
-"""TODO: scp/upperlayer."""
+"""pynetdicom's association, driven by one blocking thread."""

@@ -14,7 +14,7 @@ from pynetdicom.transport import AddressInformation
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
 from scp.upperlayer.context import ListenerContext
-from scp.upperlayer.dimse import Messages
+from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
 from scp.upperlayer.dul import ConnectionSocket, UpperLayer
 from scp.upperlayer.message_assembler import Operation
@@ -22,36 +22,36 @@ from scp.upperlayer.negotiation import Negotiation
 from scp.wire.command_set import Command
 from scp.wire.connection import Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.status import SUCCESS
-from scp.wire.tls import subject
+from scp.wire.tls import certificate_subject
 
 # How long a peer may take to close after release, rejection or abort, in seconds (ARTIM, PS3.8 9.1.5).
-GOODBYE = 2.0
+CLOSE_SECONDS = 2.0
 # The same while the daemon stops.
-HASTY_GOODBYE = 0.5
+STOPPING_CLOSE_SECONDS = 0.5
 
 Work = Callable[["ServedAssociation"], None]
 
-# pynetdicom's own descriptions of each PDU and message would cost more than receiving them.
+# pynetdicom's descriptions of each PDU and message would take longer than to receive them.
 _config.LOG_HANDLER_LEVEL = "none"
 
 
 class ServedAssociation(Association):
     """An association that a peer requested on `connection`. Its thread ends with it.
 
-    `received` is what has been read of the connection already. `on_over` is called at the end.
+    `received` is what has been read of the connection already. `on_end` is called at the end.
     """
 
     def __init__(
         self,
         context: ListenerContext,
         connection: socket.socket,
-        on_over: Callable[["ServedAssociation"], None],
+        on_end: Callable[["ServedAssociation"], None],
         received: bytes = b"",
     ) -> None:
         super().__init__(context.ae, "acceptor")
         self._context = context
-        self._on_over = on_over
-        self._winding_down = False
+        self._on_end = on_end
+        self._stops_when_idle = False
         self._work: deque[Work] = deque()
         peer = connection.getpeername()
         self.record = AssociationRecord(plain_address(peer[0]))
@@ -65,7 +65,7 @@ class ServedAssociation(Association):
         self.connection = Connection(connection, received)
         timeouts = context.dicom.timeouts
         self.dul: UpperLayer = UpperLayer(self, self.connection, context.dicom, self.record, self._begin)
-        self.dimse: Messages = Messages(self, timeouts.pdu, self.dul.pump, self.dul.pump_what_is_there)
+        self.dimse: DimseProvider = DimseProvider(self, timeouts.pdu, self.dul.pump, self.dul.pump_available)
         self.acse: Negotiation = Negotiation(self, context, self.record)
         self._dispatcher = Dispatcher(
             context.store,
@@ -78,50 +78,52 @@ class ServedAssociation(Association):
         self.set_socket(ConnectionSocket(self, connection, self.connection, timeouts.pdu))
 
     def run(self) -> None:
-        """Serve the association to its end, and leave nothing behind."""
+        """Serve the association to its end, and clean up."""
         try:
-            if self._secure():
+            if self._start_tls():
                 super().run()
         except Exception as error:
-            # Whatever pynetdicom raises ends this association only.
-            self.record.ending("aborted", f"{type(error).__name__}: {error}")
+            # pynetdicom may raise anything: it ends this association only.
+            self.record.set_outcome("aborted", f"{type(error).__name__}: {error}")
             self.record.log.exception("association_failed")
         finally:
             self._finish()
 
     @property
     def is_known(self) -> bool:
-        """Tell whether the caller has turned out to be one of [[peers]]."""
+        """Whether the caller is one of [[peers]], as far as is known."""
         return self.acse.is_known
 
     @property
-    def silence(self) -> float:
-        """Seconds without an association request; 0 once it has been read, infinite at the end."""
+    def seconds_without_request(self) -> float:
+        """How long it has waited for the association request; 0 after that, infinite at the end."""
         if self.record.is_ending:
             return inf
         return 0.0 if self.record.is_requested else perf_counter() - self.record.started
 
     def post(self, work: Work) -> None:
-        """Have `work` done by the association's thread, between operations. Called from any thread."""
+        """Have the association's thread do `work` between operations. Called from any thread."""
         self._work.append(work)
         self.connection.wake()
 
-    def wind_down(self) -> None:
+    def stop_when_idle(self) -> None:
         """Abort as soon as no operation is running. Called from any thread, any number of times."""
-        if not self._winding_down:
-            self._winding_down = True
+        if not self._stops_when_idle:
+            self._stops_when_idle = True
             self.connection.wake()
         if not self.is_established:
             self.connection.interrupt()
 
-    def cut(self) -> None:
+    def interrupt(self) -> None:
         """Abort as soon as the thread waits for its peer. Called from any thread, any number of times."""
         self.connection.interrupt()
 
-    def hang_up(self) -> None:
-        """Close the connection; after our last message (Sta13) the peer may do so first."""
+    def close_connection(self) -> None:
+        """Close the connection; after our last PDU (Sta13) the peer gets the time to close it first."""
         if self.dul.state_machine.current_state == "Sta13":
-            self.connection.hang_up(HASTY_GOODBYE if self._winding_down else GOODBYE)
+            self.connection.close_gracefully(
+                STOPPING_CLOSE_SECONDS if self._stops_when_idle else CLOSE_SECONDS
+            )
         self.connection.close()
 
     def _bind_handlers(self) -> None:
@@ -132,40 +134,40 @@ class ServedAssociation(Association):
             self.bind(event, handler)
 
     def _begin(self, context_id: int, command: Command) -> Operation:
-        """Decide what a command asks for. Raises Disorder for responses that nobody waits for."""
+        """Begin the operation of a command. Raises InvalidMessage for unexpected responses."""
         return self._dispatcher.begin(context_id, self._accepted_cx[context_id], command)
 
     def _echo(self, _event: Event) -> int:
-        self.record.did("echoes")
+        self.record.count("echoes")
         self.record.log.info("echo")
-        self._context.metrics.operated("echo", f"{SUCCESS:04X}")
+        self._context.metrics.operation_answered("echo", f"{SUCCESS:04X}")
         return SUCCESS
 
     def _run_reactor(self) -> None:
-        """Serve until the association is over. Stands for pynetdicom's loop, which polls."""
+        """Serve until the association has ended, without polling as pynetdicom's own loop does."""
         while self.is_established and not self._kill:
-            # No other thread reads: requests of our own need not wait for this loop to pause.
+            # Only this thread reads, so that requests of our own need not wait for a pause of this loop.
             self._is_paused = True
             self._step()
-        self._conclude()
+        self._end_by_peer()
 
     def _step(self) -> None:
         context_id, message = self.dimse.get_msg(block=False)
         if message is not None:
             self._serve_request(message, context_id)
         elif self.dul.peek_next_pdu() is not None:
-            self._conclude()
-        elif self._winding_down and self.dul.assembler.is_idle:
-            self.record.ending("aborted", "shutdown")
+            self._end_by_peer()
+        elif self._stops_when_idle and self.dul.assembler.is_idle:
+            self.record.set_outcome("aborted", "shutdown")
             self.abort()
         elif self._work and self.dul.assembler.is_idle:
             self._work.popleft()(self)
         elif not self.dul.pump(monotonic() + self._context.dicom.timeouts.idle):
-            self.record.ending("aborted", "idle for too long")
+            self.record.set_outcome("aborted", "idle for too long")
             self.abort()
 
-    def _conclude(self) -> None:
-        """Answer a release, note an abort."""
+    def _end_by_peer(self) -> None:
+        """Answer a release of the peer, or note its abort."""
         if self.acse.is_release_requested():
             self.acse.send_release(is_response=True)
             self.is_released = True
@@ -173,41 +175,43 @@ class ServedAssociation(Association):
             evt.trigger(self, evt.EVT_RELEASED, {})
         elif self.acse.is_aborted():
             self.dul.receive_pdu()
-            self.record.ending("aborted", "by the peer")
+            self.record.set_outcome("aborted", "by the peer")
             self.is_aborted = True
             self.is_established = False
             evt.trigger(self, evt.EVT_ABORTED, {})
         self.kill()
 
     def _abort_blocking(self, block: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Send A-ABORT. pynetdicom's own then sleeps."""
+        """Send A-ABORT, without the sleep of pynetdicom's own."""
         super()._abort_blocking(block=False)
         if block:
             self.kill()
 
-    def _secure(self) -> bool:
-        """Shake hands for TLS where it is wanted, in the association's thread; return whether all is well."""
+    def _start_tls(self) -> bool:
+        """Do the TLS handshake where TLS is used; return whether the association can go on."""
         if self._context.ssl_context is None:
             return True
         try:
             deadline = monotonic() + self._context.dicom.timeouts.request
-            secured = self.connection.secure(self._context.ssl_context, deadline)
+            tls = self.connection.start_tls(self._context.ssl_context, deadline)
         except DeadlineExceeded:
-            return self._not_secured("no TLS handshake in time")
+            return self._log_tls_failure("no TLS handshake in time")
         except (Closed, Interrupted) as error:
-            return self._not_secured(str(error) or "shutdown")
-        self.record.secured(secured.version(), subject(secured.getpeercert()))
+            return self._log_tls_failure(str(error) or "shutdown")
+        self.record.log_tls(tls.version(), certificate_subject(tls.getpeercert()))
         return True
 
-    def _not_secured(self, why: str) -> bool:
-        self.record.ending("aborted", f"TLS: {why}")
+    def _log_tls_failure(self, why: str) -> bool:
+        self.record.set_outcome("aborted", f"TLS: {why}")
         self.record.log.warning("tls_failed", why=why)
         return False
 
     def _finish(self) -> None:
         self.dul.assembler.discard(self.record.reason or "the association has ended")
-        self.record.ending("released" if self.is_released else "rejected" if self.is_rejected else "aborted")
-        self.record.over()
+        self.record.set_outcome(
+            "released" if self.is_released else "rejected" if self.is_rejected else "aborted"
+        )
+        self.record.log_end()
         try:
             if self.record.accepted and self._context.on_association_end:
                 self._context.on_association_end(self.record.info)
@@ -215,5 +219,5 @@ class ServedAssociation(Association):
             self.record.log.exception("association_end_failed")
         finally:
             self.acse.end()
-            self.hang_up()
-            self._on_over(self)
+            self.close_connection()
+            self._on_end(self)

@@ -1,4 +1,4 @@
-"""What the listener gives each association that it accepts."""
+"""What the listener passes to each association."""
 
 import ssl
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from scp.settings.sections import DicomSettings
 
 @dataclass(frozen=True, slots=True)
 class ListenerContext:
-    """All that an association needs of the daemon; replaced as a whole when the configuration changes."""
+    """What an association needs of the daemon; replaced as a whole when the configuration changes."""
 
     dicom: DicomSettings
     admission: Admission

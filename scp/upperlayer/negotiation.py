@@ -1,4 +1,4 @@
-"""The acceptor's side of the association negotiation (PS3.7 Annex D): admitted by our rules."""
+"""The acceptor's side of the association negotiation (PS3.7 Annex D), by the rules of the configuration."""
 
 from typing import cast
 
@@ -8,8 +8,8 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 
 from scp.association.admission import Grant, Rejection
-from scp.association.contexts import is_storage, supported
-from scp.association.quota import STRANGER
+from scp.association.contexts import is_storage, supported_contexts
+from scp.association.quota import UNKNOWN_CALLER
 from scp.observing.association_record import AssociationRecord
 from scp.upperlayer.context import ListenerContext
 
@@ -22,7 +22,7 @@ RETRIEVE = "retrieve"
 
 
 class Negotiation(ACSE):
-    """pynetdicom's ACSE for one association that a peer requested, with what the caller has been granted."""
+    """pynetdicom's ACSE for one association that a peer requested."""
 
     def __init__(self, assoc: Association, context: ListenerContext, record: AssociationRecord) -> None:
         super().__init__(assoc)
@@ -33,11 +33,11 @@ class Negotiation(ACSE):
 
     @property
     def is_known(self) -> bool:
-        """Tell whether the caller has turned out to be one of [[peers]]."""
-        return self._grant is not None and self._grant.known
+        """Whether the caller has been admitted as one of [[peers]]."""
+        return self._grant is not None and self._grant.is_known
 
     def on_requested(self, _event: Event) -> None:
-        """Decide on an A-ASSOCIATE-RQ; what fails here leaves no presentation context supported."""
+        """Decide on an A-ASSOCIATE-RQ. An exception leaves no presentation context supported."""
         info = self._record.info
         decision = self._context.admission.decide(
             info.calling_aet, info.called_aet, info.address, self.requestor.user_identity
@@ -47,7 +47,7 @@ class Negotiation(ACSE):
         elif not self._admit(decision):
             self._reject(Rejection.LOCAL_LIMIT)
         else:
-            self.acceptor.supported_contexts = supported(
+            self.acceptor.supported_contexts = supported_contexts(
                 self._request.presentation_context_definition_list,
                 decision.services,
                 retrieve=RETRIEVE in decision.services.values(),
@@ -57,11 +57,11 @@ class Negotiation(ACSE):
             self._log_withheld(decision)
 
     def on_established(self, _event: Event) -> None:
-        """Note that the association has been accepted."""
-        self._record.established(len(self.assoc.accepted_contexts), len(self.assoc.rejected_contexts))
+        """Log that the association has been accepted."""
+        self._record.log_accepted(len(self.assoc.accepted_contexts), len(self.assoc.rejected_contexts))
 
     def send_accept(self) -> None:
-        """Accept; contexts that this caller may not use are refused as our choice: user-rejection."""
+        """Accept. Contexts that we serve, but not to this caller, are refused as user-rejection."""
         for context in self.assoc.rejected_contexts:
             is_unsupported = context.result == ABSTRACT_SYNTAX_NOT_SUPPORTED
             if is_unsupported and self._withholds(str(context.abstract_syntax)):
@@ -71,7 +71,7 @@ class Negotiation(ACSE):
         super().send_accept()
 
     def end(self) -> None:
-        """The association is over: it counts no more."""
+        """Give the association's place in the quota back."""
         if self._counted_as is not None:
             self._context.quota.free(self._counted_as)
 
@@ -80,31 +80,31 @@ class Negotiation(ACSE):
         return cast("A_ASSOCIATE", self.requestor.primitive)
 
     def _admit(self, grant: Grant) -> bool:
-        """Take what the caller has been granted; return whether it may have one more association."""
-        counted_as = self._record.info.calling_aet if grant.known else STRANGER
+        """Store the grant; return whether the caller may have one more association."""
+        counted_as = self._record.info.calling_aet if grant.is_known else UNKNOWN_CALLER
         if grant.associations:
             if not self._context.quota.take(counted_as, grant.associations):
                 return False
             self._counted_as = counted_as
         self._grant = grant
-        self._record.admitted(grant.object_size)
+        self._record.set_object_size(grant.object_size)
         return True
 
     def _reject(self, rejection: Rejection) -> None:
-        """Answer A-ASSOCIATE-RJ with the given reason."""
-        self._record.ending("rejected", rejection.name.lower())
+        """Send A-ASSOCIATE-RJ."""
+        self._record.set_outcome("rejected", rejection.name.lower())
         self._context.metrics.association_refused(rejection.name.lower())
         self.send_reject(*rejection.value)
 
     def _confirm(self, user: UserIdentityNegotiation) -> None:
-        """Say that the user has been verified, where that was asked for (PS3.7 Section D.3.3.7.2)."""
+        """Confirm the user identity where the caller asks for that (PS3.7 Section D.3.3.7.2)."""
         if user.positive_response_requested:
             answer = UserIdentityNegotiation()
             answer.server_response = b""
             self.acceptor.add_negotiation_item(answer)
 
     def _withholds(self, abstract_syntax: str) -> bool:
-        """Tell whether we serve this abstract syntax, but not to this caller."""
+        """Whether we serve this abstract syntax, but not to this caller."""
         if self._grant is None or abstract_syntax in self._grant.services:
             return False
         return abstract_syntax in self._context.admission.services or (
@@ -112,7 +112,7 @@ class Negotiation(ACSE):
         )
 
     def _log_withheld(self, grant: Grant) -> None:
-        """Say once which services the caller asked for and may not use."""
+        """Log which services the caller proposed and may not use."""
         services = self._context.admission.services
         refused = {
             services.get(abstract, "store")
@@ -120,5 +120,5 @@ class Negotiation(ACSE):
             if self._withholds(abstract := str(context.abstract_syntax))
         }
         if refused:
-            why = "not among the peer's services" if grant.known else "no entry in [[peers]]"
+            why = "not among the peer's services" if grant.is_known else "no entry in [[peers]]"
             self._record.log.warning("services_refused", services=sorted(refused), why=why)

@@ -1,1 +1,1 @@
-"""TODO: scp/wire."""
+"""The DICOM protocol as bytes: connections, PDUs, command sets, statuses."""

@@ -1,8 +1,8 @@
-"""An A-ASSOCIATE-RQ read kindly, and written anew for pynetdicom (PS3.8 Section 9.3.2, PS3.7 Section D.3.3).
+"""An A-ASSOCIATE-RQ, read tolerantly and encoded again for pynetdicom (PS3.8 Section 9.3.2, PS3.7 D.3.3).
 
-pynetdicom raises for the first field that is not as the standard has it, which would abort the association.
-Here what cannot be understood is left out and told, and a presentation context that cannot be read is
-rejected as such. DCMTK and Orthanc serve the requests that are mended here.
+pynetdicom raises for the first field that is not as in the standard, which would abort the association. Here
+fields that cannot be understood are left out and logged, and presentation contexts that cannot be read are
+rejected one by one. DCMTK and Orthanc accept such requests.
 """
 
 import struct
@@ -10,21 +10,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# PS3.8 Table 9-11: protocol version, reserved, titles, reserved; the titles and what follows are repeated in
-# the answer (Table 9-17).
+# PS3.8 Table 9-11: protocol version, reserved, titles, reserved. The answer repeats the titles and the bytes
+# after them (Table 9-17).
 _FIXED = struct.Struct(">H2x16s16s32x")
 _REPEATED = slice(4, _FIXED.size)
 _ITEM = struct.Struct(">BxH")
 _LENGTH = struct.Struct(">H")
 _MAXIMUM_LENGTH_VALUE = struct.Struct(">L")
 
-# PS3.8 Table 9-11: who knows only this version "shall only test that bit 0 is set".
+# PS3.8 Table 9-11: an implementation of this version "shall only test that bit 0 is set".
 VERSION_1 = 0x0001
 
 # PS3.8 Tables 9-12 to 9-16.
 APPLICATION_CONTEXT = 0x10
 PRESENTATION_CONTEXT = 0x20
-# The item of an answer; DCMTK reads it in a request too.
+# The item type of an answer; DCMTK accepts it in a request too.
 _ANSWERED_CONTEXT = 0x21
 ABSTRACT_SYNTAX = 0x30
 TRANSFER_SYNTAX = 0x40
@@ -35,7 +35,7 @@ MAXIMUM_LENGTH = 0x51
 ROLE_SELECTION = 0x54
 VERSION_NAME = 0x55
 USER_IDENTITY = 0x58
-# What we have no use for. Who does not answer such an item does not support it (PS3.7 Section D.3.3.3 to .6).
+# Items without use here. Not to answer such an item means not to support it (PS3.7 Section D.3.3.3 to .6).
 _UNUSED = {
     0x52: "Implementation Class UID",
     0x53: "Asynchronous Operations Window",
@@ -43,45 +43,45 @@ _UNUSED = {
     0x57: "SOP Class Common Extended Negotiation",
 }
 
-# PS3.8 Section A.2.1; any other name is served by the same rules.
+# PS3.8 Section A.2.1; any other name is treated alike.
 _DICOM_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 
-# PS3.8 Section 9.3.2.2: context ids are the odd numbers of one byte. Even ones are seen.
-# Here they take the odd ones that are free.
-CONTEXTS = 128
-# There are 60 transfer syntaxes; more in one context are not looked at.
-SYNTAXES = 128
+# PS3.8 Section 9.3.2.2: context ids are the odd numbers of one byte. Some callers use even ones, for which
+# free odd ones are used.
+MAX_CONTEXTS = 128
+# There are 60 transfer syntaxes; further ones of a context are not read.
+MAX_SYNTAXES = 128
 # PS3.5 Section 9.1.
 _UID_LENGTH = 64
 # PS3.7 Section D.3.3.2.3.
 _VERSION_NAME_LENGTH = 16
-# A Kerberos ticket or SAML assertion has some kilobytes; one that is longer is verified by nobody.
+# A Kerberos ticket or SAML assertion has some kilobytes; a longer one is never verified.
 IDENTITY_LENGTH = 16 * 1024
 
-# For a caller that does not say how long a P-DATA-TF PDU may be: what DCMTK and dcm4che offer.
-USUAL_MAXIMUM = 16384
-# A PDU below this has no room for two bytes of a message (PS3.8 Section 9.3.5.1); such a value means nothing.
-LEAST_MAXIMUM = 8
+# The maximum PDU length of a caller that gives none: what DCMTK and dcm4che offer.
+DEFAULT_MAXIMUM = 16384
+# A shorter PDU has no room for two bytes of a message (PS3.8 Section 9.3.5.1): such a value is ignored.
+SMALLEST_MAXIMUM = 8
 
-# PS3.7 Table D.3-14: user name to JSON Web Token. Other kinds cannot be verified, as Kerberos tickets here.
+# PS3.7 Table D.3-14: user name to JSON Web Token. A type that is never verified here is that of Kerberos.
 _IDENTITY_TYPES = range(1, 6)
 _NEVER_VERIFIED = 3
 
-# Stands for an abstract or transfer syntax that cannot be read: no UID, so that nobody supports it.
+# Stands for an abstract or transfer syntax that cannot be read. It is not a UID, so it is never supported.
 UNREADABLE = "unreadable"
-# Stands for an AE title that pynetdicom would not take.
+# Stands for an AE title that pynetdicom would refuse.
 _UNTITLED = b"UNTITLED"
 
-# Enough to see what is wrong; a request can hold thousands of bad items.
-MOST_ODDITIES = 10
+# Enough to see what is wrong: a request can hold thousands of bad items.
+MAX_ODDITIES = 10
 
 
-class Unacceptable(ValueError):
-    """An association request of which nothing can be read."""
+class UnreadableRequest(ValueError):
+    """Raised when nothing of an association request can be read."""
 
 
 class Titles(NamedTuple):
-    """Who calls whom; empty where the field is blank."""
+    """The AE titles of a request; empty where the field is blank."""
 
     calling: str
     called: str
@@ -89,53 +89,55 @@ class Titles(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """An association request as we understand it."""
+    """An association request as it was understood."""
 
     titles: Titles
     is_version_1: bool
-    # For pynetdicom: the same in its narrower terms.
+    # The request encoded again, as pynetdicom can read it.
     encoded: bytes
     # Presentation context ids as proposed, with those in `encoded`.
     contexts: Mapping[int, int]
-    # Titles and reserved bytes, which the answer repeats (PS3.8 Table 9-17).
+    # Titles and reserved bytes that the answer repeats (PS3.8 Table 9-17).
     repeated: bytes
-    # What was left out or mended, for the log.
+    # What was left out or changed, for the log.
     oddities: tuple[str, ...]
 
     def proposed_id(self, own: int) -> int:
-        """Return the presentation context id as the caller has it."""
+        """Return the presentation context id that the caller proposed."""
         if self.contexts.get(own) == own:
             return own
         return next(proposed for proposed, other in self.contexts.items() if other == own)
 
 
-def read_titles(body: bytes) -> Titles:
-    """Return the AE titles of an A-ASSOCIATE-RQ's body, whatever else it holds. Raises Unacceptable."""
+def parse_titles(body: bytes) -> Titles:
+    """Return the AE titles of an A-ASSOCIATE-RQ's body, nothing else is read. Raises UnreadableRequest."""
     if len(body) < _FIXED.size:
-        raise Unacceptable(f"{len(body)} bytes; the fixed fields alone have {_FIXED.size}")
+        raise UnreadableRequest(f"{len(body)} bytes; the fixed fields alone have {_FIXED.size}")
     _, called, calling = _FIXED.unpack_from(body)
     return Titles(_title(calling), _title(called))
 
 
-def read(body: bytes) -> AssociateRequest:
-    """Read the body of an A-ASSOCIATE-RQ. Raises Unacceptable."""
-    titles = read_titles(body)
+def parse_request(body: bytes) -> AssociateRequest:
+    """Read the body of an A-ASSOCIATE-RQ. Raises UnreadableRequest."""
+    titles = parse_titles(body)
     reader = _Reader()
     reader.read(body[_FIXED.size :])
     version, called, calling = _FIXED.unpack_from(body)
     for name, title, text in (("called", called, titles.called), ("calling", calling, titles.calling)):
-        if not text or title.strip(b" ") != _plain(text).strip(b" "):
-            reader.odd(f"{name} AE title {title!r}")
+        if not text or title.strip(b" ") != _title_for_pynetdicom(text).strip(b" "):
+            reader.note(f"{name} AE title {title!r}")
     ids = _odd_ids(list(reader.contexts))
     if len(ids) < len(reader.contexts):
-        reader.odd(f"more than {CONTEXTS} presentation contexts")
+        reader.note(f"more than {MAX_CONTEXTS} presentation contexts")
     is_version_1 = bool(version & VERSION_1)
-    encoded = _FIXED.pack(is_version_1, _plain(titles.called), _plain(titles.calling))
+    encoded = _FIXED.pack(
+        is_version_1, _title_for_pynetdicom(titles.called), _title_for_pynetdicom(titles.calling)
+    )
     encoded += _item(APPLICATION_CONTEXT, _DICOM_APPLICATION_CONTEXT)
     encoded += b"".join(reader.contexts[proposed].encoded(own) for proposed, own in ids.items())
     encoded += _item(USER_INFORMATION, reader.user_items())
     return AssociateRequest(
-        titles, is_version_1, encoded, ids, body[_REPEATED], tuple(reader.oddities)[:MOST_ODDITIES]
+        titles, is_version_1, encoded, ids, body[_REPEATED], tuple(reader.oddities)[:MAX_ODDITIES]
     )
 
 
@@ -148,13 +150,13 @@ class _Context:
         content = bytes((number, 0, 0, 0)) + _item(
             ABSTRACT_SYNTAX, (self.abstract_syntax or UNREADABLE).encode()
         )
-        for syntax in list(dict.fromkeys(self.transfer_syntaxes))[:SYNTAXES] or [UNREADABLE]:
+        for syntax in list(dict.fromkeys(self.transfer_syntaxes))[:MAX_SYNTAXES] or [UNREADABLE]:
             content += _item(TRANSFER_SYNTAX, syntax.encode())
         return _item(PRESENTATION_CONTEXT, content)
 
 
 class _Reader:
-    """Collects what can be read of the variable items, and what is odd about them."""
+    """Collects what can be read of the variable items, and their oddities."""
 
     def __init__(self) -> None:
         self.contexts: dict[int, _Context] = {}
@@ -163,29 +165,29 @@ class _Reader:
         self._roles: dict[str, tuple[bool, bool]] = {}
         self._identity = b""
 
-    def odd(self, what: str) -> None:
-        """Note what is odd, once."""
-        if len(self.oddities) < MOST_ODDITIES:
+    def note(self, what: str) -> None:
+        """Note an oddity for the log, once."""
+        if len(self.oddities) < MAX_ODDITIES:
             self.oddities[what] = None
 
     def read(self, content: bytes) -> None:
-        """Read all items. Raises Unacceptable where there is nothing but a beginning that makes no sense."""
+        """Read all items. Raises UnreadableRequest where an item is too long before any context."""
         cut_off = False
         for kind, value, is_whole in self._items(content):
-            # What a container that is too long holds can be read nevertheless.
+            # The content of an item that is too long is read as far as it goes.
             cut_off = cut_off or not is_whole
             if kind in (PRESENTATION_CONTEXT, _ANSWERED_CONTEXT):
                 self._read_context(value)
             elif kind == USER_INFORMATION:
                 self._read_user_information(value)
             elif kind != APPLICATION_CONTEXT:
-                self.odd(f"unknown item {kind:02X}")
+                self.note(f"unknown item {kind:02X}")
         if cut_off and not self.contexts:
-            raise Unacceptable("no presentation context before an item longer than the request")
+            raise UnreadableRequest("no presentation context before an item longer than the request")
 
     def user_items(self) -> bytes:
-        """Return the user information that pynetdicom needs: what was said, or what is usual."""
-        maximum = USUAL_MAXIMUM if self._maximum_length is None else self._maximum_length
+        """Return the user information that pynetdicom needs, with defaults for what is missing."""
+        maximum = DEFAULT_MAXIMUM if self._maximum_length is None else self._maximum_length
         items = _item(MAXIMUM_LENGTH, _MAXIMUM_LENGTH_VALUE.pack(maximum))
         proposed = {context.abstract_syntax for context in self.contexts.values()}
         for uid, roles in self._roles.items():
@@ -201,40 +203,40 @@ class _Reader:
             position += _ITEM.size
             is_whole = position + length <= end
             if not is_whole:
-                self.odd(f"item {kind:02X} is longer than what holds it")
+                self.note(f"item {kind:02X} is longer than the item around it")
             yield kind, content[position : position + length], is_whole
             position += length
         if position < end:
-            self.odd(f"{end - position} bytes behind the items")
+            self.note(f"{end - position} bytes after the items")
 
     def _read_context(self, content: bytes) -> None:
         """Read a presentation context (PS3.8 Table 9-13)."""
         if not content:
-            self.odd("a presentation context without an id")
+            self.note("a presentation context without an id")
             return
         number, context = content[0], _Context()
         if number in self.contexts:
-            self.odd(f"presentation context {number} is proposed twice; the first counts")
+            self.note(f"presentation context {number} is proposed twice; the first counts")
             return
         self.contexts[number] = context
         if not number % 2:
-            self.odd(f"presentation context id {number} is even")
+            self.note(f"presentation context id {number} is even")
         for kind, value, is_whole in self._items(content[4:]):
-            uid = _uid(value) if is_whole else ""  # half a UID is another one
+            uid = _uid(value) if is_whole else ""  # a part of a UID is another UID
             if kind == ABSTRACT_SYNTAX and not context.abstract_syntax:
                 context.abstract_syntax = uid
             elif kind == TRANSFER_SYNTAX and uid:
                 context.transfer_syntaxes.append(uid)
             elif kind not in (ABSTRACT_SYNTAX, TRANSFER_SYNTAX):
-                self.odd(f"unknown item {kind:02X} in presentation context {number}")
+                self.note(f"unknown item {kind:02X} in presentation context {number}")
         if not context.abstract_syntax or not context.transfer_syntaxes:
             missing = "transfer" if context.abstract_syntax else "abstract"
-            self.odd(f"presentation context {number} has no {missing} syntax that can be read")
+            self.note(f"presentation context {number} has no {missing} syntax that can be read")
 
     def _read_user_information(self, content: bytes) -> None:
-        """Read the user data sub-items (PS3.7 Section D.3.3); a second one of a kind does not count."""
+        """Read the user data sub-items (PS3.7 Section D.3.3); a second one of a type is ignored."""
         for kind, value, is_whole in self._items(content):
-            if kind == USER_IDENTITY:  # never left out: it says that the caller is to be verified
+            if kind == USER_IDENTITY:  # never left out: the caller is to be verified
                 self._identity = self._identity or self._read_identity(value)
             elif kind in _UNUSED or not is_whole:
                 continue
@@ -244,22 +246,22 @@ class _Reader:
                 self._read_role(value)
             elif kind == VERSION_NAME:
                 if len(value) > _VERSION_NAME_LENGTH or not _printable(value):
-                    self.odd(f"implementation version name {value[:64]!r}")
+                    self.note(f"implementation version name {value[:64]!r}")
             else:
-                self.odd(f"unknown user item {kind:02X}")
+                self.note(f"unknown user item {kind:02X}")
 
     def _read_maximum_length(self, value: bytes) -> None:
-        """Read the maximum length received (PS3.8 Section D.1); 0: none."""
+        """Read the maximum length received (PS3.8 Section D.1); 0: no limit."""
         if len(value) < _MAXIMUM_LENGTH_VALUE.size:
-            self.odd(f"maximum length {value!r}")
+            self.note(f"maximum length {value!r}")
         elif self._maximum_length is None:
             (length,) = _MAXIMUM_LENGTH_VALUE.unpack_from(value)
-            if 0 < length < LEAST_MAXIMUM:
-                self.odd(f"maximum length {length}")
-            self._maximum_length = length if length >= LEAST_MAXIMUM else 0
+            if 0 < length < SMALLEST_MAXIMUM:
+                self.note(f"maximum length {length}")
+            self._maximum_length = length if length >= SMALLEST_MAXIMUM else 0
 
     def _read_role(self, value: bytes) -> None:
-        """Read a role selection (PS3.7 Table D.3-9). Who proposes no role at all has the default one."""
+        """Read a role selection (PS3.7 Table D.3-9). A caller that proposes no role has the default one."""
         uid, roles = "", b""
         if len(value) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(value)
@@ -267,20 +269,20 @@ class _Reader:
             uid, roles = _uid(value[_LENGTH.size : end]), value[end : end + 2]
         scu, scp = (bool(role) for role in roles) if len(roles) == 2 else (False, False)  # noqa: PLR2004
         if not uid or not (scu or scp) or max(roles) > 1:
-            self.odd(f"role selection {value[:64]!r}")
+            self.note(f"role selection {value[:64]!r}")
         if uid and (scu or scp):
             self._roles.setdefault(uid, (scu, scp))
 
     def _read_identity(self, value: bytes) -> bytes:
-        """Return a user identity item (PS3.7 Table D.3-14) in which pynetdicom can read everything.
+        """Return a user identity item (PS3.7 Table D.3-14) that pynetdicom can read.
 
-        What cannot be read, or is of a type that nobody knows, becomes one that nobody verifies.
+        An item that cannot be read, or of an unknown type, becomes one that is never verified.
         """
         head, (primary, rest) = value[:2], _field(value[2:])
         secondary = _field(rest)[0] or b""
         is_readable = primary is not None and len(primary) + len(secondary) <= IDENTITY_LENGTH
         if not is_readable or head[0] not in _IDENTITY_TYPES:
-            self.odd(f"user identity {head!r}")
+            self.note(f"user identity {head!r}")
             head, primary, secondary = bytes((_NEVER_VERIFIED, 0)), b"", b""
         content = bytes((head[0], bool(head[1])))
         for text in (primary or b"", secondary):
@@ -289,7 +291,7 @@ class _Reader:
 
 
 def _field(content: bytes) -> tuple[bytes | None, bytes]:
-    """Return a value that its length stands before, None where it is not whole, and what follows."""
+    """Return a value that follows its length, None where it is not whole, and the bytes after it."""
     if len(content) < _LENGTH.size:
         return None, b""
     end = _LENGTH.size + int(_LENGTH.unpack_from(content)[0])
@@ -297,7 +299,7 @@ def _field(content: bytes) -> tuple[bytes | None, bytes]:
 
 
 def _odd_ids(proposed: list[int]) -> dict[int, int]:
-    """Return an odd id for each id proposed: itself where it is odd, for the even ones what is left."""
+    """Return an odd id for each proposed id: itself where it is odd, a free one for an even one."""
     free = (number for number in range(1, 256, 2) if number not in proposed)
     ids = ((number, number if number % 2 else next(free, 0)) for number in proposed)
     return {number: own for number, own in ids if own}
@@ -314,12 +316,12 @@ def _title(value: bytes) -> str:
 
 
 def _text(value: bytes) -> bytes:
-    """Return what stands before a NUL, which some pad with, without blanks."""
+    """Return the bytes before the first NUL, which some pad with, without blanks around them."""
     return value.split(b"\0", maxsplit=1)[0].strip(b" ")
 
 
-def _plain(title: str) -> bytes:
-    """Return a title that pynetdicom takes; it is not looked at."""
+def _title_for_pynetdicom(title: str) -> bytes:
+    """Return a title that pynetdicom accepts. It is not used."""
     value = title.encode("ascii", "replace")[:16]
     return (_UNTITLED if not value or b"\\" in value else value).ljust(16)
 

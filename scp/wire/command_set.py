@@ -1,4 +1,4 @@
-"""Command sets (PS3.7 Section 6.3 and Annex E): read and written without a data set's machinery."""
+"""Command sets (PS3.7 Section 6.3 and Annex E), read and written without pydicom."""
 
 import struct
 from typing import NamedTuple
@@ -47,12 +47,12 @@ _US = struct.Struct("<H")
 _UL = struct.Struct("<L")
 
 
-class Malformed(ValueError):
-    """A command set that is none."""
+class InvalidCommandSet(ValueError):
+    """Raised when the bytes are not a valid command set."""
 
 
 class Command(NamedTuple):
-    """A command set. UIDs are without padding, and empty where there is none."""
+    """A command set. UIDs are without padding, and empty where missing."""
 
     encoded: bytes
     field: int
@@ -60,34 +60,34 @@ class Command(NamedTuple):
     has_data_set: bool
     sop_class_uid: str
     sop_instance_uid: str
-    # The same as they came, for the response: peers that pad UIDs with blanks want them back so.
+    # The UIDs as received, for the response: peers that pad UIDs with blanks expect the same bytes back.
     sop_class_value: bytes
     sop_instance_value: bytes
 
     @property
     def is_response(self) -> bool:
-        """Tell whether it answers an operation of ours."""
+        """Whether it answers a request of ours."""
         return bool(self.field & RESPONSE)
 
     @property
-    def kind(self) -> str:
-        """How its UIDs are called: Requested or Affected."""
+    def uid_prefix(self) -> str:
+        """The prefix of its UIDs' keywords: Requested or Affected."""
         return "Requested" if self.field in _REQUESTED else "Affected"
 
 
 def parse(encoded: bytes) -> Command:
-    """Read a command set. Raises Malformed."""
+    """Read a command set. Raises InvalidCommandSet."""
     elements = _elements(encoded)
     field = _number(elements, _COMMAND_FIELD)
     if field is None:
-        raise Malformed("the command set has no Command Field (0000,0100)")
+        raise InvalidCommandSet("the command set has no Command Field (0000,0100)")
     data_set_type = _number(elements, _COMMAND_DATA_SET_TYPE)
     if data_set_type is None:
-        raise Malformed("the command set has no Command Data Set Type (0000,0800)")
+        raise InvalidCommandSet("the command set has no Command Data Set Type (0000,0800)")
     number = _MESSAGE_ID_BEING_RESPONDED_TO if field & RESPONSE or field == C_CANCEL_RQ else _MESSAGE_ID
     message_id = _number(elements, number)
     if message_id is None:
-        raise Malformed(f"the command set has no (0000,{number:04X}), which says what message it is about")
+        raise InvalidCommandSet(f"the command set has no (0000,{number:04X}), the number of its message")
     sop_class, instance = (elements.get(number, b"") for number in _UIDS[field in _REQUESTED])
     return Command(
         encoded,
@@ -101,8 +101,8 @@ def parse(encoded: bytes) -> Command:
     )
 
 
-def response(command: Command, status: int, comment: str = "") -> bytes:
-    """Return the encoded response to a request (PS3.7 Section 9.3): its status, and what it is about."""
+def encode_response(command: Command, status: int, comment: str = "") -> bytes:
+    """Return the encoded response to a request (PS3.7 Section 9.3)."""
     body = b"".join(
         (
             _encode_uid(_AFFECTED_SOP_CLASS_UID, command.sop_class_value),
@@ -122,14 +122,16 @@ def _elements(encoded: bytes) -> dict[int, bytes]:
     position, size = 0, len(encoded)
     while position < size:
         if position + _ELEMENT.size > size:
-            raise Malformed("the command set ends within an element")
+            raise InvalidCommandSet("the command set ends within an element")
         group, number, length = _ELEMENT.unpack_from(encoded, position)
         position += _ELEMENT.size
         end = position + length
         if group:
-            raise Malformed(f"the command set holds ({group:04X},{number:04X}), which is no command element")
+            raise InvalidCommandSet(
+                f"the command set holds ({group:04X},{number:04X}), not a command element"
+            )
         if end > size:
-            raise Malformed(f"(0000,{number:04X}) is longer than the command set: {length} bytes")
+            raise InvalidCommandSet(f"(0000,{number:04X}) is longer than the command set: {length} bytes")
         found[number] = encoded[position:end]
         position = end
     return found
@@ -150,7 +152,7 @@ def _encode(number: int, value: bytes) -> bytes:
 
 def _encode_uid(number: int, value: bytes) -> bytes:
     if not value or len(value) > _UID_LENGTH:
-        return b""  # such a thing is not repeated
+        return b""  # the response leaves out what cannot be a UID
     return _encode(number, _even(value, b"\0"))
 
 

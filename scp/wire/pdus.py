@@ -6,7 +6,7 @@ from enum import IntEnum
 # PS3.8 Section 9.3.1: type, reserved, length.
 PDU_HEADER = struct.Struct(">BxL")
 
-# PS3.8 Section 9.3.5.1: length, context id; and the message control header, which is the first of the data.
+# PS3.8 Section 9.3.5.1: length, context id, and the message control header, the first byte of the data.
 PDV_HEADER = struct.Struct(">LBB")
 CONTEXT_AND_CONTROL_LENGTH = 2
 
@@ -16,15 +16,15 @@ LAST = 0x02
 
 A_ASSOCIATE_RQ = 0x01
 # AE titles and reserved bytes of A-ASSOCIATE-RQ and -AC, which must be the same (PS3.8 Tables 9-11 and 9-17).
-REPEATED = slice(10, 74)
+REPEATED_FIELDS = slice(10, 74)
 A_ASSOCIATE_RJ = 0x03
 P_DATA_TF = 0x04
 
-# 128 presentation contexts with every transfer syntax that there is fit in; this fits scp.wire's buffer.
+# Room for 128 presentation contexts with every transfer syntax; it fits the buffer of wire/connection.py.
 ASSOCIATE_LENGTH = 256 * 1024
 
-# Least and greatest length of each type but P-DATA-TF, whose length we negotiate.
-LENGTHS = {
+# Least and greatest length of each type except P-DATA-TF, whose length is negotiated.
+PDU_LENGTHS = {
     0x01: (68, ASSOCIATE_LENGTH),
     0x02: (68, ASSOCIATE_LENGTH),
     0x03: (4, 4),
@@ -34,8 +34,8 @@ LENGTHS = {
 }
 
 
-class Reason(IntEnum):
-    """Why the service provider aborts (PS3.8 Section 9.3.8)."""
+class AbortReason(IntEnum):
+    """The reason of an abort by the service provider (PS3.8 Section 9.3.8)."""
 
     NOT_SPECIFIED = 0
     UNRECOGNIZED_PDU = 1
@@ -43,20 +43,20 @@ class Reason(IntEnum):
     INVALID_PARAMETER_VALUE = 6
 
 
-class Fault(Exception):
-    """The peer has broken the protocol."""
+class ProtocolViolation(Exception):
+    """Raised when the peer breaks the protocol; `reason` is for the abort."""
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: AbortReason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
 
-class Disorder(ValueError):
-    """Raised when presentation data values come in an order that makes no message."""
+class InvalidMessage(ValueError):
+    """Raised when presentation data values are not a valid or expected message."""
 
 
 def command_pdus(context_id: int, encoded: bytes, max_pdu: int) -> bytes:
-    """Return a command set in P-DATA-TF PDUs of the peer's maximum; 0: none (PS3.8 D.1)."""
+    """Return a command set in P-DATA-TF PDUs of at most `max_pdu` bytes; 0: no limit (PS3.8 D.1)."""
     most = max_pdu - PDV_HEADER.size
     if most <= 0:
         most = len(encoded)

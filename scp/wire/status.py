@@ -1,4 +1,4 @@
-"""From failure to DIMSE status, in one table (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+"""DIMSE statuses, and the status of each failure (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
 import re
 
@@ -22,10 +22,10 @@ UNABLE_TO_PROCESS = 0xC000
 # ErrorComment (0000,0902) is LO (PS3.7 Section E.1): 64 characters.
 ERROR_COMMENT_LENGTH = 64
 
-# A file or folder with what follows it in a message of ours: "/data/index.sqlite: ".
+# A file or folder in a message of ours, with the blank after it: "/data/index.sqlite: ".
 _PATH = re.compile(r"\S*/\S*\s?")
 
-# The first type that fits decides.
+# The first type that matches decides.
 STORE_STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotKept, OUT_OF_RESOURCES),
     (Disagreement, DOES_NOT_MATCH_SOP_CLASS),
@@ -38,12 +38,12 @@ STORE_STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 
 def store_status(error: Exception) -> int:
-    """Return the C-STORE status that says `error`."""
+    """Return the C-STORE status for a failure."""
     return next(status for kind, status in STORE_STATUS if isinstance(error, kind))
 
 
 def reason_for_peer(error: Exception) -> str:
-    """Return why something failed, for a peer: where our files are is none of its business."""
+    """Return why something failed, for a peer: without the paths of our files."""
     origin: BaseException | None = error
     while origin is not None and not isinstance(origin, OSError):
         origin = origin.__cause__
@@ -54,10 +54,10 @@ def reason_for_peer(error: Exception) -> str:
     return str(error) if isinstance(error, IndexFault) else f"internal fault: {type(error).__name__}"
 
 
-def comment(text: str | Exception) -> str:
-    """Return a text, or why something failed, as ErrorComment holds it.
+def error_comment(text: str | Exception) -> str:
+    """Return a text, or why something failed, as a value of ErrorComment.
 
-    That is ASCII, no backslash, no control characters, 64 characters at most.
+    It has at most 64 ASCII characters, none of them a backslash or control character.
     """
     text = reason_for_peer(text) if isinstance(text, Exception) else text
     plain = "".join(c if c.isascii() and c.isprintable() and c != "\\" else "?" for c in text)

@@ -1,4 +1,4 @@
-"""TLS for DICOM: the BCP 195 profile of PS3.15 Annex B, as an ssl.SSLContext that is made anew on reload."""
+"""TLS for DICOM by the BCP 195 profile of PS3.15 Annex B. A reload makes a new ssl.SSLContext."""
 
 import ssl
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from typing import Any
 from scp.settings.certificates import check_authorities, check_certificate, check_key
 from scp.settings.tls import TlsSettings
 
-# What RFC 9325 Section 4.2 recommends for TLS 1.2, and PS3.15's BCP 195 profiles require at the least:
-# forward secrecy and authenticated encryption, nothing else. TLS 1.3 has only such suites.
+# Forward secrecy and authenticated encryption, as RFC 9325 Section 4.2 recommends for TLS 1.2 and the BCP 195
+# profiles of PS3.15 require. TLS 1.3 has only such suites.
 CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
     "ECDHE-RSA-AES256-GCM-SHA384",
@@ -21,7 +21,7 @@ _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return the context for our side of TLS. Raises ValueError that names the file at fault."""
+    """Return the context of a TLS server. Raises ValueError that names the faulty file."""
     password = settings.key_password.get_secret_value() if settings.key_password else ""
     check_certificate(settings.certificate)
     check_key(settings.key, settings.certificate, password)
@@ -33,19 +33,19 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     made.minimum_version = _VERSIONS[settings.minimum_version]
     made.set_ciphers(":".join(CIPHERS))
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # Tickets are sent after the handshake: a sender that never reads them would be cut off as it closes.
+    # Tickets are sent after the handshake: unread ones would reset the connection when the sender closes it.
     made.num_tickets = 0
     made.verify_mode = _VERIFY[settings.client_certificates]
     return made
 
 
-def subject(certificate: Mapping[str, Any] | None) -> str | None:
-    """Return in one line the subject of what `SSLSocket.getpeercert` returned; None where there is none."""
+def certificate_subject(certificate: Mapping[str, Any] | None) -> str | None:
+    """Return the subject of a certificate of `SSLSocket.getpeercert` in one line; None without one."""
     if not certificate:
         return None
     return ", ".join(f"{name}={value}" for rdn in certificate.get("subject", ()) for name, value in rdn)
 
 
-def describe(error: OSError) -> str:
-    """Return what went wrong in a handshake, in few words."""
+def describe_tls_error(error: OSError) -> str:
+    """Return why a handshake failed, in few words."""
     return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)

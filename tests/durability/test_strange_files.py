@@ -5,8 +5,11 @@ Opening a FIFO blocks until it has a writer (fifo(7)): a test would end by its t
 
 import os
 import socket
+import sqlite3
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -308,6 +311,62 @@ print("done")
 def test_reading_commands_on_a_read_only_file_system(tmp_path: Path, end: str) -> None:
     """sqlite.org/wal.html, "Read-Only Databases": a log needs its -shm file, or nobody who writes."""
     assert "done" in on_small_disk(READ_ONLY.replace("END", end), tmp_path / "disk", 32 * MEGABYTE)
+
+
+# What root may do to any file it may not do without this.
+UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+READING = (
+    ("studies", "--json"),
+    ("studies", "--unmatched", "--incomplete"),
+    ("show", f"{ROOT}.1", "--json"),
+    ("changes", "--json"),
+    ("worklist", "list"),
+    ("retain", "--dry-run"),
+    ("verify",),
+)
+
+
+def reading(data: Path, *prefix: str) -> Iterator[subprocess.CompletedProcess[str]]:
+    for command in READING:
+        yield run(*prefix, sys.executable, "-m", "scp", *command, "--data", str(data))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_reading_commands_of_a_user_that_may_only_read(tmp_path: Path, *, killed: bool) -> None:
+    """Such as one of the daemon's group; a file made beside the index would show that it was written."""
+    data = tmp_path / "data"
+    if not os.fork():
+        index = Index(data, STORAGE)
+        index.serve()
+        keep(index, instance())
+        index._publisher.publish_all()
+        if not killed:
+            index.close()
+        os._exit(0)
+    os.wait()
+    paths = [data, *data.rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        for done in reading(data, *UNPRIVILEGED):
+            assert 0 == done.returncode, done
+        refused = run(*UNPRIVILEGED, sys.executable, "-m", "scp", "delete", f"{ROOT}.1", "--data", str(data))
+        assert (1, False) == (refused.returncode, "Traceback" in refused.stderr)
+        assert sorted(paths) == sorted([data, *data.rglob("*")])
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def test_reading_commands_beside_a_writer(tmp_path: Path) -> None:
+    """They take no write lock: they would wait for this one, and fail."""
+    filled(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "index.sqlite", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for done in reading(tmp_path):
+            assert 0 == done.returncode, done
+        writer.execute("ROLLBACK")
 
 
 def test_the_read_only_view_of_a_daemon_that_runs(start: Callable[..., Daemon], tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import socket
 import struct
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 from scp.daemon.listener import Listener
-from scp.services.store import Answer
 from scp.settings.sections import DicomSettings, LimitsSettings, Timeouts
+from scp.wire.command_set import encode_response
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ECHO = "1.2.840.10008.1.1"
@@ -18,14 +18,23 @@ IMPLICIT = "1.2.840.10008.1.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Status and ErrorComment of a C-STORE-RSP."""
+
+    status: int
+    comment: str = ""
+
+
 @dataclass
 class Received:
     """One C-STORE that came to the fake store."""
 
-    link: object
+    record: object
+    command: object
     sop_class_uid: str
-    sop_instance_uid: str
     transfer_syntax: str
+    send: object
     store: "FakeStore"
     data: bytearray = field(default_factory=bytearray)
     fragments: int = 0
@@ -36,11 +45,16 @@ class Received:
         self.data += fragment
         self.fragments += 1
 
-    def finish(self):
+    @property
+    def sop_instance_uid(self):
+        return self.command.sop_instance_uid
+
+    def end(self):
         self.finished = True
         self.store.before_answer(self)
         answer = self.store.answers.get(self.sop_instance_uid, self.store.answer)
-        return replace(answer, size=len(self.data))
+        self.record.count("stores", len(self.data))
+        self.send(encode_response(self.command, answer.status, answer.comment))
 
     def discard(self, reason):
         self.discarded = reason
@@ -56,11 +70,11 @@ class FakeStore:
         self.before_answer = lambda _received: None
         self._lock = Lock()
 
-    def begin(self, link, sop_class_uid, sop_instance_uid, transfer_syntax):
-        reception = Received(link, sop_class_uid, sop_instance_uid, transfer_syntax, self)
+    def begin(self, record, command, sop_class_uid, transfer_syntax, send):
+        received = Received(record, command, sop_class_uid, transfer_syntax, send, self)
         with self._lock:
-            self.received.append(reception)
-        return reception
+            self.received.append(received)
+        return received
 
 
 def settings(**changes):

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
-from index.orders.hl7.charsets import codec_and_charset
-from index.orders.hl7.faults import BadMessage
-from index.orders.hl7.mapping import KEYWORDS
-from index.orders.hl7.message import parse_path
 from index.settings import Section
 
 
@@ -25,8 +21,13 @@ class Hl7Sender(Section):
     @field_validator("charset")
     @classmethod
     def _known_charset(cls, value: str) -> str:
+        if not value:
+            return value
+        from index.orders.hl7.charsets import codec_and_charset
+        from index.orders.hl7.faults import BadMessage
+
         try:
-            _ = value and codec_and_charset(value)
+            codec_and_charset(value)
         except BadMessage as error:
             raise ValueError(error.text.removeprefix("MSH-18: ")) from None
         return value
@@ -34,6 +35,9 @@ class Hl7Sender(Section):
     @field_validator("map")
     @classmethod
     def _known_paths(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        from index.orders.hl7.mapping import KEYWORDS
+        from index.orders.hl7.message import parse_path
+
         for keyword, path in value.items():
             if keyword not in KEYWORDS:
                 raise ValueError(f"{keyword!r} is none of {', '.join(sorted(KEYWORDS))}")

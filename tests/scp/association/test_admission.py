@@ -5,7 +5,7 @@ from pydicom._uid_dict import UID_dictionary
 from pynetdicom.presentation import PresentationContext
 
 from scp.association.admission import Admission, Grant, Rejection, plain_address
-from scp.association.contexts import fits, is_storage, supported
+from scp.association.contexts import allows_sop_class, is_storage, supported_contexts
 from scp.association.syntaxes import RANKS, Rank, preferred
 from scp.settings.sections import Peer
 from support.peer import CT, ECHO, EXPLICIT, IMPLICIT, settings
@@ -24,11 +24,11 @@ def decide(calling="SCU", called="US", address="10.0.0.1", peers=(), **dicom):
 
 
 def test_unknown_callers_may_store_but_use_no_service():
-    assert Grant({}, known=False) == decide()
+    assert Grant({}, is_known=False) == decide()
 
 
 def test_unknown_callers_may_be_allowed_all():
-    assert Grant(SERVICES, known=False) == decide(unknown_callers="all")
+    assert Grant(SERVICES, is_known=False) == decide(unknown_callers="all")
 
 
 def test_unknown_callers_may_be_rejected():
@@ -36,7 +36,7 @@ def test_unknown_callers_may_be_rejected():
 
 
 def test_known_callers_use_the_services():
-    assert Grant(SERVICES, known=True) == decide(peers=[Peer(aet="SCU")], unknown_callers="reject")
+    assert Grant(SERVICES, is_known=True) == decide(peers=[Peer(aet="SCU")], unknown_callers="reject")
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,15 @@ def test_known_callers_use_the_services():
 def test_a_title_with_a_host_counts_from_there_only(address, known):
     verdict = decide(peers=[Peer(aet="SCU", host="10.0.0.1")], address=address)
 
-    assert known == verdict.known
+    assert known == verdict.is_known
 
 
-def test_a_host_that_nobody_knows_is_nobodys():
-    assert not decide(peers=[Peer(aet="SCU", host="no.such.host.invalid")]).known
+def test_an_unknown_host_has_no_address():
+    assert not decide(peers=[Peer(aet="SCU", host="no.such.host.invalid")]).is_known
 
 
 def test_a_host_name_is_looked_up():
-    assert decide(peers=[Peer(aet="SCU", host="localhost")], address="127.0.0.1").known
+    assert decide(peers=[Peer(aet="SCU", host="localhost")], address="127.0.0.1").is_known
 
 
 def test_called_titles_are_compared_without_padding():
@@ -125,7 +125,8 @@ def test_messages_fit_their_own_sop_class_or_service():
     services = {"1.1": "ups", "1.2": "ups", "1.3": "worklist"}
 
     fitting = [
-        fits(*pair, services) for pair in (("1.1", "1.1"), ("1.1", "1.2"), ("1.1", "1.3"), (CT, "1.1"))
+        allows_sop_class(*pair, services)
+        for pair in (("1.1", "1.1"), ("1.1", "1.2"), ("1.1", "1.3"), (CT, "1.1"))
     ]
 
     assert [True, True, False, False] == fitting
@@ -162,23 +163,23 @@ def proposed(abstract, *syntaxes, number=1):
 
 
 def test_one_context_for_each_abstract_syntax_with_all_its_syntaxes():
-    [context] = supported([proposed(CT, BASELINE), proposed(CT, IMPLICIT, number=3)], {})
+    [context] = supported_contexts([proposed(CT, BASELINE), proposed(CT, IMPLICIT, number=3)], {})
 
     assert [IMPLICIT, BASELINE] == context.transfer_syntax
     assert (True, False) == (context.scu_role, context.scp_role)
 
 
 def test_services_take_what_can_be_decoded():
-    [context] = supported([proposed(WORKLIST, BASELINE, DEFLATED, IMPLICIT)], SERVICES)
+    [context] = supported_contexts([proposed(WORKLIST, BASELINE, DEFLATED, IMPLICIT)], SERVICES)
 
     assert [IMPLICIT] == context.transfer_syntax
 
 
 def test_what_is_no_service_is_not_supported():
-    assert [] == supported([proposed(WORKLIST, IMPLICIT), proposed(COMMITMENT, IMPLICIT)], {})
+    assert [] == supported_contexts([proposed(WORKLIST, IMPLICIT), proposed(COMMITMENT, IMPLICIT)], {})
 
 
 def test_with_retrieval_the_caller_may_be_scp_of_storage():
-    [context] = supported([proposed(CT, IMPLICIT)], {}, retrieve=True)
+    [context] = supported_contexts([proposed(CT, IMPLICIT)], {}, retrieve=True)
 
     assert (True, True) == (context.scu_role, context.scp_role)

@@ -7,10 +7,10 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from scp.association.admission import Admission, Grant, Rejection
-from scp.association.contexts import supported
+from scp.association.contexts import supported_contexts
 from scp.association.syntaxes import preferred
 from scp.settings.sections import Peer
-from scp.settings.users import hashed
+from scp.settings.users import hash_passcode
 from support.daemon import Daemon
 from support.dicom import instance, save
 from support.peer import CT, ECHO, EXPLICIT, IMPLICIT, Parrot, Running, accepted, settings, store_message
@@ -29,10 +29,10 @@ def decide(address="10.0.0.1", peers=(), user=None, calling="SCU", **dicom):
 @pytest.mark.parametrize(
     ("address", "verdict"),
     [
-        ("10.1.2.3", Grant({}, known=False)),
-        ("192.168.7.9", Grant({}, known=False)),
+        ("10.1.2.3", Grant({}, is_known=False)),
+        ("192.168.7.9", Grant({}, is_known=False)),
         ("192.168.7.10", Rejection.ADDRESS),
-        ("fd00::1", Grant({}, known=False)),
+        ("fd00::1", Grant({}, is_known=False)),
         ("fe80::1", Rejection.ADDRESS),
     ],
 )
@@ -42,13 +42,13 @@ def test_networks_that_may_call(address, verdict):
 
 @pytest.mark.parametrize(("address", "known"), [("10.1.2.3", True), ("127.0.0.1", True), ("10.2.0.1", False)])
 def test_a_peer_calls_from_its_networks_or_its_host(address, known):
-    assert known == decide(address, [Peer(aet="SCU", host="localhost", networks=("10.1.0.0/16",))]).known
+    assert known == decide(address, [Peer(aet="SCU", host="localhost", networks=("10.1.0.0/16",))]).is_known
 
 
-def test_adding_a_peer_locks_nobody_out():
+def test_adding_a_peer_locks_no_other_caller_out():
     peers = [Peer(aet="CT1", host="10.9.9.9")]
-    assert Grant({}, known=False) == decide(peers=peers)
-    assert Grant({}, known=False) == decide(calling="CT1", peers=peers)
+    assert Grant({}, is_known=False) == decide(peers=peers)
+    assert Grant({}, is_known=False) == decide(calling="CT1", peers=peers)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_adding_a_peer_locks_nobody_out():
     ],
 )
 def test_services_of_a_peer(services, granted, store):
-    assert Grant(granted, known=True, store=store) == decide(peers=[Peer(aet="SCU", services=services)])
+    assert Grant(granted, is_known=True, store=store) == decide(peers=[Peer(aet="SCU", services=services)])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_transfer_syntaxes_of_a_peer():
 
 
 def test_echo_cannot_be_shut_out_by_a_transfer_syntax():
-    context = next(iter(supported([proposal()], {}, order=(RLE,))))
+    context = next(iter(supported_contexts([proposal()], {}, order=(RLE,))))
     assert [EXPLICIT] == [str(uid) for uid in context.transfer_syntax]
 
 
@@ -170,7 +170,7 @@ def test_object_size_of_a_peer(start, tmp_path: Path):
 @pytest.fixture
 def users(tmp_path):
     file = tmp_path / "users"
-    file.write_text(f"anna:{hashed('open sesame')}\nben:\n")
+    file.write_text(f"anna:{hash_passcode('open sesame')}\nben:\n")
     return file
 
 

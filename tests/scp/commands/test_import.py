@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from index.reception.import_files import AHEAD, WORKERS
-from scp.commands import output as command
-from scp.commands.importing import stopping
+from scp.commands import output
+from scp.commands.import_files import stop_signals
 from support.daemon import COMMAND_SECONDS, cli
 from support.dicom import ROOT, instance, save
 
@@ -25,7 +25,7 @@ def sent(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_an_interrupted_import_has_done_is_said_and_published(tmp_path: Path, number: int) -> None:
+def test_what_an_interrupted_import_has_done_is_printed_and_published(tmp_path: Path, number: int) -> None:
     """The signal comes while further files are looked for."""
     folder = sent(tmp_path / "send", AHEAD + WORKERS)
     script = (
@@ -66,7 +66,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
     # A shell that runs the tests in its background has it ignored.
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
-    with stopping() as stopped:
+    with stop_signals() as stopped:
         assert not stopped()
         signal.raise_signal(signal.SIGINT)
         assert stopped()
@@ -77,18 +77,18 @@ def test_a_second_signal_ends_it_at_once() -> None:
 
 
 def test_progress_off_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(command, "say", told.append)
-    monkeypatch.setattr(command, "PROGRESS_SECONDS", 1_000_000)
-    with command.progress("importing") as advance:
+    printed: list[str] = []
+    monkeypatch.setattr(output, "print_message", printed.append)
+    monkeypatch.setattr(output, "PROGRESS_SECONDS", 1_000_000)
+    with output.progress("importing") as advance:
         for _ in range(2500):
             advance(1)
-    assert ["importing: 1000 files", "importing: 2000 files", "importing: 2500 files"] == told
-    told.clear()
-    monkeypatch.setattr(command, "PROGRESS_SECONDS", 0)
-    with command.progress("importing") as advance:
+    assert ["importing: 1000 files", "importing: 2000 files", "importing: 2500 files"] == printed
+    printed.clear()
+    monkeypatch.setattr(output, "PROGRESS_SECONDS", 0)
+    with output.progress("importing") as advance:
         advance(1)
-    assert ["importing: 1 files", "importing: 1 files"] == told
+    assert ["importing: 1 files", "importing: 1 files"] == printed
 
 
 def test_an_import_says_what_it_has_done(tmp_path: Path) -> None:

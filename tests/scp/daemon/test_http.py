@@ -1,4 +1,4 @@
-"""The HTTP server under load: places, deadlines, and who is served beside a full house.
+"""The HTTP server under load: its limits and deadlines, and monitoring beside them.
 
 RFC 9112 Section 9.5: a server may close an idle connection, and has a time-out for it.
 """
@@ -19,22 +19,23 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from scp.daemon.descriptors import HTTP_LEAST, HTTP_MOST, Shares, shares
+from scp.daemon.descriptors import HTTP_MAX, HTTP_MIN, Shares, shares
 from scp.daemon.health import Health
-from scp.daemon.http import HttpServer, watching
+from scp.daemon.http import HttpServer
+from scp.daemon.monitoring import monitoring_routes
 from scp.observing.metrics import Metrics
 from scp.settings.sections import HttpSettings
 from support.daemon import Daemon, eventually, run
 
-PLACES = 8
-# Of the places, one is kept for health and metrics.
+CONNECTIONS = 8
+# One of the connections is kept for health and metrics.
 MOST = 7
 SECONDS = 120.0
 LARGE = 64 * 1024 * 1024
 
 
 class Served:
-    """A server, and the requests to it that wait."""
+    """A server, and the requests that wait in it."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -49,12 +50,13 @@ class Served:
             return Response(bytes(LARGE))
 
         routes = [
-            *watching(lambda: Health("ok", {}), Metrics()),
+            *monitoring_routes(lambda: Health("ok", {}), Metrics()),
             Route("/slow", slow),
             Route("/large", large),
         ]
-        self.server = HttpServer(HttpSettings(port=0), routes, PLACES)
+        self.server = HttpServer(HttpSettings(port=0), lambda: routes, CONNECTIONS)
         self.address = self.server.start()
+        assert 200 == self.get("/health/live")  # its thread has begun to accept
 
     def get(self, path: str) -> int:
         connection = http.client.HTTPConnection(*self.address, timeout=SECONDS)
@@ -64,9 +66,9 @@ class Served:
         connection.close()
         return answer.status
 
-    def connect(self, said: bytes = b"") -> socket.socket:
+    def connect(self, sent: bytes = b"") -> socket.socket:
         connection = socket.create_connection(self.address, timeout=SECONDS)
-        connection.sendall(said)
+        connection.sendall(sent)
         return connection
 
 
@@ -78,21 +80,21 @@ def served() -> Iterator[Served]:
     made.server.stop()
 
 
-def is_cut(connection: socket.socket) -> bool:
+def is_closed(connection: socket.socket) -> bool:
     try:
         return not connection.recv(1)
     except ConnectionError:
         return True
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\n"])
-def test_who_says_nothing_gives_way(said: bytes, served: Served) -> None:
+@pytest.mark.parametrize("sent", [b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\n"])
+def test_an_idle_connection_gives_way_to_a_new_one(sent: bytes, served: Served) -> None:
     with ExitStack() as silent:
-        connections = [silent.enter_context(served.connect(said)) for _ in range(PLACES * 5)]
+        connections = [silent.enter_context(served.connect(sent)) for _ in range(CONNECTIONS * 5)]
         assert 200 == served.get("/health/ready")
         assert 200 == served.get("/metrics")
         # Those that came first are gone, as many as there were too many.
-        assert all(map(is_cut, connections[: PLACES * 4]))
+        assert all(map(is_closed, connections[: CONNECTIONS * 4]))
 
 
 @pytest.mark.parametrize("dripping", [b"", b"x"])
@@ -100,9 +102,9 @@ def test_a_request_has_a_time_to_be_read(
     dripping: bytes, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it comes byte by byte, and where a connection has been answered before."""
-    monkeypatch.setattr("scp.daemon.http.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("scp.daemon.http_connections.HEAD_SECONDS", 0.2)
 
-    def cut(connection: socket.socket) -> bool:
+    def is_closed_after_more(connection: socket.socket) -> bool:
         try:
             connection.sendall(dripping)
         except ConnectionError:
@@ -116,15 +118,15 @@ def test_a_request_has_a_time_to_be_read(
             return True
 
     with served.connect(b"GET /x") as first:
-        assert eventually(lambda: cut(first))
+        assert eventually(lambda: is_closed_after_more(first))
     with served.connect(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n") as second:
         assert second.recv(12) == b"HTTP/1.1 200"
         while b"ok\n" not in second.recv(4096):
             pass
-        assert eventually(lambda: cut(second))
+        assert eventually(lambda: is_closed_after_more(second))
 
 
-def test_health_and_metrics_beside_a_full_house(served: Served) -> None:
+def test_health_and_metrics_beside_all_requests_that_may_run(served: Served) -> None:
     """More requests that take their time than there are threads for them, too."""
     with ExitStack() as busy:
         request = b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -137,24 +139,24 @@ def test_health_and_metrics_beside_a_full_house(served: Served) -> None:
     assert 200 == served.get("/slow")
 
 
-def test_a_peer_that_takes_no_answer_is_cut(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scp.daemon.http.ANSWER_SECONDS", 0.2)
+def test_a_peer_that_reads_no_answer_is_aborted(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scp.daemon.http_connections.ANSWER_SECONDS", 0.2)
     with served.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"):
         assert served.server._server
-        places = served.server._server._places
-        assert eventually(lambda: bool(places.taken))
-        assert eventually(lambda: not places.taken)
+        connections = served.server._server._open_connections
+        assert eventually(lambda: bool(connections._open))
+        assert eventually(lambda: not connections._open)
 
 
-def test_an_answer_that_is_taken_is_whole(served: Served) -> None:
+def test_an_answer_that_is_read_is_whole(served: Served) -> None:
     assert 200 == served.get("/large")
 
 
-def test_without_descriptors_it_says_so_once_and_goes_on(
+def test_without_descriptors_it_logs_that_once_and_goes_on(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncio's own accepting wrote 270,000 lines in 20 s (its loop goes on at EMFILE, backlog times)."""
-    monkeypatch.setattr("scp.daemon.http.BREATHER", 0.01)
+    monkeypatch.setattr("scp.daemon.http_connections.ACCEPT_PAUSE", 0.01)
     real, times = asyncio.SelectorEventLoop.sock_accept, 0
 
     async def short(self: Any, listening: socket.socket) -> Any:
@@ -189,10 +191,10 @@ def test_descriptors_are_kept_apart_for_dicom(start: Callable[..., Daemon]) -> N
 @pytest.mark.parametrize(
     ("total", "expected"),
     [
-        (16, Shares(16, HTTP_LEAST, 2)),
+        (16, Shares(16, HTTP_MIN, 2)),
         (64, Shares(64, 8, 8)),
-        (1024, Shares(1024, HTTP_MOST, 176)),
-        (65536, Shares(65536, HTTP_MOST, 16304)),
+        (1024, Shares(1024, HTTP_MAX, 176)),
+        (65536, Shares(65536, HTTP_MAX, 16304)),
     ],
 )
 def test_shares(total: int, expected: Shares) -> None:

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 
-from scp.association.events import info_of
+from scp.association.events import record_of
 from scp.settings.sections import LimitsSettings, Peer
 from support.peer import (
     APPLICATION_CONTEXT,
@@ -269,11 +269,11 @@ def test_an_abort_in_the_middle_of_an_object_leaves_it_unfinished(serve):
     assert not [one for one in server.store.received if one.finished]
 
 
-def test_a_handler_learns_who_it_talks_with(serve):
+def test_a_handler_has_titles_and_address_of_its_association(serve):
     links = []
 
     def find(event):
-        links.append(info_of(event))
+        links.append(record_of(event).info)
         yield 0x0000, None
 
     server = serve(services={WORKLIST: "worklist"}, unknown_callers="all", handlers=[(evt.EVT_C_FIND, find)])
@@ -300,7 +300,7 @@ def test_a_handler_learns_who_it_talks_with(serve):
     ("changes", "reason"),
     [({"called_aets": ("PACS",)}, b"\0\x01\x01\x07"), ({"unknown_callers": "reject"}, b"\0\x01\x01\x03")],
 )
-def test_a_stranger_is_rejected(serve, changes, reason):
+def test_an_unknown_caller_is_rejected(serve, changes, reason):
     server = serve(**changes)
 
     with Parrot(server.port) as peer:
@@ -334,7 +334,7 @@ def test_beyond_the_limit_the_request_is_read_and_rejected(serve, limits):
     assert (None, 0x02) == (end, admitted)
 
 
-def test_beyond_the_limit_nobody_makes_others_wait(serve):
+def test_beyond_the_limit_no_caller_makes_others_wait(serve):
     """Who has waited for longest makes room: a caller that speaks at once is always heard."""
     server = serve(limits={"associations": 1})
     with Parrot(server.port) as held:
@@ -432,7 +432,7 @@ def test_stop_aborts_what_does_not_finish(serve):
     assert time.monotonic() - started < 30
 
 
-def test_stop_does_not_wait_for_who_has_not_asked_yet(serve):
+def test_stop_does_not_wait_for_connections_without_a_request(serve):
     server = serve()
     with Parrot(server.port), Parrot(server.port) as slow:
         slow.send(associate_rq()[:20])
@@ -460,7 +460,7 @@ def test_a_fault_at_the_end_of_an_association_stays_there():
         until(lambda: not server.listener.active())
 
 
-def test_after_stop_nobody_listens(serve):
+def test_after_stop_the_port_is_closed(serve):
     server = serve()
     server.stop()
 
@@ -468,7 +468,7 @@ def test_after_stop_nobody_listens(serve):
         Parrot(server.port)
 
 
-def test_the_end_of_an_association_is_told_once(serve):
+def test_the_end_of_an_association_is_reported_once(serve):
     server = serve()
     with Parrot(server.port) as peer:
         peer.associate(calling="SENDER")
@@ -480,7 +480,7 @@ def test_the_end_of_an_association_is_told_once(serve):
     until(lambda: server.ended and not server.listener.active())
 
     assert ["SENDER"] == [link.calling_aet for link in server.ended]
-    assert server.ended[0] == server.store.received[0].link
+    assert server.ended[0] == server.store.received[0].record.info
 
 
 def test_an_association_is_one_event(serve):

@@ -181,7 +181,7 @@ def test_a_thread_that_only_another_start_helps_stops_the_pings(
     hanging.stop()
 
 
-def test_a_loop_that_stands_still_is_told_of() -> None:
+def test_a_loop_that_stands_still_is_logged() -> None:
     stuck = {"accept loop": lambda _: False, "journal": lambda _: True}
     watchdog = systemd.Watchdog(stuck)
     watchdog.start()

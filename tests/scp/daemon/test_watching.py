@@ -121,7 +121,7 @@ def test_callers_beyond_the_limit_are_counted() -> None:
 
 def test_names_are_as_prometheus_wants_them() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, False, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
+    metrics.add_gauges(lambda: State(0, 0, False, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
     text = metrics.text().decode()
     kinds = dict(re.findall(r"^# TYPE (imagingstudyd_\S+) (\S+)$", text, re.MULTILINE))
     assert kinds
@@ -143,7 +143,7 @@ class Part:
     """A listener and an index that move or do not."""
 
     def __init__(self, *, moves: bool, state: State) -> None:
-        self.is_moving = self.makes_progress = lambda _: moves
+        self.makes_progress = lambda _: moves
         self.state = lambda: state
 
 
@@ -183,7 +183,7 @@ def test_threads_are_looked_at(worker: WorkerState, status: str, said: str) -> N
     found = health(part, part, [worker])
     assert (status, said, True) == (found.status, found.checks[worker.name], found.is_ready)
     metrics = Metrics()
-    metrics.watch(part.state, lambda: 0, lambda: [worker])
+    metrics.add_gauges(part.state, lambda: 0, lambda: [worker])
     told = values(metrics.text().decode())
     label = f'{{worker="{worker.name}"}}'
     assert float(said == "ok") == told[f"imagingstudyd_worker_up{label}"]
@@ -246,7 +246,7 @@ def test_a_thread_that_ends_is_logged_as_all_else_is(monkeypatch: pytest.MonkeyP
 
 def test_the_dashboard_shows_metrics_that_exist() -> None:
     metrics = Metrics()
-    metrics.watch(lambda: State(0, 0, False, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
+    metrics.add_gauges(lambda: State(0, 0, False, 0, 0, 0.0, 0, 1, 0), lambda: 0, lambda: [a_worker()])
     known = set(re.findall(r"^# TYPE (\S+)", metrics.text().decode(), re.MULTILINE))
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     board = json.loads(DASHBOARD.read_text())

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from index import Index, Supervisor, UpstreamSettings
-from scp.services.upstream import Upstream
+from scp.services.upstream import UpstreamWorklist
 from support.daemon import Daemon, eventually, serving
 from support.dicom import instance, save
 from support.filling import STORAGE
@@ -282,9 +282,9 @@ def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
             yield status(0x0000), None
 
     settings = UpstreamSettings(peer="UP")
-    answers, final = Upstream(SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None)._answers(
-        Answering()
-    )
+    answers, final = UpstreamWorklist(
+        SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None
+    )._answers(Answering())
     assert ([item(1), Dataset()], 0x0000) == (answers, final)
 
 

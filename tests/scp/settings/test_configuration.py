@@ -21,7 +21,7 @@ from scp.daemon.service import Daemon as Served
 from scp.observing.logs import _is_journal
 from scp.settings.file import load
 from scp.settings.sections import ConfigurationError
-from scp.settings.users import Users, hashed
+from scp.settings.users import Users, hash_passcode
 from support.daemon import Daemon, cli
 from support.manager import Authority
 from support.peer import Parrot
@@ -97,7 +97,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_broken_is_said_before_anything_is_touched(
+def test_what_is_broken_is_reported_before_anything_is_changed(
     kind: str, command: str, site: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scp.daemon.service.Daemon.run", lambda _: pytest.fail("it has started"))
@@ -129,8 +129,8 @@ WRONG = {
     "system of a table": ('[fhir]\nissuer_systems = {A = "x y"}\n', "{file}:2: fhir.issuer_systems = {'A': 'x y'}: A: 'x y' is no URI"),
     "version twice": ('[fhir]\nversions = ["r4", "r4"]\n', "{file}:2: fhir.versions = ['r4', 'r4']: r4 is given twice"),
     "empty host": ('[dicom]\nhost = ""\n', "{file}:2: dicom.host = '': is not a host name or address"),
-    "syntax": ('[dicom]\ntransfer_syntaxes = ["fast"]\n', "{file}:2: dicom.transfer_syntaxes[0] = 'fast': is no UID of a transfer syntax, nor one of explicit"),
-    "UID of another thing": ('[dicom]\ntransfer_syntaxes = ["1.2.840.10008.1.1"]\n', "{file}:2: dicom.transfer_syntaxes[0] = '1.2.840.10008.1.1': is no UID"),
+    "syntax": ('[dicom]\ntransfer_syntaxes = ["fast"]\n', "{file}:2: dicom.transfer_syntaxes[0] = 'fast': is neither the UID of a transfer syntax nor one of explicit"),
+    "UID of another thing": ('[dicom]\ntransfer_syntaxes = ["1.2.840.10008.1.1"]\n', "{file}:2: dicom.transfer_syntaxes[0] = '1.2.840.10008.1.1': is neither the UID of a transfer syntax"),
     "title twice": ('[dicom]\ncalled_aets = ["A", "A"]\n', "{file}:2: dicom.called_aets = ['A', 'A']: A is given twice"),
     "other database": ('[index]\nurl = "mysql://u:TOPSECRET@h/x"\n', "{file}:2: index.url: allowed are sqlite:"),
     "database in memory": ('[index]\nurl = "sqlite:///:memory:"\n', "{file}:2: index.url: names no file"),
@@ -156,7 +156,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_value_is_said_with_key_and_line(kind: str, tmp_path: Path) -> None:
+def test_a_wrong_value_is_reported_with_key_and_line(kind: str, tmp_path: Path) -> None:
     text, expected = WRONG[kind]
     file = tmp_path / "config.toml"
     file.write_text(text)
@@ -351,7 +351,7 @@ def test_order_of_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert ["FILE", "CREDENTIAL", "ENVIRONMENT", "FLAG"] == found
 
 
-def test_a_secret_is_not_said_even_where_it_is_wrong(tmp_path: Path) -> None:
+def test_a_wrong_secret_is_not_printed(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[index]\nurl = 4711\n")
     done = cli("check", "--config", str(file))
@@ -389,11 +389,11 @@ def test_check_beside_its_own_daemon(shared_daemon: Daemon) -> None:
     [
         ("", "dicom.unknown_callers = store: callers not named in [[peers]] may echo and store"),
         ('[dicom]\nunknown_callers = "all"\n', "callers not named in [[peers]] may use every service"),
-        ("", "dicom.host = 0.0.0.0: DICOM without TLS is open to whoever reaches port 0"),
+        ("", "dicom.host = 0.0.0.0: DICOM without TLS is open to every caller of port 0"),
         ("", "dicom.called_aets is empty"),
         (
             '[[peers]]\naet = "CT1"\n',
-            "peers[0].aet = CT1: whoever calls so is taken for it, from any address",
+            "peers[0].aet = CT1: a caller from any address may use this title",
         ),
         (TLS, "dicom.tls.client_certificates = none: callers need no certificate of their own"),
         (TLS, "expires on "),
@@ -419,7 +419,7 @@ def test_check_warns_of_what_is_open(
     ]
 
 
-def test_a_read_only_data_directory_is_said_at_start(tmp_path: Path) -> None:
+def test_a_read_only_data_directory_is_reported_at_start(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     (disk / "data").mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(disk / "data")], check=True)
@@ -462,7 +462,7 @@ def test_a_database_of_a_newer_version_is_refused(daemon: Daemon) -> None:
     assert 1 == len(served.stderr.splitlines())
 
 
-def test_a_port_in_use_is_said_at_start(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_at_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         served = cli(
@@ -528,7 +528,7 @@ def test_another_stream_is_not_the_journal() -> None:
 
 def test_the_file_of_users(tmp_path: Path) -> None:
     file = tmp_path / "users"
-    file.write_text(f"# comment\n\nanna:{hashed('open sesame')}\nben:\n")
+    file.write_text(f"# comment\n\nanna:{hash_passcode('open sesame')}\nben:\n")
     users = Users(file)
     assert users.verify(2, b"anna", b"open sesame")
     assert not users.verify(2, b"anna", b"wrong")

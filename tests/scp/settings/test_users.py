@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scp.settings.users import Users, hashed
+from scp.settings.users import Users, hash_passcode
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_an_unknown_user_takes_the_time_of_a_wrong_passcode(
 ) -> None:
     """OWASP Authentication Cheat Sheet, "Authentication Responses": the work is the same."""
     file = tmp_path / "users"
-    file.write_text(f"anna:{hashed('open sesame')}\nben:\n")
+    file.write_text(f"anna:{hash_passcode('open sesame')}\nben:\n")
     users, spent = Users(file), []
     scrypt = hashlib.scrypt
 
@@ -42,7 +42,7 @@ def test_an_unknown_user_takes_the_time_of_a_wrong_passcode(
 
 
 def test_where_costs_differ_an_unknown_user_always_takes_the_same_time(tmp_path: Path) -> None:
-    cheap, file = hashed("x"), tmp_path / "users"
+    cheap, file = hash_passcode("x"), tmp_path / "users"
     digest = base64.b64encode(hashlib.scrypt(b"x", salt=b"salt", n=1024, r=8, p=1, dklen=32)).decode()
     file.write_text(f"anna:{cheap}\nben:scrypt$1024$8$1${base64.b64encode(b'salt').decode()}${digest}\n")
 

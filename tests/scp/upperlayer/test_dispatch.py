@@ -193,7 +193,7 @@ def test_blanks_before_a_uid_are_padding_too(server, peer):
     ("context", "field"),
     [(1, 0x8001), (3, 0x8030), (5, 0x8020), (7, 0x8140), (9, 0x8100), (9, 0x8130), (1, 0xFFFF)],
 )
-def test_a_response_that_nobody_waits_for_aborts(server, context, field):
+def test_an_unexpected_response_aborts(server, context, field):
     """It was dropped without a word. PS3.8 Section 9.3.8: invalid-PDU-parameter-value."""
     with structlog.testing.capture_logs() as events, Parrot(server.port) as peer:
         peer.associate(CONTEXTS, calling="ODD")
@@ -211,7 +211,7 @@ def test_a_response_that_nobody_waits_for_aborts(server, context, field):
 
     [event] = [event for event in events if ended == (event["event"], event.get("calling_aet"))]
     assert (0x07, 2, 6) == (kind, content[2], content[3])
-    assert ("aborted", f"a response {field:04X} that nobody waits for") == (event["outcome"], event["reason"])
+    assert ("aborted", f"an unexpected response {field:04X}") == (event["outcome"], event["reason"])
 
 
 def test_a_cancel_for_a_service_without_is_ignored(peer):

@@ -565,7 +565,7 @@ def test_an_association_that_is_idle(serve):
 
 
 def test_a_peer_that_does_not_take_its_answers(serve, monkeypatch):
-    monkeypatch.setattr("scp.upperlayer.association.GOODBYE", 0.2)
+    monkeypatch.setattr("scp.upperlayer.association.CLOSE_SECONDS", 0.2)
     server = serve(timeouts={"pdu": 0.3})
     with Parrot(server.port, timeout=3) as peer:
         peer.associate(BOTH)

@@ -16,10 +16,10 @@ from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.presentation import negotiate_as_acceptor
 
-from scp.association.contexts import supported
+from scp.association.contexts import supported_contexts
 from scp.settings.sections import Peer
-from scp.settings.users import hashed
-from scp.wire.associate_rq import CONTEXTS, USUAL_MAXIMUM, Unacceptable, read
+from scp.settings.users import hash_passcode
+from scp.wire.associate_rq import DEFAULT_MAXIMUM, MAX_CONTEXTS, UnreadableRequest, parse_request
 from scp.wire.pdus import ASSOCIATE_LENGTH, PDU_HEADER
 from support.peer import (
     APPLICATION_CONTEXT,
@@ -261,7 +261,7 @@ def test_an_even_context_id_reaches_pynetdicoms_services():
 
 def test_without_a_maximum_length_answers_have_the_usual_one():
     """PS3.8 Section D.1 says nothing of its absence. It ended in a TypeError in place of the answer."""
-    name = "A" * 3 * USUAL_MAXIMUM
+    name = "A" * 3 * DEFAULT_MAXIMUM
 
     def find(_event):
         match = Dataset()
@@ -284,7 +284,7 @@ def test_without_a_maximum_length_answers_have_the_usual_one():
             lengths.append(len(content))
             controls.append(content[5])
 
-    assert [USUAL_MAXIMUM] * 3 == sorted(lengths)[-3:]
+    assert [DEFAULT_MAXIMUM] * 3 == sorted(lengths)[-3:]
 
 
 def test_a_large_request_is_read(server):
@@ -296,7 +296,7 @@ def test_a_large_request_is_read(server):
         peer.send(pdu(0x01, request(contexts)))
         _, answer = peer.read_pdu()
 
-    assert CONTEXTS == [result for result, _ in accepted(answer).values()].count(0)
+    assert MAX_CONTEXTS == [result for result, _ in accepted(answer).values()].count(0)
 
 
 # --- who is it ---
@@ -317,7 +317,7 @@ def test_a_padded_title_is_the_peers(title):
     ("changes", "rejected"),
     [({"called_aets": ("US",)}, b"\0\1\1\7"), ({"unknown_callers": "reject"}, b"\0\1\1\3")],
 )
-def test_a_blank_title_is_nobodys(changes, rejected):
+def test_a_blank_title_is_no_peers(changes, rejected):
     """PS3.8 Table 9-21: a title that is not recognized."""
     with Running(**changes) as server, Parrot(server.port) as peer:
         peer.send(pdu(0x01, request(calling=bytes(16), called=b" " * 16)))
@@ -328,10 +328,10 @@ def test_a_blank_title_is_nobodys(changes, rejected):
 @pytest.mark.parametrize(
     "item_of_user", [identity(6, b"anna"), identity(0), item(0x58, b"\1\0\xff\xffanna"), item(0x58, b"")]
 )
-def test_an_identity_that_nobody_can_verify_is_no_way_in(tmp_path, item_of_user):
+def test_an_identity_that_cannot_be_verified_is_rejected(tmp_path, item_of_user):
     """PS3.7 Section D.3.3.7: left out it would be as if the caller had named nobody, which is allowed."""
     users = tmp_path / "users"
-    users.write_text(f"anna:{hashed('x')}\n")
+    users.write_text(f"anna:{hash_passcode('x')}\n")
     with Running(users=users) as server, Parrot(server.port) as peer:
         peer.send(pdu(0x01, request(user=MAXIMUM + item_of_user)))
 
@@ -352,7 +352,12 @@ def test_what_is_odd_is_logged_with_titles():
 
 
 def test_a_request_as_it_should_be_is_not_odd():
-    assert () == read(request(calling=b"  CT1", user=MAXIMUM + IMPLEMENTATION + item(0x55, b"V1"))).oddities
+    assert (
+        ()
+        == parse_request(
+            request(calling=b"  CT1", user=MAXIMUM + IMPLEMENTATION + item(0x55, b"V1"))
+        ).oddities
+    )
 
 
 @pytest.mark.parametrize(
@@ -394,12 +399,12 @@ def test_a_version_without_ours_is_rejected_and_its_caller_logged():
 
 def negotiated(body):
     """Read a request, decode it by pynetdicom, and negotiate; return results by the ids proposed."""
-    understood = read(body)
+    understood = parse_request(body)
     decoded = A_ASSOCIATE_RQ()
     decoded.decode(PDU_HEADER.pack(1, len(understood.encoded)) + understood.encoded)
     primitive = decoded.to_primitive()
     contexts = primitive.presentation_context_definition_list
-    results, _ = negotiate_as_acceptor(contexts, supported(contexts, {}))
+    results, _ = negotiate_as_acceptor(contexts, supported_contexts(contexts, {}))
     assert primitive.maximum_length_received is not None
     return {understood.proposed_id(one.context_id): (one.result, one.transfer_syntax) for one in results}
 
@@ -472,7 +477,7 @@ def _never_another_error(examples):
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.one_of(mutated(), st.binary(max_size=300), st.binary(max_size=200).map(request()[:68].__add__)))
     def check(body):
-        with suppress(Unacceptable):
+        with suppress(UnreadableRequest):
             negotiated(body)
 
     check()

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from index import DatabaseFault, InvalidUID, NotKept
-from scp.wire.status import ERROR_COMMENT_LENGTH, comment
+from scp.wire.status import ERROR_COMMENT_LENGTH, error_comment
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/dicom/incoming/0000000000000000000001.dcm")
 
@@ -35,12 +35,12 @@ def not_kept(path: str) -> NotKept:
     ],
 )
 def test_a_comment_tells_the_reason_and_not_our_path(error: Exception, expected: str) -> None:
-    assert expected == comment(error)
+    assert expected == error_comment(error)
 
 
 def test_a_comment_is_a_long_string() -> None:
     """PS3.7 Section E.1: LO, which has 64 characters, no backslash and no control characters (PS3.5 6.2)."""
-    said = comment("Gr\xf6\xdfe \\ \x1b[31m\n" + "x" * 100)
+    said = error_comment("Gr\xf6\xdfe \\ \x1b[31m\n" + "x" * 100)
 
     assert "Gr??e ? ?[31m?" == said[:14]
     assert ERROR_COMMENT_LENGTH == len(said)

@@ -50,7 +50,7 @@ VALID = (
 )
 # Association requests that are odd, and served.
 ODD = [pdu(1, body) for body in SERVED.values()]
-LENGTHS = st.sampled_from([0, 1, 2, 5, 6, 7, 255, 65535, 65536, 2**20, 2**31, 2**32 - 1])
+PDU_LENGTHS = st.sampled_from([0, 1, 2, 5, 6, 7, 255, 65535, 65536, 2**20, 2**31, 2**32 - 1])
 
 
 @st.composite
@@ -63,7 +63,7 @@ def mutated(draw):
         if how == 0:
             data[at] = draw(st.sampled_from([0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF]))
         elif how == 1:
-            data[at : at + 4] = struct.pack(">L", draw(LENGTHS))
+            data[at : at + 4] = struct.pack(">L", draw(PDU_LENGTHS))
         elif how == 2:
             del data[at : at + draw(st.integers(1, 20))]
         else:
@@ -88,7 +88,7 @@ def values(draw):
 @st.composite
 def headers(draw):
     """A PDU whose length is what it likes."""
-    return struct.pack(">BxL", draw(st.integers(0, 255)), draw(LENGTHS)) + draw(st.binary(max_size=80))
+    return struct.pack(">BxL", draw(st.integers(0, 255)), draw(PDU_LENGTHS)) + draw(st.binary(max_size=80))
 
 
 nonsense = st.lists(st.one_of(st.binary(max_size=60), mutated(), values(), headers()), max_size=4).map(

@@ -1,17 +1,18 @@
-"""`import`: DICOM files and folders taken over as if they had been sent."""
+"""`import`: take over DICOM files and folders as if they had been sent."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from index import Report
-from scp.commands.application import FAILED, AsJSON, Config, Data, app, configured, opened
-from scp.commands.maintenance import publish
-from scp.commands.output import print_json, print_line, print_message, progress
+from scp.commands.application import FAILED, AsJSON, Config, Data, app, publish, use_index
+from scp.commands.output import paths_with_reasons, print_json, print_line, print_message, progress
+
+if TYPE_CHECKING:
+    from index import Report
 
 
 @app.command("import")
@@ -21,27 +22,27 @@ def import_(
     data: Data = None,
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """Import DICOM files as if they had been sent; what is no DICOM is counted and named.
+    """Import DICOM files as if they had been sent; other files are counted and named.
 
-    Interrupted, it publishes what has been imported, and says what that was.
+    When interrupted, it publishes and prints what has been imported.
     """
-    with opened(configured(config, data), create=True) as index:
+    with use_index(config, data, create=True) as index:
         missing = [path for path in paths if not path.exists()]
-        with progress("importing") as advance, stopping() as stopped:
-            report = index.import_files(paths, lambda: advance(1), stopped)
+        with progress("importing") as advance, stop_signals() as is_stopped:
+            report = index.import_files(paths, lambda: advance(1), is_stopped)
         if report.interrupted:
             print_message(
                 "interrupted: publishing what was imported; the same command goes on where this one ended"
             )
         publish(index, "imported")
-    _report(report, as_json=as_json)
+    _print_report(report, as_json=as_json)
     if report.failed or missing or report.interrupted:
         raise typer.Exit(FAILED)
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Give what tells whether SIGINT or SIGTERM has come; the next one ends the process as usual."""
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGINT or SIGTERM has come; a second one ends the process."""
     signals: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -61,14 +62,14 @@ def stopping() -> Iterator[Callable[[], bool]]:
         restore()
 
 
-def _report(report: Report, *, as_json: bool) -> None:
+def _print_report(report: "Report", *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
                 "outcomes": {str(outcome): count for outcome, count in report.outcomes.items()},
                 "bytes": report.bytes,
-                "passed_over": [{"path": str(path), "reason": reason} for path, reason in report.passed_over],
-                "failed": [{"path": str(path), "reason": reason} for path, reason in report.failed],
+                "passed_over": paths_with_reasons(report.passed_over),
+                "failed": paths_with_reasons(report.failed),
                 "interrupted": report.interrupted,
             }
         )
@@ -77,7 +78,8 @@ def _report(report: Report, *, as_json: bool) -> None:
         print_message(f"passed over {path}: {reason}")
     for path, reason in report.failed:
         print_message(f"failed {path}: {reason}")
-    counts = (
-        ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())) or "nothing"
+    counts = [f"{count} {outcome}" for outcome, count in sorted(report.outcomes.items())]
+    print_line(
+        f"{', '.join(counts) or 'nothing'};"
+        f" {len(report.passed_over)} passed over, {len(report.failed)} failed"
     )
-    print_line(f"{counts}; {len(report.passed_over)} passed over, {len(report.failed)} failed")

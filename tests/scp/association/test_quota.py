@@ -1,4 +1,4 @@
-"""Strangers never fill the listener to its last place (`limits.associations`): peers get in."""
+"""Unknown callers never use up all associations (`limits.associations`): peers get in."""
 
 import contextlib
 import ssl
@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from scp.association.admission import Admission
-from scp.association.quota import open_to_strangers
+from scp.association.quota import limit_for_unknown_callers
 from scp.observing.metrics import Metrics
 from scp.settings.sections import LimitsSettings, Peer, TlsSettings
 from support.manager import Authority
@@ -37,10 +37,10 @@ def accepted(answers):
     [(600, PEERS, 540), (600, [], 600), (10, PEERS, 9), (5, PEERS, 4), (2, PEERS, 1), (1, PEERS, 1)],
 )
 def test_a_tenth_is_kept_for_peers_where_there_are_any(associations, peers, expected):
-    assert expected == open_to_strangers(associations, peers)
+    assert expected == limit_for_unknown_callers(associations, peers)
 
 
-def test_strangers_do_not_get_the_last_places():
+def test_unknown_callers_do_not_get_the_last_associations():
     with (
         Running(limits={"associations": 5}, peers=PEERS) as server,
         calling(server.port, "A", "B", "C", "D", "E", "KNOWN", "KNOWN") as answers,
@@ -49,7 +49,7 @@ def test_strangers_do_not_get_the_last_places():
         assert {b"\0\2\3\2"} == {content for kind, content in answers if kind == 0x03}
 
 
-def test_peers_may_have_all_places():
+def test_peers_may_have_all_associations():
     with (
         Running(limits={"associations": 5}, peers=PEERS) as server,
         calling(server.port, *["KNOWN"] * 5, "A", "KNOWN") as answers,
@@ -57,7 +57,7 @@ def test_peers_may_have_all_places():
         assert [True] * 5 + [False] * 2 == accepted(answers)
 
 
-def test_a_stranger_gets_a_place_that_another_leaves():
+def test_an_unknown_caller_takes_the_place_of_one_that_has_left():
     with Running(limits={"associations": 2}, peers=PEERS) as server:
         for _ in range(5):
             with calling(server.port, "A", "B") as answers:
@@ -65,7 +65,7 @@ def test_a_stranger_gets_a_place_that_another_leaves():
             until(lambda: not server.listener.active())
 
 
-def test_without_peers_strangers_have_all_places():
+def test_without_peers_unknown_callers_may_have_all_associations():
     with (
         Running(limits={"associations": 3}) as server,
         calling(server.port, "A", "B", "C", "D") as answers,
@@ -74,7 +74,7 @@ def test_without_peers_strangers_have_all_places():
 
 
 def test_silent_connections_do_not_shut_peers_out():
-    """They fill the places of strangers and the queue behind; who speaks is heard, a peer is served."""
+    """They fill the places of unknown callers and the queue behind; who speaks is heard, a peer is served."""
     with Running(limits={"associations": 10}, peers=PEERS) as server, contextlib.ExitStack() as held:
         for _ in range(120):
             held.enter_context(Parrot(server.port))
@@ -83,8 +83,8 @@ def test_silent_connections_do_not_shut_peers_out():
             peer.send(store_message("1.2.3.4", b"data"))
             response = peer.read_response()
             released = peer.release()
-        with Parrot(server.port) as stranger:
-            refused = stranger.associate(calling="A")
+        with Parrot(server.port) as unknown:
+            refused = unknown.associate(calling="A")
 
     assert (0x02, b"\0\0", 0x06) == (kind, response[0x0900], released)
     assert (0x03, b"\0\2\3\2") == refused
@@ -98,10 +98,10 @@ def test_a_peer_beyond_the_limit_is_served_from_its_first_byte(size):
     sent += store_message("1.2.3.4", bytes(100_000))
     with (
         Running(limits={"associations": 2}, peers=PEERS) as server,
-        Parrot(server.port) as stranger,
+        Parrot(server.port) as unknown,
         Parrot(server.port) as peer,
     ):
-        stranger.associate(calling="A")
+        unknown.associate(calling="A")
         for at in range(0, 210, size):
             peer.send(sent[at : at + size])
         peer.send(sent[at + size :])
@@ -111,7 +111,7 @@ def test_a_peer_beyond_the_limit_is_served_from_its_first_byte(size):
     assert (0x02, b"\0\0") == (kind, response[0x0900])
 
 
-def test_a_peer_elsewhere_is_a_stranger():
+def test_a_peer_at_another_address_is_an_unknown_caller():
     peers = [Peer(aet="KNOWN", host="192.0.2.1"), Peer(aet="NAMED", host="no.such.host.invalid")]
     with (
         Running(limits={"associations": 3}, peers=peers) as server,
@@ -133,7 +133,7 @@ def test_a_peer_elsewhere_is_a_stranger():
         (Peer(aet="KNOWN", host="a.name"), True),
     ],
 )
-def test_who_may_be_a_peer_is_told_without_asking_for_names(peer, may_be, monkeypatch):
+def test_whether_a_caller_may_be_a_peer_needs_no_look_up(peer, may_be, monkeypatch):
     from support.peer import settings
 
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: pytest.fail("looked up"))
@@ -178,7 +178,7 @@ def test_beyond_the_limit_a_request_too_short_is_cut_off():
             assert (None, b"") == peer.read_pdu()
 
 
-def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
+def test_when_threads_run_out_callers_are_rejected_without_one(monkeypatch):
     """CPython keeps some memory for each thread that could not start, so it is not tried for every caller."""
     tried = []
 
@@ -188,13 +188,13 @@ def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
 
     with Running() as server:
         with monkeypatch.context() as patch:
-            patch.setattr("scp.daemon.listener.BREATHER", 3600.0)
+            patch.setattr("scp.daemon.listener.RESOURCE_PAUSE", 3600.0)
             patch.setattr("scp.upperlayer.association.ServedAssociation.start", start)
             with Parrot(server.port) as first:
                 assert (None, b"") == first.read_pdu()
             with calling(server.port, "A", "B", "C") as answers:
                 assert {(0x03, b"\0\2\3\2")} == set(answers)
-        server.listener._recovered = 0.0
+        server.listener._full_until = 0.0
         with calling(server.port, "A") as answers:
             assert [True] == accepted(answers)
 
@@ -203,7 +203,7 @@ def test_when_threads_run_out_callers_are_told_without_one(monkeypatch):
 
 def test_silent_tls_clients_do_not_shut_peers_out(tmp_path, monkeypatch):
     """Who calls is known after the handshake only, and that takes a place: the longest silent makes room."""
-    monkeypatch.setattr("scp.daemon.listener.SILENCE", 0.0)
+    monkeypatch.setattr("scp.daemon.listener.REQUEST_PATIENCE", 0.0)
     site = Authority(tmp_path)
     site.issue("localhost")
     tls = TlsSettings(certificate=tmp_path / "localhost.pem", key=tmp_path / "localhost.key", port=0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
-from scp.wire.command_set import Malformed, parse, response
+from scp.wire.command_set import InvalidCommandSet, encode_response, parse
 from scp.wire.connection import BUFFER_LENGTH, Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.pdus import command_pdus
 from support.peer import CT, command, element, store_rq, us
@@ -20,13 +20,13 @@ from support.peer import CT, command, element, store_rq, us
 
 @pytest.fixture
 def ends():
-    """A wire and the socket at its other end."""
+    """A connection and the socket at its other end."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         other = socket.create_connection(listening.getsockname())
         connection, _ = listening.accept()
-    wire = Connection(connection)
-    yield wire, other
-    wire.close()
+    connection = Connection(connection)
+    yield connection, other
+    connection.close()
     other.close()
 
 
@@ -41,26 +41,26 @@ def later(action, seconds=0.1):
 
 
 def test_pieces_come_in_order_across_the_buffers_end(ends):
-    wire, other = ends
+    connection, other = ends
     data = bytes(range(251)) * 4000
     threading.Thread(target=other.sendall, args=(data,)).start()
     got = bytearray()
     size = 1
     while len(got) < len(data):
         size = min(size * 3 % 60_000, len(data) - len(got))
-        got += wire.take(size, soon())
+        got += connection.read_exactly(size, soon())
 
     assert len(data) > 3 * BUFFER_LENGTH
     assert data == got
 
 
 def test_some_is_what_is_there(ends):
-    wire, other = ends
+    connection, other = ends
     other.sendall(b"abc")
 
-    assert b"ab" == wire.some(2, soon())
-    assert b"c" == wire.some(100, soon())
-    assert not wire.has_data
+    assert b"ab" == connection.read_some(2, soon())
+    assert b"c" == connection.read_some(100, soon())
+    assert not connection.has_data
 
 
 class Asking(socket.socket):
@@ -75,96 +75,96 @@ class Asking(socket.socket):
         super().setsockopt(*arguments)
 
 
-def test_who_is_waited_for_is_acknowledged_at_once():
+def test_a_peer_that_is_waited_for_is_acknowledged_at_once():
     """A sender with Nagle's algorithm on holds its last segment back until it is (RFC 896)."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         other = socket.create_connection(listening.getsockname())
-        connection = Asking(listening.accept()[0])
-    wire = Connection(connection)
+        accepted = Asking(listening.accept()[0])
+    connection = Connection(accepted)
     other.sendall(b"half")
     later(lambda: other.sendall(b"rest"))
-    assert b"halfrest" == wire.take(8, soon())
-    assert 1 == connection.asked
-    wire.send(b"answer", soon())
+    assert b"halfrest" == connection.read_exactly(8, soon())
+    assert 1 == accepted.asked
+    connection.send(b"answer", soon())
     later(lambda: other.sendall(b"more"))
-    assert b"more" == wire.take(4, soon())
-    assert 1 == connection.asked  # the answer carried it
-    wire.close()
+    assert b"more" == connection.read_exactly(4, soon())
+    assert 1 == accepted.asked  # the answer carried it
+    connection.close()
     other.close()
 
 
 def test_a_deadline_passes(ends):
-    wire, _ = ends
+    connection, _ = ends
     started = time.monotonic()
 
     with pytest.raises(DeadlineExceeded):
-        wire.take(1, soon(0.2))
+        connection.read_exactly(1, soon(0.2))
     assert time.monotonic() - started > 0.15
 
 
 def test_the_buffers_memory_is_given_back_while_nothing_comes(ends, monkeypatch):
     monkeypatch.setattr("scp.wire.connection.RELEASE_AFTER", 0.05)
-    wire, other = ends
+    connection, other = ends
     other.sendall(b"abc")
-    wire.take(3, soon())
+    connection.read_exactly(3, soon())
     later(lambda: other.sendall(b"def"), 0.2)
 
-    assert wire.wait(soon())
-    assert b"def" == wire.take(3, soon())
+    assert connection.wait(soon())
+    assert b"def" == connection.read_exactly(3, soon())
 
 
 def test_half_a_piece_survives_a_long_wait(ends, monkeypatch):
     monkeypatch.setattr("scp.wire.connection.RELEASE_AFTER", 0.05)
-    wire, other = ends
+    connection, other = ends
     other.sendall(b"abc")
     later(lambda: other.sendall(b"def"), 0.2)
 
-    assert b"abcdef" == wire.take(6, soon())
+    assert b"abcdef" == connection.read_exactly(6, soon())
 
 
 def test_waking_ends_a_wait_but_no_piece(ends):
-    wire, other = ends
-    later(wire.wake)
+    connection, other = ends
+    later(connection.wake)
 
-    assert not wire.wait(soon())
-    later(wire.wake, 0.05)
+    assert not connection.wait(soon())
+    later(connection.wake, 0.05)
     later(lambda: other.sendall(b"x"), 0.15)
-    assert b"x" == wire.take(1, soon())
+    assert b"x" == connection.read_exactly(1, soon())
 
 
 def test_cutting_ends_everything(ends):
-    wire, _ = ends
-    later(wire.interrupt)
+    connection, _ = ends
+    later(connection.interrupt)
 
     with pytest.raises(Interrupted):
-        wire.take(1, soon())
+        connection.read_exactly(1, soon())
     with pytest.raises(Interrupted):
-        wire.wait(soon())
+        connection.wait(soon())
 
 
 def test_the_end_of_the_connection(ends):
-    wire, other = ends
+    connection, other = ends
     other.sendall(b"x")
     other.close()
 
-    assert b"x" == wire.take(1, soon())
+    assert b"x" == connection.read_exactly(1, soon())
     with pytest.raises(Closed):
-        wire.wait(soon())
+        connection.wait(soon())
 
 
-def test_sending_to_who_does_not_take_it(ends):
-    wire, _ = ends
+def test_sending_to_a_peer_that_does_not_read(ends):
+    connection, _ = ends
 
-    with pytest.raises(Closed, match="takes nothing"):
-        wire.send(bytes(64 * 1024 * 1024), soon(0.2))
+    with pytest.raises(Closed, match="reads nothing"):
+        connection.send(bytes(64 * 1024 * 1024), soon(0.2))
 
 
 def test_hanging_up_lets_the_last_word_arrive(ends):
-    wire, other = ends
+    connection, other = ends
     sending = threading.Thread(target=other.sendall, args=(bytes(3_000_000),))
     sending.start()
-    wire.send(b"goodbye", soon())
-    hanging_up = threading.Thread(target=wire.hang_up, args=(5,))
+    connection.send(b"goodbye", soon())
+    hanging_up = threading.Thread(target=connection.close_gracefully, args=(5,))
     hanging_up.start()
     sending.join()
 
@@ -175,12 +175,12 @@ def test_hanging_up_lets_the_last_word_arrive(ends):
 
 
 def test_calls_after_the_end_do_nothing(ends):
-    wire, _ = ends
-    wire.close()
+    connection, _ = ends
+    connection.close()
 
-    wire.close()
-    wire.wake()
-    wire.interrupt()
+    connection.close()
+    connection.wake()
+    connection.interrupt()
 
 
 # --- command sets ---
@@ -208,7 +208,7 @@ def test_what_pydicom_writes_is_read(sop_class, sop_instance, number, has_data):
 
 @given(st.integers(0, 65535), st.sampled_from(["", "odd", "even"]))
 def test_what_we_write_is_read_by_pydicom(status, comment):
-    encoded = response(parse(store_rq("1.2.3", message=7)), status, comment)
+    encoded = encode_response(parse(store_rq("1.2.3", message=7)), status, comment)
 
     dataset = decode(BytesIO(encoded), is_implicit_vr=True, is_little_endian=True)
     assert (0x8001, 7, 0x0101, status, CT, "1.2.3", comment) == (
@@ -225,12 +225,12 @@ def test_what_we_write_is_read_by_pydicom(status, comment):
 
 @given(st.binary(max_size=200))
 def test_nonsense_is_malformed_or_read(encoded):
-    with suppress(Malformed):
+    with suppress(InvalidCommandSet):
         assert 0 <= parse(encoded).field <= 0xFFFF
 
 
 def test_a_uid_longer_than_a_uid_is_not_repeated():
-    encoded = response(parse(store_rq("1" * 100)), 0)
+    encoded = encode_response(parse(store_rq("1" * 100)), 0)
 
     assert b"1" * 65 not in encoded
 

@@ -1,0 +1,44 @@
+"""PostgreSQL by psycopg, which peewee is kept from importing (`index/database/__init__.py`)."""
+
+from typing import Any
+
+import psycopg
+from peewee import Psycopg3Adapter
+from playhouse.postgres_ext import PooledPsycopg3Database, Psycopg3Database
+from psycopg.pq import TransactionStatus
+from psycopg.types.json import Json, Jsonb
+
+
+class _Adapter(Psycopg3Adapter):
+    """peewee's adapter, with the driver."""
+
+    txn_idle = TransactionStatus.IDLE
+    txn_inerror = TransactionStatus.INERROR
+    txn_unknown = TransactionStatus.UNKNOWN
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.json_type, self.jsonb_type = Json, Jsonb
+
+    def check_driver(self) -> None:
+        """See Psycopg3Adapter; this module has imported it."""
+
+    def get_binary_type(self) -> Any:
+        """See Psycopg3Adapter."""
+        return psycopg.Binary
+
+    def connect(self, db: Any, **params: Any) -> Any:
+        """See Psycopg3Adapter."""
+        return psycopg.connect(dbname=db.database, **params)
+
+
+class SingleConnection(Psycopg3Database):  # type: ignore[misc]  # playhouse has no stubs
+    """One connection."""
+
+    psycopg2_adapter = psycopg3_adapter = _Adapter
+
+
+class ConnectionPool(PooledPsycopg3Database):  # type: ignore[misc]
+    """A pool of connections."""
+
+    psycopg2_adapter = psycopg3_adapter = _Adapter

@@ -1,0 +1,205 @@
+"""uvicorn with a limit of connections, and a deadline for each.
+
+uvicorn accepts every connection and lets an idle one stay for ever. Here a new connection takes the place of
+the one that has been idle for longest, and monitoring is always answered.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from scp.daemon.monitoring import PATHS, SERVICE_UNAVAILABLE
+
+log = structlog.get_logger(__name__)
+
+# For the head of a request, from the connection or the last answer on, in seconds.
+HEAD_SECONDS = 10.0
+# For a peer to take more of an answer that is being written to it, in seconds.
+ANSWER_SECONDS = 30.0
+# For answers that are being written when the daemon stops, in seconds.
+GRACE_SECONDS = 5
+# When accept() fails because descriptors or memory have run out, how long to wait for some, in seconds.
+ACCEPT_PAUSE = 1.0
+# How often the server gives a sign of life, in seconds.
+BEAT_SECONDS = 1
+# One connection in so many is kept for monitoring.
+MONITORING_PART = 8
+
+
+class _RequestLimit:
+    """Answers 503 where more than `most` requests run at one time; monitoring is always answered."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in PATHS:
+            await self._app(scope, receive, send)
+        elif self._running >= self._most:
+            refusal = PlainTextResponse("too many requests at one time\n", SERVICE_UNAVAILABLE)
+            await refusal(scope, receive, send)
+        else:
+            self._running += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._running -= 1
+
+
+class _Connection(H11Protocol):
+    """uvicorn's connection with deadlines for the peer."""
+
+    def __init__(self, open_connections: "_OpenConnections", *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open_connections = open_connections
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has been read whose answer is not written yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._open_connections.add(self)
+        self._set_deadline(HEAD_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.is_answering:
+            self._set_deadline(None)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Also where the connection is being closed: a peer that reads nothing must not hold it open.
+        self._set_deadline(None if self.is_answering else HEAD_SECONDS)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._set_deadline(ANSWER_SECONDS)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._set_deadline(None if self.is_answering else HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._set_deadline(None)
+        self._open_connections.remove(self)
+
+    def abort(self) -> None:
+        """Close the connection at once, without what is still to be written."""
+        self.transport.abort()
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        """Abort in so many seconds, unless another deadline is set before; None: no deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.abort)
+
+
+class _OpenConnections:
+    """The open connections, in the order in which they came. Used by one thread."""
+
+    def __init__(self, most: int) -> None:
+        self._open: dict[_Connection, None] = {}
+        self._most = most
+        self._removed = asyncio.Event()
+
+    async def make_room(self) -> None:
+        """Wait until one more may be opened; the one that has been idle for longest is closed at once."""
+        while len(self._open) >= self._most:
+            self._removed.clear()
+            idle = next((connection for connection in self._open if not connection.is_answering), None)
+            if idle is not None:
+                idle.abort()
+            await self._removed.wait()
+
+    def add(self, connection: _Connection) -> None:
+        """Count a connection."""
+        self._open[connection] = None
+
+    def remove(self, connection: _Connection) -> None:
+        """Count a connection no more."""
+        self._open.pop(connection, None)
+        self._removed.set()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server. It accepts one connection at a time, where there is room for one more."""
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        listening: socket.socket,
+        connections: int,
+        beat: Callable[[], Awaitable[None]],
+    ) -> None:
+        most = connections - max(1, connections // MONITORING_PART)
+        config = uvicorn.Config(
+            _RequestLimit(Starlette(routes=list(routes)), most),
+            http=_Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            callback_notify=beat,
+            timeout_notify=BEAT_SECONDS,
+        )
+        super().__init__(config)
+        self._listening = listening
+        self._open_connections = _OpenConnections(connections)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; uvicorn itself listens nowhere."""
+        await super().startup(sockets or [])
+        self._accepting = asyncio.create_task(self._accept())
+        self._accepting.add_done_callback(self._on_accepting_ended)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and finish running answers."""
+        self._accepting.cancel()
+        await super().shutdown(sockets)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_failing = False
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._listening)
+            except ConnectionError:
+                continue  # the caller has closed it
+            except OSError as error:
+                if not is_failing:
+                    log.error("http_accept_failed", error=str(error))  # noqa: TRY400  the reason says it all
+                is_failing = True
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            is_failing = False
+            await self._open_connections.make_room()
+            try:
+                await loop.connect_accepted_socket(self._connection, accepted)
+            except OSError:
+                accepted.close()  # the caller has closed it
+
+    def _connection(self) -> _Connection:
+        return _Connection(self._open_connections, self.config, self.server_state, self.lifespan.state)
+
+    def _on_accepting_ended(self, task: asyncio.Task[None]) -> None:
+        """End the server when it accepts no more, so that its thread is started again."""
+        if not task.cancelled():
+            log.error("http_accepting_failed", exc_info=task.exception())
+            self.should_exit = True

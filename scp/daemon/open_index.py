@@ -1,0 +1,21 @@
+"""The index of a configuration, for the daemon and for commands."""
+
+from typing import Any
+
+from index import Index
+from scp.settings.sections import Configuration
+
+
+def open_index(configuration: Configuration, **options: Any) -> Index:
+    """Open the index of this configuration; `options` are those of `Index`. Raises OSError, DatabaseFault."""
+    return Index(
+        configuration.data,
+        configuration.storage,
+        configuration.index,
+        configuration.fhir,
+        configuration.publish,
+        configuration.worklist,
+        object_size=configuration.limits.object_size,
+        retention=configuration.retention,
+        **options,
+    )
