@@ -27,7 +27,10 @@ def modes(root: Path) -> dict[tuple[str, str], list[str]]:
     """Return the modes of all files and folders below `root`, each with its paths."""
     found = defaultdict(list)
     for path in [root, *root.rglob("*")]:
-        status = path.lstat()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:  # a temporary file of a daemon that goes on
+            continue
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "file"
         found[kind, f"{stat.S_IMODE(status.st_mode):o}"].append(str(path.relative_to(root)))
     return dict(found)
