@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
     from index.dicom.value_rules import cut_off
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         TooLarge,
         Unreadable,
     )
-    from index.facade import Index, outdated_instances, reindex
+    from index.facade import Index, reindex
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
@@ -143,12 +144,13 @@ __all__ = [
 
 # The names of each module; "Name=Other" where it is Other in the module.
 _MODULES = {
+    "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.value_rules": "cut_off",
     "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"
     " NotExpressible NotFound NotKept TooLarge Unreadable",
-    "index.facade": "Index outdated_instances reindex",
+    "index.facade": "Index reindex",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from index.database.attribute_tables import count_outdated_in, note_current
+from index.database.attribute_tables import note_current
 from index.database.connection import Database, open_database, sqlite_path
 from index.database.node import ServingLock, check_owner, is_elsewhere, register
 from index.database.settings import IndexSettings
@@ -445,12 +445,6 @@ class Index:
             log.exception("object_not_recovered", path=path)
             return str(error)
         return None
-
-
-def outdated_instances(data: Path, index: IndexSettings) -> int:
-    """Return how many instances an SQLite index has read with another attribute table than this program's."""
-    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
-    return count_outdated_in(path) if path else 0
 
 
 def reindex(

@@ -11,7 +11,8 @@ from typing import Any
 
 import peewee
 
-from index.database.connection import Database, open_sqlite
+from index.database.connection import Database, open_sqlite, sqlite_path
+from index.database.settings import IndexSettings
 from index.database.tables import AttributeTable, Instance
 from index.dicom.attributes import table_digest
 from index.errors import IndexFault, NotKept
@@ -81,9 +82,10 @@ def count_outdated(database: Database) -> int:
     return int(database.rows(query)[0][0])
 
 
-def count_outdated_in(path: Path) -> int:
-    """Return the same of an SQLite file, which is not migrated; 0 where it is missing or cannot be read."""
-    if not path.is_file():
+def outdated_instances(data: Path, index: IndexSettings) -> int:
+    """Return the same of an SQLite index, which is not migrated; 0 where it is missing or cannot be read."""
+    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
+    if path is None or not path.is_file():
         return 0
     database = open_sqlite(path, sync=True)
     try:

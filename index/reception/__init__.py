@@ -1,1 +1,1 @@
-"""TODO: index/reception."""
+"""Reception: one instance from its first byte until it is kept and indexed."""

@@ -13,7 +13,7 @@ from index.database.attribute_tables import note_current, outdated
 from index.database.tables import AttributeTable, Instance, Series, SeriesVariant
 from index.dicom import attributes
 from index.dicom.attributes import WANTED, table_digest
-from scp.daemon.checks import openings
+from scp.daemon.checks import find_warnings
 from scp.settings.file import load
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads
@@ -88,7 +88,7 @@ def test_check_says_it_until_it_is_done(data: Path) -> None:
     configuration = load(None, {"storage": {"path": str(data)}})
 
     def said() -> list[str]:
-        return [line for line in openings(configuration) if "attribute table" in line]
+        return [line for line in find_warnings(configuration) if "attribute table" in line]
 
     assert ["6 instances were read with another attribute table: run `imagingstudyd reindex`"] == said()
     reindex(data, *SETTINGS)

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import decode, encode
 
-from scp.services.commitment import BadRequest, _asked
+from scp.services.commitment import BadRequest, _parse_request
 from support.daemon import EVENT_SECONDS, Daemon, eventually, serving
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance, save
 
@@ -191,4 +191,4 @@ def test_a_request_that_is_cut_off_is_refused() -> None:
             action_information=decode(BytesIO(encoded[:end]), is_implicit_vr=True, is_little_endian=True),
         )
         with pytest.raises(BadRequest, match="ReferencedSOPSequence ends within its value"):
-            _asked(cast("Any", event))
+            _parse_request(cast("Any", event))
