@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from index.query.value_matching import BadIdentifier
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
-    from index.reception.instance import InstanceReceiver, Kept
+    from index.reception.instance import InstanceReceiver, Kept, keep_all
     from index.reception.storage_commitment import Commitments
     from index.reception.storage_commitment import Report as CommitmentReport
     from index.records import Disagreed, Origin
@@ -137,6 +137,7 @@ __all__ = [
     "everything",
     "is_charset",
     "is_served",
+    "keep_all",
     "outdated_instances",
     "reindex",
     "take_over",
@@ -172,7 +173,7 @@ _MODULES = {
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
-    "index.reception.instance": "InstanceReceiver Kept",
+    "index.reception.instance": "InstanceReceiver Kept keep_all",
     "index.reception.storage_commitment": "CommitmentReport=Report Commitments",
     "index.records": "Disagreed Origin",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"

@@ -71,6 +71,11 @@ class InstanceReceiver:
         """Bytes of the data set so far."""
         return self._object.data_set_size
 
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it is in memory."""
+        return self._object.is_small
+
     def keep(self) -> Kept:
         """Make the instance durable, and return when it is.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import perf_counter
 
-from index import Index, IndexFault, InstanceReceiver, Kept
+from index import Index, IndexFault, InstanceReceiver, Kept, keep_all
 from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
 from scp.wire.command_set import Command, encode_response
@@ -24,11 +24,49 @@ class StoreService:
         sop_class_uid: str,
         transfer_syntax: str,
         send: Callable[[bytes], None],
+        group: "StoreGroup",
     ) -> "StoreOperation":
-        """Begin a C-STORE; SOP Class and syntax are those of the presentation context. Never raises."""
+        """Begin a C-STORE; SOP Class and syntax are those of the presentation context. Never raises.
+
+        Its instance is kept, and answered, with its `group`.
+        """
         return StoreOperation(
-            self._index, self._metrics, record, command, sop_class_uid, transfer_syntax, send
+            self._index, self._metrics, record, command, sop_class_uid, transfer_syntax, send, group
         )
+
+
+# Operations that a peer may have invoked without an answer (PS3.7 Section D.3.3.3): so many objects of
+# 64 kB are in memory at most. More of them share one sync, and the line's delay.
+MAX_OPERATIONS = 16
+
+
+class StoreGroup:
+    """C-STORE operations of one association that are complete, and are kept and answered together.
+
+    A sender may send the next object before it has our answer, by an asynchronous operations window or
+    without one. While more has arrived already, small objects wait for it; large ones, which hold an open file,
+    do not. `flush` is called before the thread waits for the peer.
+    """
+
+    def __init__(self, has_more: Callable[[], bool]) -> None:
+        self._has_more = has_more
+        self._operations: list[StoreOperation] = []
+
+    def add(self, operation: "StoreOperation") -> None:
+        """Take an operation that is complete."""
+        self._operations.append(operation)
+        is_large = operation.receiver is not None and not operation.receiver.is_small
+        if is_large or len(self._operations) >= MAX_OPERATIONS or not self._has_more():
+            self.flush()
+
+    def flush(self) -> None:
+        """Keep the instances, which blocks until they are durable, and answer all in their order."""
+        operations, self._operations = self._operations, []
+        receivers = [operation.receiver for operation in operations if operation.receiver is not None]
+        if operations:
+            kept = iter(keep_all(receivers))
+            for operation in operations:
+                operation.answer(None if operation.receiver is None else next(kept))
 
 
 class StoreOperation:
@@ -46,6 +84,7 @@ class StoreOperation:
         sop_class_uid: str,
         transfer_syntax: str,
         send: Callable[[bytes], None],
+        group: StoreGroup,
     ) -> None:
         self._started = perf_counter()
         self._metrics = metrics
@@ -53,11 +92,13 @@ class StoreOperation:
         self._command = command
         self._transfer_syntax = transfer_syntax
         self._send = send
+        self._group = group
+        self._size = 0
         self._fault: Exception | None = None
-        self._receiver: InstanceReceiver | None = None
+        self.receiver: InstanceReceiver | None = None
         info = record.info
         try:
-            self._receiver = index.receive(
+            self.receiver = index.receive(
                 info.origin,
                 sop_class_uid,
                 command.sop_instance_uid,
@@ -69,35 +110,39 @@ class StoreOperation:
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Take the data set's next bytes. They are copied or written before this returns."""
-        if self._receiver is not None and self._fault is None:
+        if self.receiver is not None:
             try:
-                self._receiver.write(fragment)
+                self.receiver.write(fragment)
             except Exception as error:  # noqa: BLE001  answered by end
                 self._fault = error
-                self._receiver.discard()
+                self._size = self.receiver.size
+                self.receiver.discard()
+                self.receiver = None
 
     def end(self) -> None:
-        """Keep the instance, which blocks until it is durable, and answer."""
+        """Have the instance kept and answered with its group."""
+        self._group.add(self)
+
+    def answer(self, kept: Kept | Exception | None) -> None:
+        """Answer; `kept` is what came of the instance, None where it was not received."""
         status, comment = SUCCESS, ""
-        try:
-            self._log_kept(self._keep())
-        except Exception as error:  # noqa: BLE001  becomes a status
-            status, comment = self._failed(error), error_comment(error)
-        self._record.count("stores", self._receiver.size if self._receiver is not None else 0)
+        if self.receiver is not None:
+            self._size = self.receiver.size
+        if isinstance(kept, Kept):
+            self._log_kept(kept)
+        else:
+            fault = kept or self._fault or IndexFault("no data set was received")
+            status, comment = self._failed(fault), error_comment(fault)
+        self._record.count("stores", self._size)
         self._send(encode_response(self._command, status, comment))
 
     def discard(self, reason: str) -> None:
         """Leave nothing behind: the rest of the data set will not come (abort, connection lost)."""
-        if self._receiver is not None:
-            self._receiver.discard()
+        if self.receiver is not None:
+            self.receiver.discard()
         self._record.log.warning(
             "store_discarded", sop_instance_uid=self._command.sop_instance_uid, reason=reason
         )
-
-    def _keep(self) -> Kept:
-        if self._receiver is None or self._fault is not None:
-            raise self._fault or IndexFault("no data set was received")
-        return self._receiver.keep()
 
     def _log_kept(self, kept: Kept) -> None:
         header, log = kept.header, self._record.log

@@ -13,6 +13,7 @@ from pynetdicom.transport import AddressInformation
 
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
+from scp.services.store import StoreGroup
 from scp.upperlayer.context import ListenerContext
 from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
@@ -67,12 +68,15 @@ class ServedAssociation(Association):
         self.dul: UpperLayer = UpperLayer(self, self.connection, context.dicom, self.record, self._begin)
         self.dimse: DimseProvider = DimseProvider(self, timeouts.pdu, self.dul.pump, self.dul.pump_available)
         self.acse: Negotiation = Negotiation(self, context, self.record)
+        self._stores = StoreGroup(lambda: self.connection.has_data)
+        self.connection.before_wait = self._stores.flush
         self._dispatcher = Dispatcher(
             context.store,
             self.record,
             context.admission.services,
             self.dul.send_command,
             self.dimse.deliver,
+            self._stores,
         )
         self._bind_handlers()
         self.set_socket(ConnectionSocket(self, connection, self.connection, timeouts.pdu))
@@ -207,6 +211,7 @@ class ServedAssociation(Association):
         return False
 
     def _finish(self) -> None:
+        self._stores.flush()
         self.dul.assembler.discard(self.record.reason or "the association has ended")
         self.record.set_outcome(
             "released" if self.is_released else "rejected" if self.is_rejected else "aborted"

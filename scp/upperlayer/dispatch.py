@@ -7,7 +7,7 @@ from pynetdicom.presentation import PresentationContext
 
 from scp.association.contexts import VERIFICATION, allows_sop_class, is_storage
 from scp.observing.association_record import AssociationRecord
-from scp.services.store import StoreService
+from scp.services.store import StoreGroup, StoreService
 from scp.upperlayer.dimse import MissingParameter
 from scp.upperlayer.message_assembler import Operation
 from scp.wire.command_set import (
@@ -131,28 +131,33 @@ class Dispatcher:
         services: Mapping[str, str],
         send: Callable[[int, bytes], None],
         deliver: Callable[[int, Command, bytes], None],
+        group: StoreGroup,
     ) -> None:
         self._store = store
         self._record = record
         self._services = services
         self._send = send
         self._deliver = deliver
+        self._group = group
 
     def begin(self, context_id: int, context: PresentationContext, command: Command) -> Operation:
         """Return the operation that a command begins. Raises InvalidMessage for unexpected responses."""
         abstract = str(context.abstract_syntax)
+        refusal = None if command.is_response else self._refusal(context, abstract, command)
+        if command.field == C_STORE_RQ and refusal is None:
+            syntax = str(context.transfer_syntax[0])
+            send = partial(self._send, context_id)
+            return self._store.begin(self._record, command, abstract, syntax, send, self._group)
+        # Answers keep the order of the requests.
+        self._group.flush()
         if command.is_response:
             # Only the services send requests of our own, and check what answers them.
             if abstract not in self._services:
                 raise InvalidMessage(f"an unexpected response {command.field:04X}")
-            return self._serve(context_id, command)
-        if command.field == C_CANCEL_RQ and C_CANCEL_RQ not in _operations(abstract, self._services):
+        elif command.field == C_CANCEL_RQ and C_CANCEL_RQ not in _operations(abstract, self._services):
             return NoOperation()
-        if refusal := self._refusal(context, abstract, command):
+        elif refusal:
             return self._refuse(context_id, command, *refusal)
-        if command.field == C_STORE_RQ:
-            syntax = str(context.transfer_syntax[0])
-            return self._store.begin(self._record, command, abstract, syntax, partial(self._send, context_id))
         return self._serve(context_id, command)
 
     def _serve(self, context_id: int, command: Command) -> Operation:

@@ -215,6 +215,8 @@ class UpperLayer(DULServiceProvider):
                 AbortReason.INVALID_PARAMETER_VALUE, f"a PDU of type {kind:02X} with {length} bytes"
             )
         body = bytes(self._connection.read_exactly(length, deadline))
+        # Complete operations are answered before a release, and kept before an abort.
+        self._connection.before_wait()
         try:
             if kind == A_ASSOCIATE_RQ:
                 body = self._read_request(body)
@@ -254,6 +256,7 @@ class UpperLayer(DULServiceProvider):
 
     def _abort(self, violation: ProtocolViolation) -> None:
         """Abort as service provider, with the violation's reason (PS3.8 Section 9.2, AA-1 and AA-8)."""
+        self._connection.before_wait()
         self._record.set_outcome("aborted", str(violation))
         self._reason = violation.reason
         self._post_event("Evt19")

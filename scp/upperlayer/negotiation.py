@@ -5,12 +5,17 @@ from typing import cast
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.events import Event
-from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    AsynchronousOperationsWindowNegotiation,
+    UserIdentityNegotiation,
+)
 
 from scp.association.admission import Grant, Rejection
 from scp.association.contexts import is_storage, supported_contexts
 from scp.association.quota import UNKNOWN_CALLER
 from scp.observing.association_record import AssociationRecord
+from scp.services.store import MAX_OPERATIONS
 from scp.upperlayer.context import ListenerContext
 
 # PS3.8 Table 9-18, result/reason of a presentation context.
@@ -69,6 +74,14 @@ class Negotiation(ACSE):
         if self._context.dicom.users and (user := self.requestor.user_identity):
             self._confirm(user)
         super().send_accept()
+
+    def _check_async_ops(self) -> AsynchronousOperationsWindowNegotiation:
+        """Grant so many operations as storage takes at one time (PS3.7 Section D.3.3.3); we perform one."""
+        proposed = self.requestor.asynchronous_operations[0]
+        granted = AsynchronousOperationsWindowNegotiation()
+        granted.maximum_number_operations_invoked = min(proposed or MAX_OPERATIONS, MAX_OPERATIONS)
+        granted.maximum_number_operations_performed = 1
+        return granted
 
     def end(self) -> None:
         """Give the association's place in the quota back."""

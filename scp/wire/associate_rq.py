@@ -32,13 +32,13 @@ USER_INFORMATION = 0x50
 
 # PS3.8 Section D.1 and PS3.7 Section D.3.3.
 MAXIMUM_LENGTH = 0x51
+OPERATIONS_WINDOW = 0x53
 ROLE_SELECTION = 0x54
 VERSION_NAME = 0x55
 USER_IDENTITY = 0x58
 # Items without use here. Not to answer such an item means not to support it (PS3.7 Section D.3.3.3 to .6).
 _UNUSED = {
     0x52: "Implementation Class UID",
-    0x53: "Asynchronous Operations Window",
     0x56: "SOP Class Extended Negotiation",
     0x57: "SOP Class Common Extended Negotiation",
 }
@@ -55,6 +55,8 @@ MAX_SYNTAXES = 128
 _UID_LENGTH = 64
 # PS3.7 Section D.3.3.2.3.
 _VERSION_NAME_LENGTH = 16
+# PS3.7 Table D.3-7: operations invoked, operations performed.
+_WINDOW_LENGTH = 4
 # A Kerberos ticket or SAML assertion has some kilobytes; a longer one is never verified.
 IDENTITY_LENGTH = 16 * 1024
 
@@ -164,6 +166,7 @@ class _Reader:
         self._maximum_length: int | None = None
         self._roles: dict[str, tuple[bool, bool]] = {}
         self._identity = b""
+        self._window = b""
 
     def note(self, what: str) -> None:
         """Note an oddity for the log, once."""
@@ -193,7 +196,7 @@ class _Reader:
         for uid, roles in self._roles.items():
             if uid in proposed:
                 items += _item(ROLE_SELECTION, _LENGTH.pack(len(uid)) + uid.encode() + bytes(roles))
-        return items + self._identity
+        return items + self._window + self._identity
 
     def _items(self, content: bytes) -> Iterator[tuple[int, bytes, bool]]:
         """Yield type, value, and whether the value is whole (PS3.8 Section 9.3.1)."""
@@ -242,6 +245,8 @@ class _Reader:
                 continue
             elif kind == MAXIMUM_LENGTH:
                 self._read_maximum_length(value)
+            elif kind == OPERATIONS_WINDOW:
+                self._read_window(value)
             elif kind == ROLE_SELECTION:
                 self._read_role(value)
             elif kind == VERSION_NAME:
@@ -249,6 +254,13 @@ class _Reader:
                     self.note(f"implementation version name {value[:64]!r}")
             else:
                 self.note(f"unknown user item {kind:02X}")
+
+    def _read_window(self, value: bytes) -> None:
+        """Read the asynchronous operations window (PS3.7 Table D.3-7)."""
+        if len(value) == _WINDOW_LENGTH:
+            self._window = self._window or _item(OPERATIONS_WINDOW, value)
+        else:
+            self.note(f"asynchronous operations window {value[:64]!r}")
 
     def _read_maximum_length(self, value: bytes) -> None:
         """Read the maximum length received (PS3.8 Section D.1); 0: no limit."""

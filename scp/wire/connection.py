@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import ssl
+from collections.abc import Callable
 from math import ceil
 from threading import Lock
 from time import monotonic
@@ -34,6 +35,10 @@ class Interrupted(Exception):
     """Raised when another thread has called `interrupt`."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Connection:
     """A connection, used by one thread. Other threads may call `wake` and `interrupt`.
 
@@ -51,6 +56,8 @@ class Connection:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = Lock()
         self._interrupted = False
+        # Called before the thread waits for the peer: what was kept back is sent.
+        self.before_wait: Callable[[], None] = _nothing
         # Whether the peer may wait for a TCP acknowledgement; what we send carries one.
         self._owes_acknowledgement = False
         self._poll = select.poll()
@@ -190,6 +197,7 @@ class Connection:
 
     def _sleep(self, deadline: float) -> bool:
         """Wait until there is something to read. Returns False when woken."""
+        self.before_wait()
         if self._interrupted:
             raise Interrupted
         self._acknowledge()

@@ -70,7 +70,7 @@ class FakeStore:
         self.before_answer = lambda _received: None
         self._lock = Lock()
 
-    def begin(self, record, command, sop_class_uid, transfer_syntax, send):
+    def begin(self, record, command, sop_class_uid, transfer_syntax, send, _group):
         received = Received(record, command, sop_class_uid, transfer_syntax, send, self)
         with self._lock:
             self.received.append(received)
@@ -86,13 +86,13 @@ def settings(**changes):
 class Running:
     """A running listener, and what tests ask of it."""
 
-    def __init__(self, *, limits=None, peers=(), **changes):
+    def __init__(self, *, limits=None, peers=(), store=None, **changes):
         listener = {
             key: changes.pop(key)
             for key in ("handlers", "services", "sockets", "on_association_end", "metrics")
             if key in changes
         }
-        self.store = FakeStore()
+        self.store = store or FakeStore()
         self.ended = []
         listener.setdefault("on_association_end", self.ended.append)
         self.listener = Listener(

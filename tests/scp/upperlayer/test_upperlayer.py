@@ -55,6 +55,7 @@ PRIVATE_NAMES = {
     (Association, "_abort_blocking"): "(self, block: bool = True) -> None",
     (Association, "_run_reactor"): "(self) -> None",
     (Association, "_serve_request"): None,
+    (ACSE, "_check_async_ops"): None,
     (DULServiceProvider, "_decode_pdu"): None,
     (DULServiceProvider, "_process_recv_primitive"): "(self) -> bool",
     (DULServiceProvider, "_send"): None,
