@@ -44,8 +44,8 @@ class StoreGroup:
     """C-STORE operations of one association that are complete, and are kept and answered together.
 
     A sender may send the next object before it has our answer, by an asynchronous operations window or
-    without one. While more has arrived already, small objects wait for it; large ones, which hold an open file,
-    do not. `flush` is called before the thread waits for the peer.
+    without one. While more has arrived already, small objects wait for it. Large ones, which hold an open
+    file, do not. `flush` is called before the thread waits for the peer.
     """
 
     def __init__(self, has_more: Callable[[], bool]) -> None:
