@@ -49,7 +49,7 @@ class HttpServer:
         """Finish running answers, and end."""
         self._worker.stopping.set()
         if self._server:
-            self._server.should_exit = True
+            self._server.stop()
         self._worker.stop()
         self._socket.close()
 

@@ -5,8 +5,11 @@ the one that has been idle for longest, and monitoring is always answered.
 """
 
 import asyncio
+import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
 from typing import Any
 
 import structlog
@@ -29,8 +32,10 @@ ANSWER_SECONDS = 30.0
 GRACE_SECONDS = 5
 # When accept() fails because descriptors or memory have run out, how long to wait for some, in seconds.
 ACCEPT_PAUSE = 1.0
-# How often the server gives a sign of life, in seconds.
-BEAT_SECONDS = 1
+# How often an idle server gives a sign of life, in seconds. uvicorn looks ten times a second whether to exit.
+BEAT_SECONDS = 30
+# The Date of an answer is at most so old, in seconds (RFC 9110 Section 6.6.1).
+DATE_SECONDS = 1.0
 # One connection in so many is kept for monitoring.
 MONITORING_PART = 8
 
@@ -60,9 +65,12 @@ class _RequestLimit:
 class _Connection(H11Protocol):
     """uvicorn's connection with deadlines for the peer."""
 
-    def __init__(self, open_connections: "_OpenConnections", *arguments: Any) -> None:
+    def __init__(
+        self, open_connections: "_OpenConnections", set_date: Callable[[], None], *arguments: Any
+    ) -> None:
         super().__init__(*arguments)
         self._open_connections = open_connections
+        self._set_date = set_date
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -76,6 +84,7 @@ class _Connection(H11Protocol):
         self._set_deadline(HEAD_SECONDS)
 
     def data_received(self, data: bytes) -> None:
+        self._set_date()
         super().data_received(data)
         if self.is_answering:
             self._set_deadline(None)
@@ -156,12 +165,36 @@ class Server(uvicorn.Server):
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            callback_notify=beat,
-            timeout_notify=BEAT_SECONDS,
         )
         super().__init__(config)
+        self._beat = beat
+        self._date_until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exiting = asyncio.Event()
         self._listening = listening
         self._open_connections = _OpenConnections(connections)
+
+    def stop(self) -> None:
+        """Finish running answers, and end. Called from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._exiting.set)
+
+    async def main_loop(self) -> None:
+        """Wait until it is to end."""
+        self._loop = asyncio.get_running_loop()
+        while not self.should_exit:
+            await self._beat()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._exiting.wait(), BEAT_SECONDS)
+
+    def _set_date(self) -> None:
+        now = time.monotonic()
+        if now >= self._date_until:
+            self._date_until = now + DATE_SECONDS
+            date = formatdate(usegmt=True).encode()
+            self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept; uvicorn itself listens nowhere."""
@@ -196,10 +229,12 @@ class Server(uvicorn.Server):
                 accepted.close()  # the caller has closed it
 
     def _connection(self) -> _Connection:
-        return _Connection(self._open_connections, self.config, self.server_state, self.lifespan.state)
+        return _Connection(
+            self._open_connections, self._set_date, self.config, self.server_state, self.lifespan.state
+        )
 
     def _on_accepting_ended(self, task: asyncio.Task[None]) -> None:
         """End the server when it accepts no more, so that its thread is started again."""
         if not task.cancelled():
             log.error("http_accepting_failed", exc_info=task.exception())
-            self.should_exit = True
+            self.stop()
