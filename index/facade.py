@@ -1,6 +1,9 @@
 """The index as scp sees it: objects, database and publication, put together."""
 
+import contextlib
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -59,6 +62,11 @@ log = structlog.get_logger(__name__)
 
 # How long a reader of this process waits until what was acknowledged is indexed, in seconds.
 CATCH_UP_SECONDS = 10.0
+# An import publishes what has come so far this often, and begins no publication after so long, in seconds.
+PUBLISH_SECONDS = 10.0
+PUBLISH_AT_ONCE = 5.0
+# The pause after such a publication, as a multiple of its duration: most of the time is the import's.
+PUBLISH_PAUSE = 4
 # What stands in a data directory.
 NAMES = (
     "index.sqlite",
@@ -263,8 +271,23 @@ class Index:
         progress: Callable[[], None] = lambda: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> "Report":
-        """Import files and folders until `stopped`; a running daemon publishes them, or `publish`."""
-        return self._reception.import_files(paths, progress, stopped)
+        """Import files and folders until `stopped`; a running daemon publishes them, or `publish`.
+
+        Where no daemon runs, what has come so far is published now and then.
+        """
+        due = time.monotonic() + PUBLISH_SECONDS
+
+        def publish() -> None:
+            nonlocal due
+            began = time.monotonic()
+            if began < due:
+                return
+            with contextlib.suppress(Locked, NotKept, OSError):  # the publication at the end tells
+                self.publish(began + PUBLISH_AT_ONCE)
+            ended = time.monotonic()
+            due = ended + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (ended - began))
+
+        return self._reception.import_files(paths, progress, stopped, publish)
 
     def delete(self, uid: str) -> Deleted:
         """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.
@@ -326,11 +349,14 @@ class Index:
             is_served(self.data),
         )
 
-    def publish(self) -> int:
-        """Publish what has changed, now, where no daemon runs; return how many studies that were."""
+    def publish(self, until: float = math.inf) -> int:
+        """Publish what has changed, now, where no daemon runs; return how many studies that were.
+
+        No publication begins after `until`, on the monotonic clock. Raises Locked, NotKept, OSError.
+        """
         lock = DirectoryLock(self.data)
         try:
-            return self._publisher.publish_all()
+            return self._publisher.publish_all(until)
         finally:
             lock.release()
 

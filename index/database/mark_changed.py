@@ -19,11 +19,23 @@ def now() -> int:
 
 def ensure_study(database: Database, uid: str) -> None:
     """Insert the study of an order if it has no row, and mark it changed."""
-    at = now()
-    row = Study.insert(uid=uid, first_received=at, last_received=at)
-    database.execute(
-        row.on_conflict(conflict_target=[Study.uid], update={Study.revision: Study.revision + 1})
+    database.prepared(_ensure_study).run(uid=uid, at=now())
+
+
+def _ensure_study(p: Callable[[str], SQL]) -> Query:
+    zero, one = SQL("0"), SQL("1")
+    row = Study.insert(
+        uid=p("uid"),
+        attributes=SQL("'{}'"),
+        series_count=zero,
+        instance_count=zero,
+        first_received=p("at"),
+        last_received=p("at"),
+        revision=one,
+        published=zero,
+        withdrawn=zero,
     )
+    return row.on_conflict(conflict_target=[Study.uid], update={Study.revision: Study.revision + one})
 
 
 def mark_studies_changed(database: Database, uids: Iterable[str]) -> None:

@@ -38,7 +38,7 @@ class Statements:
     def __init__(self, database: Database) -> None:
         compiled = database.compile
         self.source = compiled(_source)
-        self.patient = compiled(_patient)
+        self.patient = compiled(patient_by_key)
         self.study = compiled(_study)
         self.series = compiled(_series)
         self.study_variant = compiled(_study_variant)
@@ -59,7 +59,8 @@ def _source(p: Placeholder) -> Query:
     return row.on_conflict(conflict_target=key, update={Source.address: p("address")}).returning(Source.id)
 
 
-def _patient(p: Placeholder) -> Query:
+def patient_by_key(p: Placeholder) -> Query:
+    """Add a patient if it is missing; return its row or that of its survivor."""
     row = Patient.insert(key=p("key"), attributes=_NOTHING)
     found = row.on_conflict(conflict_target=[Patient.key], update={Patient.key: p("key")})
     return found.returning(fn.COALESCE(Patient.survivor, Patient.id))

@@ -2,16 +2,18 @@
 
 import stat
 import zlib
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import structlog
 from pydicom import dcmread
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 
 from index.dicom.value_rules import cut_off, is_single, tag_and_vr, valid_values
 from index.orders.records import NewOrder, Source, clean_text, order_status, step_status
@@ -106,24 +108,32 @@ def attributes_of(dataset: Dataset, depth: int = 0) -> dict[str, Any]:
     if name := cut_off(dataset):
         raise BadItem(f"ends within the value of {name}")
     attributes: dict[str, Any] = {}
-    for tag in sorted(dataset.keys()):
+    for tag in sorted(map(int, dataset.keys())):
+        keyword = _keyword(tag)
+        if not keyword:
+            continue
         try:
-            element = dataset[tag]
-            value = _value(element, depth)
+            value = _value(keyword, dataset[tag], depth)
         except BadItem:
             raise
         except Exception as error:  # noqa: BLE001  pydicom raises many kinds of error for damaged bytes
-            log.warning("attribute_left_out", tag=str(tag), reason=type(error).__name__)
+            log.warning("attribute_left_out", tag=str(Tag(tag)), reason=type(error).__name__)
             continue
         if value:
-            attributes[element.keyword] = value
+            attributes[keyword] = value
     return attributes
 
 
-def _value(element: DataElement, depth: int) -> Any:
+@lru_cache(maxsize=4096)
+def _keyword(tag: int) -> str:
+    """Return the keyword of a tag; empty where it is private, or one of a repeating group."""
+    keyword = keyword_for_tag(tag)
+    return keyword if tag_for_keyword(keyword) == tag else ""
+
+
+def _value(keyword: str, element: DataElement, depth: int) -> Any:
     """Return the value of an element: a text, a list of texts or a list of items. None: it is left out."""
-    keyword = element.keyword
-    if tag_for_keyword(keyword) != element.tag or element.VR in _BINARY:
+    if element.VR in _BINARY:
         return None
     is_sequence = tag_and_vr(keyword)[1] == "SQ"
     if is_sequence != (element.VR == "SQ"):

@@ -4,15 +4,16 @@ The folder is read every few seconds, and files are compared by size and time. T
 and on network shares, where change notification does not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
+from peewee import chunked
 
 from index.errors import IndexFault
 from index.orders.dicom import BadItem, order_of, printable, read_file
-from index.orders.records import Source
-from index.orders.store import OrderStore
+from index.orders.records import NewOrder, Source
+from index.orders.store import AT_ONCE, OrderStore
 from index.storage.walk import files_below
 from index.supervisor import Supervisor
 
@@ -70,9 +71,11 @@ class WorklistFolder:
             return
         self._unreadable = ""
         known = self._store.stamps(Source.FILE, self._sender)
-        for name, (path, stamp) in found.items():
-            if known.get(name) != stamp and self._bad.get(name) != stamp:
-                self._put(name, path, stamp)
+        changed = (
+            name for name, (_, stamp) in found.items() if stamp not in (known.get(name), self._bad.get(name))
+        )
+        for some in chunked(changed, AT_ONCE):
+            self._put([order for name in some if (order := self._read(name, *found[name]))])
             self._worker.beat()
             if self._stopping.is_set():
                 return
@@ -83,23 +86,31 @@ class WorklistFolder:
         self._bad = {name: stamp for name, stamp in self._bad.items() if name in found}
         self._worker.done()
 
-    def _put(self, name: str, path: Path, stamp: str) -> None:
+    def _read(self, name: str, path: Path, stamp: str) -> NewOrder | None:
+        """Return the order of a file; None where it has none, or is no more."""
         try:
-            dataset = read_file(path)
-            self._store.put(order_of(dataset, Source.FILE, self._sender, name, stamp))
+            return order_of(read_file(path), Source.FILE, self._sender, name, stamp)
         except FileNotFoundError:
-            return  # removed meanwhile; the next update follows that
-        except (BadItem, OSError) as error:
-            self._bad[name] = stamp
-            log.warning("worklist_file_passed_over", file=name, reason=str(error))
-        except IndexFault:
-            raise
-        except Exception:  # a fault of one file stops no other
-            self._bad[name] = stamp
-            log.exception("worklist_file_passed_over", file=name)
-        else:
-            self._bad.pop(name, None)
-            log.info("worklist_file", file=name)
+            pass  # removed meanwhile; the next update follows that
+        except Exception as error:  # noqa: BLE001  a fault of one file stops no other
+            self._pass_over(name, stamp, error)
+        return None
+
+    def _put(self, orders: Sequence[NewOrder]) -> None:
+        """Put orders into the index. Raises NotKept, DatabaseFault."""
+        for order, error in zip(orders, self._store.put_each(orders), strict=True):
+            if isinstance(error, IndexFault):
+                raise error
+            if error:
+                self._pass_over(order.identity, order.stamp, error)
+            else:
+                self._bad.pop(order.identity, None)
+                log.info("worklist_file", file=order.identity)
+
+    def _pass_over(self, name: str, stamp: str, error: Exception) -> None:
+        self._bad[name] = stamp
+        fault = None if isinstance(error, BadItem | OSError) else error
+        log.warning("worklist_file_passed_over", file=name, reason=str(error), exc_info=fault)
 
     def _files(self) -> Iterator[tuple[str, tuple[Path, str]]]:
         """Yield the name, path and stamp of each worklist file, in order of name. Raises OSError."""

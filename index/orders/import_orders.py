@@ -13,8 +13,8 @@ from index.orders import fhir
 from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.hl7.handler import Handler
 from index.orders.hl7.message import ENVELOPE, messages
-from index.orders.records import Source
-from index.orders.store import OrderStore
+from index.orders.records import NewOrder, Source
+from index.orders.store import AT_ONCE, OrderStore
 from index.storage.walk import files_below
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,8 @@ class OrderImport:
     def __init__(self, store: OrderStore, handler: Handler) -> None:
         self._store = store
         self._handler = handler
+        # Worklist files that are read and not yet in the index.
+        self._read: list[tuple[Path, NewOrder]] = []
 
     def run(self, paths: Iterable[Path]) -> Imported:
         """Import files and folders; a bad file stops no other. Raises DatabaseFault."""
@@ -49,12 +51,19 @@ class OrderImport:
                     self._import(file, report, is_named=file == path)
                 except DatabaseFault:
                     raise
-                except (OSError, ValueError, IndexFault) as error:
-                    report.failed.append((Path(printable(file)), str(error)))
-                except Exception as error:  # a fault of one file stops no other
-                    log.exception("order_file_failed", file=printable(file))
-                    report.failed.append((Path(printable(file)), f"{type(error).__name__}: {error}"))
+                except Exception as error:  # noqa: BLE001  a fault of one file stops no other
+                    _failed(report, file, error)
+        self._put_read(report)
         return report
+
+    def _put_read(self, report: Imported) -> None:
+        """Put the worklist files into the index that have been read."""
+        read, self._read = self._read, []
+        for (path, _), error in zip(read, self._store.put_each([order for _, order in read]), strict=True):
+            if error:
+                _failed(report, path, error)
+            else:
+                report.taken += 1
 
     def _import(self, path: Path, report: Imported, *, is_named: bool) -> None:
         status = path.stat()
@@ -65,6 +74,8 @@ class OrderImport:
             raise BadItem(f"{status.st_size} bytes are more than the {MAX_FILE} that are read")
         content = path.read_bytes().removeprefix(_BOM)
         start = content.lstrip(b" \t\r\n" + _FRAMING)
+        if start.startswith((b"{", b"MSH", *ENVELOPE)):
+            self._put_read(report)  # what a message changes depends on what came before it
         if start.startswith(b"{"):
             report.taken += len(self._store.put_all(fhir.orders_of(orjson.loads(content))))
         elif start.startswith((b"MSH", *ENVELOPE)):
@@ -76,9 +87,18 @@ class OrderImport:
                     reason = f"message {number}: {_reason(acknowledgement)}"
                     report.failed.append((Path(printable(path)), reason))
         else:
-            item = order_of(read_file(path), Source.FILE, "import", printable(path.absolute()))
-            self._store.put(item)
-            report.taken += 1
+            order = order_of(read_file(path), Source.FILE, "import", printable(path.absolute()))
+            self._read.append((path, order))
+            if len(self._read) >= AT_ONCE:
+                self._put_read(report)
+
+
+def _failed(report: Imported, path: Path, error: Exception) -> None:
+    reason = str(error)
+    if not isinstance(error, OSError | ValueError | IndexFault):
+        log.error("order_file_failed", file=printable(path), exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+    report.failed.append((Path(printable(path)), reason))
 
 
 def _reason(acknowledgement: bytes) -> str:

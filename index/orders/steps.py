@@ -4,8 +4,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+from peewee import Query
+
 from index.database.connection import Database
-from index.database.tables import ScheduledStep
+from index.database.statements import Placeholder
+from index.database.tables import ScheduledStep, canonical
 from index.dicom.value_rules import valid_value
 from index.orders.records import (
     ENDED,
@@ -42,10 +46,12 @@ class Steps:
 
     def of(self, order: int) -> dict[str, KnownStep]:
         """Return the steps of an order by their ids, oldest first."""
-        table = ScheduledStep
-        query = table.select(table.step_id, table.status, table.by_modality, table.attributes)
-        rows = self._database.rows(query.where(table.order == order).order_by(table.id))
-        return {step: KnownStep(OrderStatus(status), bool(by), item) for step, status, by, item in rows}
+        with self._database.connection():
+            rows = self._database.prepared(_steps_of).run(order=order).fetchall()
+        return {
+            step: KnownStep(OrderStatus(status), bool(by), orjson.loads(item))
+            for step, status, by, item in rows
+        }
 
     def put(self, order: int, given: NewOrder) -> None:
         """Write the steps of an order; delete its other steps that have not begun.
@@ -60,9 +66,9 @@ class Steps:
             self._put(order, step_id, item, given, before.get(step_id))
         if items and not (given.partial and given.status in ENDED):
             gone = [step for step, known in before.items() if step not in items and known.status in OPEN]
-            self._database.execute(
-                ScheduledStep.delete().where((ScheduledStep.order == order) & ScheduledStep.step_id.in_(gone))
-            )
+            if gone:
+                not_given = (ScheduledStep.order == order) & ScheduledStep.step_id.in_(gone)
+                self._database.execute(ScheduledStep.delete().where(not_given))
 
     def _put(
         self, order: int, step_id: str, item: Attributes, given: NewOrder, known: KnownStep | None
@@ -73,12 +79,8 @@ class Steps:
             state = progressed(known.status, asked, by_modality=known.by_modality, firm=given.firm)
             by_modality = known.by_modality and state is known.status
         dated = _dated(item, {} if known is None or given.partial else known.attributes)
-        columns = {**_columns(dated, step_id, state), "by_modality": by_modality}
-        row = ScheduledStep.insert(order=order, step_id=step_id, **columns)
-        names = {getattr(ScheduledStep, name): value for name, value in columns.items()}
-        self._database.execute(
-            row.on_conflict(conflict_target=[ScheduledStep.order, ScheduledStep.step_id], update=names)
-        )
+        columns = {**_columns(dated, step_id, state), "by_modality": int(by_modality)}
+        self._database.prepared(_put_step).run(order=order, step_id=step_id, **columns)
 
     def end(self, order: int, status: OrderStatus) -> None:
         """End the steps of an order that have not ended."""
@@ -100,15 +102,32 @@ class Steps:
 
 
 def _columns(item: Attributes, step_id: str, status: OrderStatus) -> dict[str, Any]:
-    """Return the columns of an item of ScheduledProcedureStepSequence."""
+    """Return the column values of an item of ScheduledProcedureStepSequence."""
     return {
         "station": valid_value(item, "ScheduledStationAETitle"),
         "modality": valid_value(item, "Modality"),
         "start_date": valid_value(item, _DATE),
         "start_time": valid_value(item, _TIME),
-        "status": status,
-        "attributes": {**item, _ID: step_id, STEP_STATUS: str(status)},
+        "status": status.value,
+        "attributes": canonical({**item, _ID: step_id, STEP_STATUS: status.value}),
     }
+
+
+def _steps_of(p: Placeholder) -> Query:
+    table = ScheduledStep
+    query = table.select(table.step_id, table.status, table.by_modality, table.attributes)
+    return query.where(table.order == p("order")).order_by(table.id)
+
+
+def _put_step(p: Placeholder) -> Query:
+    table = ScheduledStep
+    columns = ("station", "modality", "start_date", "start_time", "status", "attributes", "by_modality")
+    values = {name: p(name) for name in columns}
+    row = table.insert(order=p("order"), step_id=p("step_id"), **values)
+    same = [table.order, table.step_id]
+    return row.on_conflict(
+        conflict_target=same, update={getattr(table, name): value for name, value in values.items()}
+    )
 
 
 def merged_steps(given: NewOrder, known: Mapping[str, KnownStep]) -> list[dict[str, Any]]:

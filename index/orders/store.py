@@ -1,18 +1,20 @@
 """The orders in the index: added, changed, withdrawn, removed. Each change is one transaction."""
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
+from peewee import Query
 
 from index.database.connection import Database
 from index.database.instance_rows import digest
 from index.database.mark_changed import ensure_study, mark_order_changed, now
-from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder
+from index.database.statements import Placeholder
+from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder, canonical
 from index.dicom.value_rules import doubts
-from index.errors import NotFound
+from index.errors import DatabaseFault, NotFound
 from index.orders.patients.identities import current_attributes, patient_columns, patient_row
 from index.orders.records import (
     ENDED,
@@ -30,6 +32,9 @@ from index.orders.steps import Steps, merged_steps
 from index.records import Attributes
 
 log = structlog.get_logger(__name__)
+
+# Orders of one transaction, where many come: other writers wait for it some 50 ms.
+AT_ONCE = 100
 
 
 class OrderStore:
@@ -53,6 +58,28 @@ class OrderStore:
         with self._database.writing():
             return [self._put(order) for order in orders]
 
+    def put_each(self, orders: Sequence[NewOrder]) -> list[Exception | None]:
+        """Add or change orders, in one transaction where none of them fails; return what each failed by.
+
+        Raises DatabaseFault.
+        """
+        try:
+            self.put_all(orders)
+        except DatabaseFault:
+            raise
+        except Exception:  # noqa: BLE001  one of them: each by itself tells which
+            return [self._fault(order) for order in orders]
+        return [None] * len(orders)
+
+    def _fault(self, order: NewOrder) -> Exception | None:
+        try:
+            self.put(order)
+        except DatabaseFault:
+            raise
+        except Exception as error:  # noqa: BLE001  it is returned
+            return error
+        return None
+
     def _put(self, order: NewOrder) -> int:
         before = self._find(order.source, order.sender, order.identity)
         order = self._merged(order, before[0] if before and order.partial else None)
@@ -65,26 +92,23 @@ class OrderStore:
         patient = patient_row(self._database, order.patient, uid)
         columns = {
             "patient": patient,
-            **patient_columns(current_attributes(self._database, patient, order.patient)),
-            "told_patient": dict(order.patient),
+            **_of_patient(current_attributes(self._database, patient, order.patient)),
+            "told_patient": canonical(order.patient),
             **_order_columns(order.attributes),
             "charset": order.charset,
             "stamp": order.stamp,
             "study_uid": uid,
-            "status": status,
+            "status": status.value,
             "changed": now(),
         }
         if before:
             row = before[0]
             mark_order_changed(self._database, row, before[1])
-            self._database.execute(ImagingOrder.update(**columns).where(ImagingOrder.id == row))
+            self._database.prepared(_update_order).run(id=row, **columns)
         else:
-            identity = {"source": order.source, "sender": order.sender, "identity": order.identity}
-            row = int(
-                self._database.execute(
-                    ImagingOrder.insert(key=key, created=columns["changed"], **identity, **columns)
-                )
-            )
+            identity = {"source": order.source.value, "sender": order.sender, "identity": order.identity}
+            added = self._database.prepared(_add_order)
+            row = int(added.one(key=key, created=columns["changed"], **identity, **columns)[0])
         self._steps.put(row, order)
         self._follow_steps(row)
         ensure_study(self._database, uid)
@@ -140,13 +164,10 @@ class OrderStore:
         )
 
     def _find(self, source: Source, sender: str, identity: str) -> tuple[int, str, str] | None:
-        query = ImagingOrder.select(ImagingOrder.id, ImagingOrder.study_uid, ImagingOrder.status).where(
-            (ImagingOrder.source == source)
-            & (ImagingOrder.sender == sender)
-            & (ImagingOrder.identity == identity)
-        )
-        rows = self._database.rows(query)
-        return (int(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
+        find = self._database.prepared(_find_order)
+        with self._database.connection():
+            found = find.one(source=source.value, sender=sender, identity=identity)
+        return (int(found[0]), found[1], found[2]) if found else None
 
     def set_step_status(self, step: int, status: OrderStatus) -> None:
         """Set the state that a modality gives a scheduled step (row id), in the caller's transaction.
@@ -164,9 +185,8 @@ class OrderStore:
     def _follow_steps(self, order: int) -> None:
         steps = [step.status for step in self._steps.of(order).values()]
         if steps:
-            self._database.execute(
-                ImagingOrder.update(status=order_status(steps), changed=now()).where(ImagingOrder.id == order)
-            )
+            status = order_status(steps).value
+            self._database.prepared(_set_status).run(id=order, status=status, changed=now())
 
     def stamps(self, source: Source, sender: str) -> dict[str, str]:
         """Return the stamps of the orders of a sender, by identity."""
@@ -229,11 +249,45 @@ def _with_procedure_id(attributes: Attributes, key: str) -> dict[str, Any]:
     return {**attributes, "RequestedProcedureID": short_id(number)}
 
 
+# Columns that each change of an order writes.
+_CHANGED = (
+    *("patient", "patient_number", "patient_name", "patient_attributes", "told_patient", "attributes"),
+    *("charset", "stamp", "placer", "filler", "accession", "accession_issuer", "procedure_id"),
+    *("study_uid", "status", "changed"),
+)
+
+
+def _find_order(p: Placeholder) -> Query:
+    table = ImagingOrder
+    same = (table.source == p("source")) & (table.sender == p("sender")) & (table.identity == p("identity"))
+    return table.select(table.id, table.study_uid, table.status).where(same)
+
+
+def _add_order(p: Placeholder) -> Query:
+    columns = ("key", "created", "source", "sender", "identity", *_CHANGED)
+    return ImagingOrder.insert(**{name: p(name) for name in columns}).returning(ImagingOrder.id)
+
+
+def _update_order(p: Placeholder) -> Query:
+    return ImagingOrder.update(**{name: p(name) for name in _CHANGED}).where(ImagingOrder.id == p("id"))
+
+
+def _set_status(p: Placeholder) -> Query:
+    changes = {"status": p("status"), "changed": p("changed")}
+    return ImagingOrder.update(**changes).where(ImagingOrder.id == p("id"))
+
+
+def _of_patient(patient: Attributes) -> dict[str, Any]:
+    """Return the column values of an order for its patient."""
+    columns = patient_columns(patient)
+    return {**columns, "patient_attributes": canonical(columns["patient_attributes"])}
+
+
 def _order_columns(attributes: Attributes) -> dict[str, Any]:
-    """Return the columns of the attributes of an order."""
+    """Return the column values of the attributes of an order."""
     elsewhere = ("StudyInstanceUID", "ScheduledProcedureStepSequence")
     return {
-        "attributes": {k: v for k, v in attributes.items() if k not in elsewhere},
+        "attributes": canonical({k: v for k, v in attributes.items() if k not in elsewhere}),
         "placer": str(attributes.get("PlacerOrderNumberImagingServiceRequest", "")),
         "filler": str(attributes.get("FillerOrderNumberImagingServiceRequest", "")),
         "accession": str(attributes.get("AccessionNumber", "")),

@@ -1,30 +1,39 @@
-"""Import: files and folders of any depth take the way that received instances take."""
+"""Import: files and folders of any depth are copied into the index in batches, without a log.
 
+A batch is copied into `incoming/` and synced, renamed into `objects/`, and then its rows are committed
+durably. So an object in `objects/` is whole at every moment; one without a row is indexed at the next start.
+"""
+
+import contextlib
 import hashlib
 import os
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from index.database.instance_rows import StoredObject
 from index.dicom.file import read_object
 from index.dicom.part10 import FileMeta, NotPart10, encode_meta
+from index.dicom.uids import check_uid
 from index.errors import DatabaseFault, IndexFault
-from index.reception.arrival import Outcome
-from index.reception.instance import InstanceReceiver
+from index.reception.arrival import Arrival, Outcome
+from index.reception.indexing import Indexing
 from index.records import Header, Origin
+from index.storage.object_store import ObjectStore
+from index.storage.object_writer import ObjectWriter
 from index.storage.walk import files_below
 
-# Enough to keep a disk's sync busy while others read; more only waits for the commit.
-WORKERS = 4
-# Files handed to the workers ahead of need: a million of them must not become a million futures.
-AHEAD = 4 * WORKERS
+ORIGIN = Origin(association="import")
+# What is synced and committed together: the syncs of a batch take as long as some hundred small files.
+BATCH_FILES = 512
+BATCH_BYTES = 64 * 1024 * 1024
+# Files that have begun and not ended: a batch is copied while the one before it is synced.
+AHEAD = 2 * BATCH_FILES
 CHUNK = 1024 * 1024
-
-Receive = Callable[[Origin, str, str, str], InstanceReceiver]
-ExistingInstance = Callable[[str], str | None]
 
 
 @dataclass(slots=True)
@@ -54,82 +63,166 @@ def files(paths: Iterable[Path], report: Report) -> Iterator[Path]:
         yield from files_below(path, failed)
 
 
-def import_files(
-    receive: Receive,
-    known: ExistingInstance,
-    paths: Iterable[Path],
-    origin: Origin,
-    progress: Callable[[], None] = lambda: None,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Report:
-    """Import what `paths` hold; call `progress` after each file. Raises DatabaseFault only.
+@dataclass(slots=True)
+class _File:
+    """A file that is imported. Without an arrival, the index holds the same instance already."""
+
+    path: Path
+    size: int
+    header: Header
+    meta: FileMeta
+    arrival: Arrival | None = None
+
+
+class FileImport:
+    """One import. `progress` is called after each file, `committed` after each batch, in the thread of `run`.
 
     Once it is `stopped`, no further file is begun; what has begun is ended and reported.
-
-    `known` gives the SHA-1 that a SOP Instance UID is kept with: an interrupted import, begun again, reads
-    what it has done and writes nothing.
     """
-    report = Report()
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="import") as workers:
-        running: dict[Future[tuple[Outcome | None, int]], Path] = {}
-        for path in files(paths, report):
-            if len(running) >= AHEAD:
-                _collect(running, report, progress)
-            if stopped():
-                report.interrupted = True
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        indexing: Indexing,
+        progress: Callable[[], None],
+        stopped: Callable[[], bool],
+        committed: Callable[[], None],
+    ) -> None:
+        self._objects = objects
+        self._indexing = indexing
+        self._progress = progress
+        self._stopped = stopped
+        self._committed = committed
+        self._report = Report()
+        self._running: Future[Sequence[_File]] | None = None
+
+    def run(self, paths: Iterable[Path]) -> Report:
+        """Import what these paths hold. Raises DatabaseFault only."""
+        report = self._report
+        with ThreadPoolExecutor(1, thread_name_prefix="import") as committing:
+            for batch in self._batches(paths):
+                copied = self._copy_all(batch)
+                self._collect()
+                self._running = committing.submit(self._commit, copied)
+            self._collect()
+        report.passed_over.sort()
+        report.failed.sort()
+        return report
+
+    def _batches(self, paths: Iterable[Path]) -> Iterator[list[_File]]:
+        """Yield the files whose headers can be read, in batches."""
+        batch: list[_File] = []
+        size = 0
+        for path in files(paths, self._report):
+            if self._stopped():
+                self._report.interrupted = True
                 break
-            running[workers.submit(_import_file, receive, known, path, origin)] = path
-        while running:
-            if stopped():
-                cancelled = [future for future in running if future.cancel()]
-                report.interrupted |= bool(cancelled)
-            _collect(running, report, progress)
-    report.passed_over.sort()
-    report.failed.sort()
-    return report
+            try:
+                batch.append(_read(path))
+            except (NotPart10, IndexFault, OSError) as error:
+                self._not_taken(path, error)
+                continue
+            size += batch[-1].size
+            if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
+    def _not_taken(self, path: Path, error: Exception) -> None:
+        kind = self._report.passed_over if isinstance(error, NotPart10) else self._report.failed
+        kind.append((path, str(error)))
+        self._progress()
 
-def _collect(
-    running: dict[Future[tuple[Outcome | None, int]], Path], report: Report, progress: Callable[[], None]
-) -> None:
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        path = running.pop(future)
-        if future.cancelled():
-            continue
+    def _copy_all(self, batch: Sequence[_File]) -> list[_File]:
+        """Copy a batch into `incoming/`; return the files of which that was possible.
+
+        What the index holds already is only read: so an interrupted import is begun again.
+        """
+        known = self._indexing.known([file.header.sop_instance_uid for file in batch])
+        copied = []
+        for file in batch:
+            existing = known.get(file.header.sop_instance_uid)
+            try:
+                with file.path.open("rb") as content:
+                    if existing is None or existing.sha1 != _sha1(content, file.header, file.meta):
+                        file.arrival = self._copy(content, file)
+            except (IndexFault, OSError) as error:
+                self._not_taken(file.path, error)
+            else:
+                copied.append(file)
+        return copied
+
+    def _copy(self, content: BinaryIO, file: _File) -> Arrival:
+        """Copy one file into `incoming/`, unsynced. Raises NotKept, TooLarge, OSError."""
+        header, syntax = file.header, file.meta.transfer_syntax
+        objects = self._objects
+        uids = header.sop_class_uid, header.sop_instance_uid
+        writer = ObjectWriter(objects, *uids, syntax, objects.incoming_path)
+        incoming = ""
         try:
-            outcome, size = future.result()
-        except NotPart10 as error:
-            report.passed_over.append((path, str(error)))
-        except DatabaseFault:
+            content.seek(file.meta.offset)
+            while chunk := content.read(CHUNK):
+                writer.write(chunk)
+            writer.finish(sync=False)
+            incoming = writer.path
+            if writer.content is not None:
+                incoming = objects.incoming_path()
+                objects.write(incoming, writer.content)
+            path = objects.reserve(writer.size)
+        except BaseException:
+            writer.discard()
+            if incoming:
+                objects.remove(incoming)
             raise
+        received = time.time_ns() // 1_000_000
+        stored = StoredObject(header, ORIGIN, syntax, path, writer.size, writer.sha1.hex(), received)
+        return Arrival(stored, incoming=incoming)
+
+    def _commit(self, batch: Sequence[_File]) -> Sequence[_File]:
+        """Make a batch durable and index it. Raises DatabaseFault."""
+        arrivals = [file.arrival for file in batch if file.arrival]
+        try:
+            self._objects.sync_placed([arrival.incoming for arrival in arrivals])
+            self._indexing.index(arrivals, durable=True)
         except (IndexFault, OSError) as error:
-            report.failed.append((path, str(error)))
-        else:
-            report.outcomes[str(outcome)] += 1
-            report.bytes += size
-        progress()
+            for arrival in arrivals:
+                if not arrival.is_indexed:
+                    arrival.error = error
+                    self._remove(arrival)
+            if isinstance(error, DatabaseFault):
+                raise
+        return batch
+
+    def _remove(self, arrival: Arrival) -> None:
+        for path in (arrival.incoming, arrival.stored.path):
+            with contextlib.suppress(OSError):
+                self._objects.remove(path)
+
+    def _collect(self) -> None:
+        """Wait for the batch that is being committed, and report it. Raises DatabaseFault."""
+        if self._running is None:
+            return
+        batch, self._running = self._running.result(), None
+        for file in batch:
+            arrival = file.arrival
+            if arrival and arrival.error:
+                self._not_taken(file.path, arrival.error)
+                continue
+            self._report.outcomes[str(arrival.outcome if arrival else Outcome.DUPLICATE)] += 1
+            self._report.bytes += arrival.stored.size if arrival else file.size
+            self._progress()
+        self._committed()
 
 
-def _import_file(
-    receive: Receive, known: ExistingInstance, path: Path, origin: Origin
-) -> tuple[Outcome | None, int]:
+def _read(path: Path) -> _File:
+    """Read a file's header. Raises NotPart10, Unreadable, InvalidUID, OSError."""
     if not path.is_file():
         raise NotPart10("no regular file" if path.exists() else "does not exist")
-    with path.open("rb") as file:
-        header, meta = read_object(file)
-        if (kept := known(header.sop_instance_uid)) and kept == _sha1(file, header, meta):
-            return Outcome.DUPLICATE, os.fstat(file.fileno()).st_size
-        incoming = receive(origin, header.sop_class_uid, header.sop_instance_uid, meta.transfer_syntax)
-        try:
-            file.seek(meta.offset)
-            while chunk := file.read(CHUNK):
-                incoming.write(chunk)
-        except BaseException:
-            incoming.discard()
-            raise
-        done = incoming.keep()
-        return done.outcome, done.size
+    with path.open("rb") as content:
+        header, meta = read_object(content)
+        check_uid("SOP Class UID", header.sop_class_uid)
+        return _File(path, os.fstat(content.fileno()).st_size, header, meta)
 
 
 def _sha1(file: BinaryIO, header: Header, meta: FileMeta) -> str:

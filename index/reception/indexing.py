@@ -57,9 +57,9 @@ class Indexing:
                 path = arrival.stored.path
                 self._database.execute(UnindexedObject.delete().where(UnindexedObject.path == path))
 
-    def known(self, uid: str) -> ExistingInstance | None:
-        """Return what the index holds under a SOP Instance UID."""
-        return self._rows.find([uid]).get(uid)
+    def known(self, uids: Sequence[str]) -> dict[str, ExistingInstance]:
+        """Return what the index holds under these SOP Instance UIDs."""
+        return self._rows.find(uids)
 
     def conflicts(self) -> int:
         """Return how many data sets are kept aside."""

@@ -16,7 +16,7 @@ from index.errors import NotKept
 from index.hooks import Observer
 from index.reception.arrival import Arrival, Outcome
 from index.reception.batching import GroupLeader
-from index.reception.import_files import Report, import_files
+from index.reception.import_files import FileImport, Report
 from index.reception.indexer import Indexer, OnEnded, OnIndexed
 from index.reception.indexing import Indexing
 from index.reception.instance import InstanceReceiver, Way
@@ -143,18 +143,20 @@ class Reception:
         return not self._log.is_open or self._indexer.catch_up(self._log.last, seconds)
 
     def import_files(
-        self, paths: Iterable[Path], progress: Callable[[], None], stopped: Callable[[], bool]
+        self,
+        paths: Iterable[Path],
+        progress: Callable[[], None],
+        stopped: Callable[[], bool],
+        committed: Callable[[], None],
     ) -> Report:
-        """Import files and folders until `stopped`, without a log. Raises DatabaseFault only."""
-
-        def known(uid: str) -> str | None:
-            found = self._indexing.known(uid)
-            return found.sha1 if found else None
-
-        def receive(origin: Origin, sop_class: str, sop_instance: str, syntax: str) -> InstanceReceiver:
-            return self.receive(origin, (sop_class, sop_instance), syntax)
-
-        return import_files(receive, known, paths, Origin(association="import"), progress, stopped)
+        """Import files and folders until `stopped`, without a log. Raises DatabaseFault, OSError."""
+        self._objects.watch()
+        importing = FileImport(self._objects, self._indexing, progress, stopped, committed)
+        report = importing.run(paths)
+        if report.outcomes[Outcome.REPLACED]:
+            with contextlib.suppress(NotKept):  # the next start or deletion finishes it
+                self._unlink_removed()
+        return report
 
     def index_object(self, path: str) -> Outcome | None:
         """Index an object that has no row, where it stands: see recovery.py."""

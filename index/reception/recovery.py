@@ -99,7 +99,7 @@ class Replay:
         facts = record.facts
         source = self._source(record)
         if source is None:
-            known = self._indexing.known(facts["uid"])
+            known = self._indexing.known([facts["uid"]]).get(facts["uid"])
             if known is None or known.sha1 != facts["sha1"]:
                 log.error("object_lost", sop_instance_uid=facts["uid"], path=facts["path"])
             return None

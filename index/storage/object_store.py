@@ -70,8 +70,8 @@ class ObjectStore:
         self._watched = -1
         self._preparing = threading.Lock()
         self._prepared: list[str] = []
-        # Since `incoming/` was synced.
-        self._moved: list[str] = []
+        # Objects since `incoming/` was synced, one of each folder.
+        self._moved: dict[str, str] = {}
         # Placed and not synced, where nothing syncs the whole file system.
         self._placed: list[str] = []
         if os.access(data, os.W_OK):
@@ -104,7 +104,7 @@ class ObjectStore:
 
     def _prepare(self) -> None:
         """Make further empty files; first, those that were taken get durable names where they are now."""
-        self.sync_folders(self._moved)
+        self.sync_folders(self._moved.values())
         self._moved.clear()
         if self.sync:
             sync_folder(self._incoming)
@@ -173,7 +173,7 @@ class ObjectStore:
             except FileNotFoundError:
                 if not (self.data / target).exists():
                     raise
-            self._moved.append(target)
+            self._moved[target.rpartition("/")[0]] = target
 
     def link_aside(self, path: str, target: str) -> bool:
         """Give an object a second, durable name; a copy where there are no hard links. Raises OSError.

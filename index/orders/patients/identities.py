@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from peewee import SQL, fn
+import orjson
+from peewee import SQL, Query, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key
+from index.database.statements import Placeholder, patient_by_key
 from index.database.tables import ImagingOrder, Patient, StudyVariant
 from index.records import Attributes
 
@@ -19,18 +21,20 @@ UPDATED = ("PatientName", "PatientBirthDate", "PatientSex")
 
 def patient_row(database: Database, patient: Attributes, study_uid: str = "") -> int:
     """Return the row of a patient, or of its survivor, in a write transaction; it is added if missing."""
-    key = identity_key(patient, study_uid)
-    database.execute(Patient.insert(key=key).on_conflict_ignore())
-    ((row, survivor),) = database.rows(Patient.select(Patient.id, Patient.survivor).where(Patient.key == key))
-    return int(survivor or row)
+    return int(database.prepared(patient_by_key).one(key=identity_key(patient, study_uid))[0])
 
 
 def current_attributes(database: Database, row: int, patient: Attributes) -> dict[str, Any]:
     """Return the patient attributes of an order, with those that ADT messages have given its row."""
-    ((by_adt,),) = database.rows(Patient.select(Patient.attributes).where(Patient.id == row))
+    with database.connection():
+        by_adt = orjson.loads(database.prepared(_attributes).one(row=row)[0])
     own = {k: v for k, v in patient.items() if "PatientID" not in by_adt or k not in IDENTITY}
     current = {**own, **{k: v for k, v in by_adt.items() if k != "OtherPatientIDsSequence"}}
     return {k: v for k, v in current.items() if v is not None}
+
+
+def _attributes(p: Placeholder) -> Query:
+    return Patient.select(Patient.attributes).where(Patient.id == p("row"))
 
 
 def patient_columns(patient: Attributes) -> dict[str, Any]:

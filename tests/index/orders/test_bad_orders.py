@@ -21,6 +21,7 @@ from index.orders.fhir import BadResource, orders_of
 from index.orders.folder import WorklistFolder
 from index.orders.import_orders import Imported
 from index.orders.records import Source
+from index.orders.store import AT_ONCE
 from support.daemon import cli
 from support.filling import STORAGE
 from support.worklist import item, selected, write
@@ -87,16 +88,40 @@ def test_what_only_the_store_finds_bad_stops_no_other(
 ) -> None:
     for number in (1, 2):
         write(item(number), tmp_path / "wl" / f"{number}.wl")
-    put = index.orders.store.put
+    put = index.orders.store._put
 
     def sometimes(order: Any) -> int:
+        row = put(order)
         if order.attributes["AccessionNumber"] == "A1":
             raise TypeError("brought up by one order")
-        return put(order)
+        return row
 
-    monkeypatch.setattr(index.orders.store, "put", sometimes)
+    monkeypatch.setattr(index.orders.store, "_put", sometimes)
     WorklistFolder(index.orders.store, tmp_path / "wl", 1.0).update()
     assert ["A2"] == accessions(index)
+    report = index.orders.import_files([tmp_path / "wl"])
+    assert (1, [(tmp_path / "wl/1.wl", "TypeError: brought up by one order")]) == (
+        report.taken,
+        report.failed,
+    )
+    assert ["A2", "A2"] == accessions(index)
+
+
+@pytest.mark.parametrize("count", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1])
+def test_as_many_files_as_one_transaction_takes(index: Index, tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "wl"
+    for number in range(1, count + 1):
+        write(item(number), folder / f"{number:03}.wl")
+    (folder / "000.wl").write_bytes(b"not a worklist item")
+    report = index.orders.import_files([folder])
+    assert (count, [folder / "000.wl"]) == (report.taken, [path for path, _ in report.failed])
+    follower = WorklistFolder(index.orders.store, folder, 1.0)
+    follower.update()
+    assert 2 * count == len(accessions(index))
+    (folder / "000.wl").unlink()
+    (folder / "001.wl").unlink()
+    follower.update()
+    assert 2 * count - 1 == len(accessions(index))
 
 
 def test_a_name_of_any_bytes_is_followed(index: Index, tmp_path: Path) -> None:

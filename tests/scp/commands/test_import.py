@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from index.reception.import_files import AHEAD, WORKERS
 from scp.commands import output
 from scp.commands.import_files import stop_signals
 from support.daemon import COMMAND_SECONDS, cli
 from support.dicom import ROOT, instance, save
 
+# Files of one batch here, files that have begun and not ended, and more than these.
+BATCH = 8
+AHEAD = 2 * BATCH
+MORE = AHEAD + 4
 ENVIRONMENT = {"IMAGINGSTUDYD_STORAGE__WATERMARK": "0", "IMAGINGSTUDYD_LOG__LEVEL": "error"}
 
 
@@ -27,9 +30,10 @@ def sent(folder: Path, count: int) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_an_interrupted_import_has_done_is_printed_and_published(tmp_path: Path, number: int) -> None:
     """The signal comes while further files are looked for."""
-    folder = sent(tmp_path / "send", AHEAD + WORKERS)
+    folder = sent(tmp_path / "send", MORE)
     script = (
         "import os, signal, index.reception.import_files as importing\n"
+        f"importing.BATCH_FILES = {BATCH}\n"
         "files = importing.files\n"
         "def slowly(paths, report):\n"
         "    for count, path in enumerate(files(paths, report)):\n"
@@ -58,8 +62,8 @@ def test_what_an_interrupted_import_has_done_is_printed_and_published(tmp_path: 
     again = cli("import", str(folder), "--data", str(data), "--json", **ENVIRONMENT)
     report = json.loads(again.stdout)
     assert (0, stored, False) == (again.returncode, report["outcomes"]["duplicate"], report["interrupted"])
-    assert AHEAD + WORKERS == len(list((data / "fhir/r4/ImagingStudy").iterdir()))
-    assert f"importing: {AHEAD + WORKERS} files\n" in again.stderr
+    assert MORE == len(list((data / "fhir/r4/ImagingStudy").iterdir()))
+    assert f"importing: {MORE} files\n" in again.stderr
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
