@@ -15,7 +15,7 @@ from support.daemon import run
         ("growth", (), 6),
         ("memory", (), 5),
         ("currency", (), 4),
-        ("maintenance", (), 8),
+        ("maintenance", (), 9),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:
