@@ -16,6 +16,7 @@ from support.daemon import run
         ("memory", (), 5),
         ("currency", (), 4),
         ("maintenance", (), 9),
+        ("window", (), 5),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:
