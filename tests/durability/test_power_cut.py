@@ -115,7 +115,7 @@ def test_a_command_before_the_daemon_has_started_again(start: Callable[..., Daem
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_fifty_power_cuts_lose_nothing(start: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_sixty_power_cuts_lose_nothing(start: Callable[..., Daemon], tmp_path: Path) -> None:
     for number, size in enumerate((SMALL_SIZE, LARGE_SIZE) * 3):
         folder = tmp_path / str(number)
         cuts(start, folder, record(start, folder, 50, size=size, rounds=1 + number % 3), 10, size)
