@@ -68,7 +68,8 @@ def cut_off(dataset: "Dataset") -> str:
     from pydicom.dataelem import RawDataElement
 
     for tag in dataset.keys():  # noqa: SIM118  items would be decoded
-        element: Any = dataset.get_item(tag)
+        # An element without a value counts as deferred, and would be decoded too: that fails for odd VRs.
+        element: Any = dataset.get_item(tag, keep_deferred=True)
         if isinstance(element, RawDataElement):
             if element.length != _UNDEFINED and len(element.value or b"") < element.length:
                 return keyword_for_tag(tag) or str(tag)
