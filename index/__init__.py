@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
+    from index.dicom.uids import is_uid
     from index.dicom.value_rules import cut_off
     from index.errors import (
         CannotListen,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         TooLarge,
         Unreadable,
     )
-    from index.facade import Index, reindex
+    from index.facade import Index
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from index.reception.storage_commitment import Commitments
     from index.reception.storage_commitment import Report as CommitmentReport
     from index.records import Disagreed, Origin
+    from index.reindexing import reindex
     from index.settings import (
         AETitle,
         GivenPath,
@@ -137,6 +139,7 @@ __all__ = [
     "everything",
     "is_charset",
     "is_served",
+    "is_uid",
     "keep_all",
     "outdated_instances",
     "reindex",
@@ -148,10 +151,11 @@ _MODULES = {
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
+    "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
     "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"
     " NotExpressible NotFound NotKept TooLarge Unreadable",
-    "index.facade": "Index reindex",
+    "index.facade": "Index",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",
@@ -176,6 +180,7 @@ _MODULES = {
     "index.reception.instance": "InstanceReceiver Kept keep_all",
     "index.reception.storage_commitment": "CommitmentReport=Report Commitments",
     "index.records": "Disagreed Origin",
+    "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
     "index.storage.lock": "is_served",

@@ -8,7 +8,7 @@ class IndexFault(Exception):
 
 
 class NotKept(IndexFault):
-    """The instance cannot be kept now: too little space, an I/O error, a failed commit."""
+    """The instance cannot be kept now: too little space, an I/O error, a database that is busy."""
 
 
 class TooLarge(NotKept):

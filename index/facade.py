@@ -1,11 +1,8 @@
 """The index as scp sees it: objects, database and publication, put together."""
 
-import contextlib
 import math
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,12 +10,10 @@ import structlog
 
 from index.database.attribute_tables import note_current
 from index.database.connection import Database, open_database, sqlite_path
-from index.database.node import ServingLock, check_owner, is_elsewhere, register
+from index.database.node import Ownership
 from index.database.settings import IndexSettings
-from index.dicom.part10 import NotPart10
-from index.errors import DatabaseFault, IndexFault, Locked, NotFound, NotKept
+from index.errors import DatabaseFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
-from index.imagingstudy import Rules
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.retention import Expired, Housekeeper, Retention
@@ -34,6 +29,7 @@ from index.publication.conflicts import (
 )
 from index.publication.directory import Directory
 from index.publication.feed import Entry, changes
+from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study, summaries
@@ -53,7 +49,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from index.maintenance.backup import BackedUp
-    from index.maintenance.rebuild import Progress, Rebuilt
     from index.maintenance.verify import Finding, VerifyContext
     from index.reception.import_files import Report
     from index.worklist.query import WorklistQuery
@@ -62,29 +57,6 @@ log = structlog.get_logger(__name__)
 
 # How long a reader of this process waits until what was acknowledged is indexed, in seconds.
 CATCH_UP_SECONDS = 10.0
-# An import publishes what has come so far this often, and begins no publication after so long, in seconds.
-PUBLISH_SECONDS = 10.0
-PUBLISH_AT_ONCE = 5.0
-# The pause after such a publication, as a multiple of its duration: most of the time is the import's.
-PUBLISH_PAUSE = 4
-# What stands in a data directory.
-NAMES = (
-    "index.sqlite",
-    "index.sqlite-wal",
-    "index.sqlite-shm",
-    "journal",
-    "objects",
-    "incoming",
-    "conflicts",
-    "fhir",
-    "use.lock",
-)
-
-
-def rules(settings: FhirSettings) -> Rules:
-    """Return the builders' rules of a configuration. Raises ValueError for what FHIR could not hold."""
-    own = {field.name for field in fields(Rules)} & set(FhirSettings.model_fields)
-    return Rules(dicomweb_base=settings.base_url, **{name: getattr(settings, name) for name in own})
 
 
 class Index:
@@ -123,13 +95,16 @@ class Index:
         )
         self._use = UseLock(data)
         self._database = self._open(url, sync=sync, on_fatal=on_fatal)
-        self._is_elsewhere = is_elsewhere(self._index_file, data)
-        if self._is_elsewhere:
-            self._check_owner()
+        self._ownership = Ownership(self._database, self._index_file, data)
+        try:
+            self._ownership.check()
+        except BaseException:
+            self._database.close()
+            self._use.release()
+            raise
         # A daemon of an older version may still add rows.
         if not self._database.is_read_only and not is_served(data):
             note_current(self._database)
-        self._serving: ServingLock | None = None
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
         self._worklist = worklist or WorklistSettings()
@@ -139,7 +114,7 @@ class Index:
             self._database,
             self._directory,
             self._fhir.versions,
-            rules(self._fhir),
+            self._fhir.rules(),
             self._match,
         )
         pace = publish or PublishSettings()
@@ -162,12 +137,10 @@ class Index:
             storage,
             observer or Observer(),
             self.workers,
-            self._on_indexed,
-            self._on_ended,
+            self._publisher.indexed,
+            self._publisher.association_ended,
             self._deletion.finish,
         )
-        self._touched: dict[str, set[int]] = {}
-        self._touched_lock = threading.Lock()
         self._lock: DirectoryLock | None = None
         self._make_whole()
 
@@ -178,13 +151,13 @@ class Index:
         """
         lock = DirectoryLock(self.data)
         try:
-            self._serve_alone()
+            self._ownership.take(self._on_fatal)
         except BaseException:
             lock.release()
             raise
         self._lock = lock
         # An earlier version left them to the umask.
-        keep_from_others(self.data / name for name in NAMES)
+        keep_from_others(self.data)
         self._reception.start()
         self._objects.room.keeps_reserve = True
         self._objects.room.reserve.hold()
@@ -210,26 +183,9 @@ class Index:
             self._lock.release()
             self._lock = None
         self._objects.close()
-        if self._serving:
-            self._serving.release()
+        self._ownership.release()
         self._database.close()
         self._use.release()
-
-    def _check_owner(self) -> None:
-        try:
-            check_owner(self._database, self.data)
-        except BaseException:
-            self._database.close()
-            self._use.release()
-            raise
-
-    def _serve_alone(self) -> None:
-        """Keep other daemons off an index that lies elsewhere. Raises Locked, DatabaseFault."""
-        if not self._database.is_sqlite:
-            self._serving = ServingLock(self._database, self._on_fatal)
-            self._serving.take()
-        if self._is_elsewhere:
-            register(self._database, self.data)
 
     def _open(self, url: str | None, *, sync: bool, on_fatal: Callable[[DatabaseFault], None]) -> Database:
         try:
@@ -275,19 +231,8 @@ class Index:
 
         Where no daemon runs, what has come so far is published now and then.
         """
-        due = time.monotonic() + PUBLISH_SECONDS
-
-        def publish() -> None:
-            nonlocal due
-            began = time.monotonic()
-            if began < due:
-                return
-            with contextlib.suppress(Locked, NotKept, OSError):  # the publication at the end tells
-                self.publish(began + PUBLISH_AT_ONCE)
-            ended = time.monotonic()
-            due = ended + max(PUBLISH_SECONDS, PUBLISH_PAUSE * (ended - began))
-
-        return self._reception.import_files(paths, progress, stopped, publish)
+        publication = PeriodicPublication(self.publish)
+        return self._reception.import_files(paths, progress, stopped, publication.go_on)
 
     def delete(self, uid: str) -> Deleted:
         """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.
@@ -342,7 +287,7 @@ class Index:
             self._directory,
             self._publication,
             self._fhir.versions,
-            self._index_object,
+            self._reception.index_object,
             repair,
             Pace(rate),
             grace,
@@ -431,17 +376,6 @@ class Index:
         self.procedures.link_later_orders(uid)
         self._steps_without_mpps.end_steps(study, uid)
 
-    def _on_indexed(self, association: str, studies: frozenset[int]) -> None:
-        with self._touched_lock:
-            self._touched.setdefault(association, set()).update(studies)
-        self._publisher.schedule(studies)
-
-    def _on_ended(self, association: str) -> None:
-        with self._touched_lock:
-            studies = self._touched.pop(association, set())
-        if studies:
-            self._publisher.schedule_now(studies)
-
     def _make_whole(self) -> None:
         """After a power cut, make whole what this process is about to look at, where no daemon does so."""
         if not self._reception.is_left():
@@ -462,44 +396,3 @@ class Index:
             log.warning("journal_left", path=str(self.data / "journal"), why=str(error))
         finally:
             lock.release()
-
-    def _index_object(self, path: str) -> str | None:
-        """Index an object that has no row; return why that cannot be done."""
-        try:
-            self._reception.index_object(path)
-        except (NotPart10, IndexFault, OSError) as error:
-            log.exception("object_not_recovered", path=path)
-            return str(error)
-        return None
-
-
-def reindex(
-    data: Path,
-    storage: StorageSettings,
-    index: IndexSettings,
-    fhir: FhirSettings,
-    progress: "Progress" = lambda _: None,
-) -> "Rebuilt":
-    """Make the index anew from the objects, and publish what that changes.
-
-    `progress` is called with how many more objects are done. Raises Locked where the index is in use,
-    DatabaseFault where it is PostgreSQL's or of a newer version, OSError; then the old index is as it was.
-    """
-    from index.maintenance.rebuild import Rebuild
-
-    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
-    if path is None:
-        raise DatabaseFault("index.url: reindex makes an SQLite index anew; for PostgreSQL use pg_restore")
-    serving = DirectoryLock(data)
-    try:
-        using = UseLock(data, alone=True)
-        try:
-            rebuilt = Rebuild(path, ObjectStore(data), storage, progress).run()
-        finally:
-            using.release()
-    finally:
-        serving.release()
-    with Index(data, storage, index, fhir) as renewed:
-        renewed.take_up_conflicts()
-        renewed.publish()
-    return rebuilt

@@ -121,6 +121,37 @@ def _single_connection(database: Database) -> peewee.Database:
     return connection
 
 
+class Ownership:
+    """Which data directory an index belongs to. In its own directory it belongs to that one.
+
+    `index_file` is None for a database server.
+    """
+
+    def __init__(self, database: Database, index_file: Path | None, data: Path) -> None:
+        self._database = database
+        self._data = data
+        self._is_elsewhere = is_elsewhere(index_file, data)
+        self._lock: ServingLock | None = None
+
+    def check(self) -> None:
+        """Raise ForeignIndex where the index is that of another data directory."""
+        if self._is_elsewhere:
+            check_owner(self._database, self._data)
+
+    def take(self, on_fatal: Callable[[DatabaseFault], None]) -> None:
+        """Keep other daemons off an index that is elsewhere. Raises Locked, ForeignIndex, DatabaseFault."""
+        if not self._database.is_sqlite:
+            self._lock = ServingLock(self._database, on_fatal)
+            self._lock.take()
+        if self._is_elsewhere:
+            register(self._database, self._data)
+
+    def release(self) -> None:
+        """Let other daemons have it."""
+        if self._lock:
+            self._lock.release()
+
+
 class ServingLock:
     """The lock of the daemon of a PostgreSQL database, on its own connection.
 

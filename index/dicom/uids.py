@@ -10,12 +10,17 @@ UID = re.compile(r"[0-9.]{1,64}")
 _PADDING = " \0"
 
 
+def is_uid(text: str) -> bool:
+    """Whether a text is 1 to 64 characters of a UID."""
+    return bool(UID.fullmatch(text))
+
+
 def check_uid(name: str, value: str) -> str:
     """Return the UID without padding. Raises InvalidUID where it is missing or not valid."""
     uid = value.rstrip(_PADDING)
     if not uid:
         raise InvalidUID(f"{name} is missing")
-    if not UID.fullmatch(uid):
+    if not is_uid(uid):
         raise InvalidUID(f"{name} = {uid[:64]!r} is not 1 to 64 characters of 0-9 and dot")
     return uid
 

@@ -1,10 +1,11 @@
 """`[fhir]`: which resources are written."""
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from index.imagingstudy.rules import check_address
+from index.imagingstudy.rules import Rules, check_address
 from index.imagingstudy.times import zone
 from index.imagingstudy.values import is_uri
 from index.settings import Section, Unique
@@ -92,3 +93,8 @@ class FhirSettings(Section):
             if system and not is_uri(system):
                 raise ValueError(f"{name}: {system!r} is no URI" if name else "is no URI")
         return value
+
+    def rules(self) -> Rules:
+        """Return the rules of the builders. Raises ValueError for what FHIR could not hold."""
+        own = {field.name for field in fields(Rules)} & set(type(self).model_fields)
+        return Rules(dicomweb_base=self.base_url, **{name: getattr(self, name) for name in own})

@@ -60,6 +60,7 @@ class Publisher:
         self._last_change = time.monotonic()
         self._failing: set[int] = set()
         self._durations: dict[int, float] = {}
+        self._of_association: dict[str, set[int]] = {}
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -109,6 +110,19 @@ class Publisher:
                 own = self._pace.backoff * self._durations.get(study, 0.0)
                 self._due.add(study, now + max(self._pace.interval, own, shared))
             self._changed.notify()
+
+    def indexed(self, association: str, studies: Iterable[int]) -> None:
+        """Publish these studies soon, and when their association has ended, at once."""
+        with self._changed:
+            self._of_association.setdefault(association, set()).update(studies)
+        self.schedule(studies)
+
+    def association_ended(self, association: str) -> None:
+        """Publish next what came over this association."""
+        with self._changed:
+            studies = self._of_association.pop(association, set())
+        if studies:
+            self.schedule_now(studies)
 
     def schedule_now(self, studies: Iterable[int]) -> None:
         """Publish these studies next, if they have changed."""

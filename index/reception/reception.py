@@ -12,7 +12,8 @@ import structlog
 
 from index.database.connection import Database
 from index.database.tables import Study
-from index.errors import NotKept
+from index.dicom.part10 import NotPart10
+from index.errors import IndexFault, NotKept
 from index.hooks import Observer
 from index.reception.arrival import Arrival, Outcome
 from index.reception.batching import GroupLeader
@@ -158,9 +159,14 @@ class Reception:
                 self._unlink_removed()
         return report
 
-    def index_object(self, path: str) -> Outcome | None:
-        """Index an object that has no row, where it stands: see recovery.py."""
-        return index_object(self._objects, self._indexing, path)
+    def index_object(self, path: str) -> str | None:
+        """Index an object that has no row, where it is; return why that cannot be done."""
+        try:
+            index_object(self._objects, self._indexing, path)
+        except (NotPart10, IndexFault, OSError) as error:
+            log.exception("object_not_recovered", path=path)
+            return str(error)
+        return None
 
     def makes_progress(self, seconds: float) -> bool:
         """Tell whether records can still be written: whether a group is done within that time."""

@@ -9,7 +9,6 @@ import errno
 import os
 import platform
 import stat
-from collections.abc import Iterable
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
@@ -18,6 +17,19 @@ FOLDER_MODE = 0o750
 
 # From this version on Linux tells by syncfs(2) that something could not be written; before, it says nothing.
 _SYNCFS_TELLS = (5, 8)
+
+# What is in a data directory.
+NAMES = (
+    "index.sqlite",
+    "index.sqlite-wal",
+    "index.sqlite-shm",
+    "journal",
+    "objects",
+    "incoming",
+    "conflicts",
+    "fhir",
+    "use.lock",
+)
 
 
 def can_sync_filesystem() -> bool:
@@ -61,9 +73,10 @@ def make_folder(folder: Path, *, sync: bool = True) -> None:
         sync_folder(folder.parent)
 
 
-def keep_from_others(paths: Iterable[Path]) -> None:
-    """Let only owner and group have these files and folders, where they are there and ours."""
-    for path in paths:
+def keep_from_others(data: Path) -> None:
+    """Let only owner and group have what is in a data directory, where it is there and ours."""
+    for name in NAMES:
+        path = data / name
         with contextlib.suppress(OSError):
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & stat.S_IRWXO:

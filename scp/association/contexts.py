@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from pynetdicom.presentation import PresentationContext
 
-from scp.association.syntaxes import DECODABLE, UID, preferred
+from index import is_uid
+from scp.association.syntaxes import DECODABLE, preferred
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -39,7 +40,7 @@ _STORAGE_ELSEWHERE = frozenset(
 @lru_cache(maxsize=1024)  # used for each message; made-up UIDs must not fill memory
 def is_storage(sop_class_uid: str) -> bool:
     """Whether a SOP Class is for storage: known, retired, newer than this code, or private."""
-    if not UID.fullmatch(sop_class_uid):
+    if not is_uid(sop_class_uid):
         return False
     if sop_class_uid.startswith(_COMPOSITE):
         return sop_class_uid not in _NOT_STORAGE

@@ -3,12 +3,10 @@
 The order keeps senders from compressing lossily, or at all, because of us.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
-# PS3.5 Section 9.1, but components with leading zeros are allowed, which some devices send.
-UID = re.compile(r"[0-9.]{1,64}")
+from index import is_uid
 
 
 class Rank(IntEnum):
@@ -74,7 +72,7 @@ def preferred(proposed: Iterable[str], order: Sequence[str] = ()) -> list[str]:
     With an `order` of kinds ("lossless") and UIDs only those are returned, in that order. A UID in it counts
     before its kind.
     """
-    valid = dict.fromkeys(uid for uid in proposed if UID.fullmatch(uid))
+    valid = dict.fromkeys(uid for uid in proposed if is_uid(uid))
     if not order:
         return sorted(valid, key=lambda uid: RANKS.get(uid, Rank.UNKNOWN))
     places = {name: place for place, name in reversed(list(enumerate(order)))}

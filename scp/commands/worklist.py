@@ -1,6 +1,5 @@
 """`worklist` and `match`: orders and matches by hand, for a site without a RIS."""
 
-import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -68,7 +67,9 @@ def _moment(text: str, forms: tuple[str, ...], form: str, allowed: str) -> str:
 
 
 def _uid(text: str) -> str:
-    if not re.fullmatch(r"[0-9.]{1,64}", text):
+    from index import is_uid
+
+    if not is_uid(text):
         raise typer.BadParameter(f"{text!r} is not 1 to 64 characters of [0-9.]")
     return text
 

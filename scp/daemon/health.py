@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from index import Index, IndexFault, WorkerState
 from scp.daemon.listener import Listener
 
-# The accept loop and the commit lock answer within microseconds; a slow disk may hold a commit for a while.
+# The accept loop answers within microseconds; a slow disk may hold a write of the journal for a while.
 PATIENCE_SECONDS = 2.0
 # A study is overdue for longer only where the publisher does not work.
 PUBLICATION_LAG_SECONDS = 60.0

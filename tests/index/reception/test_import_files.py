@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from index import Index, NotKept, facade
+from index import Index, NotKept
 from index.database.instance_rows import InstanceRows
+from index.publication import periodic
 from index.reception import import_files
 from index.storage.object_store import ObjectStore
 from support.dicom import instance, save
@@ -110,8 +111,8 @@ def test_two_data_sets_of_one_uid_in_one_batch(tmp_path: Path) -> None:
 def test_what_came_so_far_is_published_where_no_daemon_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facade, "PUBLISH_SECONDS", 0.0)
-    monkeypatch.setattr(facade, "PUBLISH_AT_ONCE", 60.0)
+    monkeypatch.setattr(periodic, "INTERVAL", 0.0)
+    monkeypatch.setattr(periodic, "DURATION", 60.0)
     published: list[int] = []
     folder = sent(tmp_path / "send", 4 * BATCH)
     with Index(tmp_path / "data", STORAGE) as index:

@@ -1,0 +1,43 @@
+"""The index made anew from the objects: the one command that must not have it open."""
+
+from pathlib import Path
+
+from index.database.connection import sqlite_path
+from index.database.settings import IndexSettings
+from index.errors import DatabaseFault
+from index.facade import Index
+from index.imagingstudy.settings import FhirSettings
+from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
+from index.settings import StorageSettings
+from index.storage.lock import DirectoryLock, UseLock
+from index.storage.object_store import ObjectStore
+
+
+def reindex(
+    data: Path,
+    storage: StorageSettings,
+    index: IndexSettings,
+    fhir: FhirSettings,
+    progress: Progress = lambda _: None,
+) -> Rebuilt:
+    """Make the index anew from the objects, and publish what that changes.
+
+    `progress` is called with how many more objects are done. Raises Locked where the index is in use,
+    DatabaseFault where it is PostgreSQL's or of a newer version, OSError; then the old index is as it was.
+    """
+    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
+    if path is None:
+        raise DatabaseFault("index.url: reindex makes an SQLite index anew; for PostgreSQL use pg_restore")
+    serving = DirectoryLock(data)
+    try:
+        using = UseLock(data, alone=True)
+        try:
+            rebuilt = Rebuild(path, ObjectStore(data), storage, progress).run()
+        finally:
+            using.release()
+    finally:
+        serving.release()
+    with Index(data, storage, index, fhir) as renewed:
+        renewed.take_up_conflicts()
+        renewed.publish()
+    return rebuilt
