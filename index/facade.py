@@ -382,7 +382,7 @@ class Index:
             return
         if self._database.is_read_only:
             log.warning(
-                "journal_left", path=str(self.data / "journal"), why="it can only be read: see `serve`"
+                "journal_left", path=str(self._objects.journal), why="it can only be read: see `serve`"
             )
             return
         try:
@@ -393,6 +393,6 @@ class Index:
             with self._objects.room.reserve.used():
                 self._reception.make_whole()
         except (NotKept, OSError) as error:
-            log.warning("journal_left", path=str(self.data / "journal"), why=str(error))
+            log.warning("journal_left", path=str(self._objects.journal), why=str(error))
         finally:
             lock.release()

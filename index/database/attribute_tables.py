@@ -43,8 +43,6 @@ def note_all_current(database: Database) -> None:
 
 def outdated(database: Database) -> list[Range]:
     """Return the ids of rows that another table than this program's has made."""
-    if not database.peewee.table_exists(AttributeTable._meta.table_name):  # noqa: SLF001  peewee's way
-        return [(0, None)]  # the index is of an older version, and not migrated yet
     entries = database.rows(
         AttributeTable.select(AttributeTable.digest, AttributeTable.first_instance).order_by(
             AttributeTable.id
@@ -90,6 +88,8 @@ def outdated_instances(data: Path, index: IndexSettings) -> int:
     database = open_sqlite(path, sync=True)
     try:
         with database.connection():
+            if not database.peewee.table_exists("attribute_table"):  # of an older version
+                return int(database.rows(Instance.select(peewee.fn.COUNT(Instance.id)))[0][0])
             return count_outdated(database)
     except (IndexFault, peewee.PeeweeException):
         return 0

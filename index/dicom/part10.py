@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from index.dicom.scanning.byte_window import ByteWindow
 from index.dicom.scanning.encodings import (
+    AMBIGUOUS,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     HEADER,
@@ -32,8 +33,6 @@ _COST = 10
 _HEADER = 12  # bytes of an element's header, at most
 # Longer values are not read, in bytes: UIDs and the group length are shorter.
 VALUE_LIMIT = 256
-# An element of at least this length in Implicit VR, in bytes, has an invalid VR instead.
-_AMBIGUOUS = 0x2020
 
 _GROUP_LENGTH = 0x00020000
 _MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
@@ -175,7 +174,7 @@ def _element(header: bytes, offset: int, encoding: Encoding) -> Element:
         return Element(tag, vr, offset + HEADER, length)
     if vr is None:
         implicit = encoding.item.unpack_from(header)[2]
-        is_short = implicit < _AMBIGUOUS or implicit == UNDEFINED
+        is_short = implicit < AMBIGUOUS or implicit == UNDEFINED
         return Element(tag, None, offset + HEADER, implicit if is_short else length)
     if len(header) < _HEADER:
         raise BrokenEncoding("it ends within an element")

@@ -30,7 +30,7 @@ _LENGTHS = {"LO": 64, "LT": 10240, "SH": 16, "ST": 1024}
 _GROUP_LENGTH, _GROUPS, _COMPONENTS = 64, 3, 5
 # Keywords whose values must not be shortened.
 _IDENTIFIER = re.compile(r"(IDs?|Numbers?|CodeValue|Designator)$")
-_SEPARATORS = {"DA": ".", "TM": ":"}
+SEPARATORS = {"DA": ".", "TM": ":"}
 """Of ACR-NEMA, as in 2026.01.02 and 10:11:12."""
 
 
@@ -118,7 +118,7 @@ def valid_value(item: Mapping[str, Any], keyword: str) -> str:
 @lru_cache(maxsize=4096)  # worklist queries of a day ask for the same values
 def _valid(keyword: str, text: str) -> str:
     vr = tag_and_vr(keyword)[1]
-    made = text.strip("\0 ").replace(_SEPARATORS.get(vr, "\0"), "")
+    made = text.strip("\0 ").replace(SEPARATORS.get(vr, "\0"), "")
     if vr == "CS":
         made = made.upper()
     elif vr in _LINES:

@@ -43,8 +43,7 @@ def study_patient(database: Database, study: int, uid: str) -> StudyPatient | No
     if not rows:
         ordered = ImagingOrder.select(ImagingOrder.patient, PatientRow.key).join(PatientRow)
         rows = [(*row, 1) for row in database.rows(ordered.where(ImagingOrder.study_uid == uid))]
-    # A variant without instances is of a withdrawn study: it counts only where there are no others.
-    rows = [row for row in rows if row[2]] or rows
+    rows = _stored(rows)
     votes: dict[tuple[str, int], int] = {}
     for row, key, count in rows:
         votes[key, row] = votes.get((key, row), 0) + count
@@ -60,6 +59,11 @@ def study_patient(database: Database, study: int, uid: str) -> StudyPatient | No
     return StudyPatient(row, patient, disagreements, shared or patient)
 
 
+def _stored(rows: list[Any]) -> list[Any]:
+    """Leave out rows that end in a count of 0, unless there are no others: see values.stored."""
+    return [row for row in rows if row[-1]] or rows
+
+
 def _shared_patient(database: Database, study: int, uid: str) -> Patient | None:
     """Return a patient of this study only if its instances are of two patients. None: they may be of one.
 
@@ -67,8 +71,7 @@ def _shared_patient(database: Database, study: int, uid: str) -> Patient | None:
     """
     table = StudyVariant
     query = table.select(table.patient, table.patient_attributes, table.instance_count)
-    variants = database.rows(query.where(table.study == study))
-    variants = [variant for variant in variants if variant[2]] or variants
+    variants = _stored(database.rows(query.where(table.study == study)))
     named = {(row, a["PatientID"], issuer_of(a)) for row, a, _ in variants if a.get("PatientID")}
     if all(_may_be_same(one, other) for one, other in combinations(named, 2)):
         return None

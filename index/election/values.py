@@ -50,7 +50,7 @@ class Variant:
 def elect(variants: Sequence[Variant], level: str, uid: str) -> tuple[dict[str, Any], list[Disagreed]]:
     """Return the elected attributes of one patient, study or series, and the attributes that differ."""
     start = START.get(level, ())
-    variants = _stored(variants)
+    variants = stored(variants)
     if len(variants) == 1 and (not start or _has_date(variants[0].attributes, start)):
         return dict(variants[0].attributes), []
     elected: dict[str, Any] = {}
@@ -72,13 +72,13 @@ def body_variants(variants: Sequence[Variant]) -> tuple[Attributes, ...]:
     """Return each distinct set of attributes of the patient's body (BODY), ordered by value."""
     of_body = [
         {keyword: value for keyword, value in variant.attributes.items() if keyword in BODY}
-        for variant in _stored(variants)
+        for variant in stored(variants)
     ]
     distinct = {canonical(attributes): attributes for attributes in of_body if attributes}
     return tuple(distinct[text] for text in sorted(distinct))
 
 
-def _stored(variants: Sequence[Variant]) -> Sequence[Variant]:
+def stored(variants: Sequence[Variant]) -> Sequence[Variant]:
     """Leave out variants without instances, unless there are no others: those of a withdrawn study."""
     return [variant for variant in variants if variant.instances] or variants
 

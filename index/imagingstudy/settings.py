@@ -61,7 +61,6 @@ class FhirSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _sound_address(cls, value: str | None) -> str | None:
-
         if value:
             check_address(value)
         return value
@@ -69,7 +68,6 @@ class FhirSettings(Section):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
-
         if value and zone(value) is None:
             raise ValueError("is neither an offset like +01:00 nor a known zone like Europe/Berlin")
         return value
@@ -79,6 +77,7 @@ class FhirSettings(Section):
         "accession_system",
         "study_id_system",
         "practitioner_system",
+        "admission_system",
         "placer_system",
         "filler_system",
         "requested_procedure_system",
@@ -87,7 +86,6 @@ class FhirSettings(Section):
     )
     @classmethod
     def _sound_systems(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
-
         named = value if isinstance(value, dict) else {"": value}
         for name, system in named.items():
             if system and not is_uri(system):

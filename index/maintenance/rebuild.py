@@ -89,7 +89,7 @@ class Rebuild:
         """
         old = self._open_old()
         if old is None:
-            restore_all(self._objects, self._objects.data / "journal")
+            restore_all(self._objects, self._objects.journal)
         new = None
         try:
             new = self._begin(old)
@@ -134,7 +134,7 @@ class Rebuild:
                 replace=self._storage.duplicates == "replace",
                 conflicts_kept=self._storage.conflicts,
             )
-            Replay(old, self._objects, indexing, self._objects.data / "journal").run()
+            Replay(old, self._objects, indexing, self._objects.journal).run()
             for (path,) in old.rows(RemovedObject.select(RemovedObject.path)):
                 self._objects.remove(path)
             with old.writing():
@@ -259,7 +259,7 @@ class Rebuild:
         sync_folder(self._path.parent)
 
     def _keep_damaged(self) -> None:
-        """Keep a damaged index beside the new one; its log must not be used with the new one."""
+        """Keep a damaged index beside the new one, which must not be used with its write-ahead log."""
         damaged = self._path.with_name(f"{self._path.name}.damaged")
         damaged.unlink(missing_ok=True)
         damaged.hardlink_to(self._path)

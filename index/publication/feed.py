@@ -7,7 +7,7 @@ with the mark that the study is published: after a crash in between, both are do
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from index.database.connection import Database
@@ -22,22 +22,21 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class PublishedResource:
-    """A resource and the content of its file."""
+    """A resource and the content of its file, with that content's SHA-256 in hexadecimal."""
 
     fhir: str
     type: str
     name: str
     content: bytes
+    sha256: str = field(init=False)
 
     @property
     def key(self) -> Key:
         """FHIR version, resource type and id."""
         return (self.fhir, self.type, self.name)
 
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the content, in hexadecimal."""
-        return hashlib.sha256(self.content).hexdigest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", hashlib.sha256(self.content).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

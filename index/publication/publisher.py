@@ -53,8 +53,6 @@ class Publisher:
         self._pace = pace
         self._observer = observer or Observer()
         self._due = DueStudies()
-        # What the last rewrites of those took, together: they share the thread.
-        self._waiting_seconds = 0.0
         # When the study that is being published became due.
         self._publishing_since: float | None = None
         self._last_change = time.monotonic()
@@ -104,11 +102,11 @@ class Publisher:
             new = [study for study in studies if study not in self._due]
             if not new:
                 return
-            self._waiting_seconds += sum(self._durations.get(study, 0.0) for study in new)
-            shared = min(SHARED_PAUSE, self._pace.backoff * self._waiting_seconds)
-            for study in new:
-                own = self._pace.backoff * self._durations.get(study, 0.0)
-                self._due.add(study, now + max(self._pace.interval, own, shared))
+            durations = {study: self._durations.get(study, 0.0) for study in new}
+            shared = min(SHARED_PAUSE, self._pace.backoff * (self._due.seconds + sum(durations.values())))
+            for study, duration in durations.items():
+                pause = max(self._pace.interval, self._pace.backoff * duration, shared)
+                self._due.add(study, now + pause, duration)
             self._changed.notify()
 
     def indexed(self, association: str, studies: Iterable[int]) -> None:
@@ -129,9 +127,7 @@ class Publisher:
         now = time.monotonic()
         with self._changed:
             for study in studies:
-                if study not in self._due:
-                    self._waiting_seconds += self._durations.get(study, 0.0)
-                self._due.add_complete(study, now)
+                self._due.add_complete(study, now, self._durations.get(study, 0.0))
             self._changed.notify()
 
     def publish_all(self, until: float = math.inf) -> int:
@@ -175,7 +171,8 @@ class Publisher:
             self._worker.beat()
             if not self._publish(taken):
                 with self._changed:
-                    self._due.add(taken, time.monotonic() + RETRY_INTERVAL)
+                    at = time.monotonic() + RETRY_INTERVAL
+                    self._due.add(taken, at, self._durations.get(taken, 0.0))
             self._publishing_since = None
 
     def _take(self, now: float) -> int | None:
@@ -185,8 +182,6 @@ class Publisher:
             return None
         study, self._publishing_since = found
         self._last_change = now
-        left = self._waiting_seconds - self._durations.get(study, 0.0)
-        self._waiting_seconds = max(0.0, left) if self._due else 0.0
         return study
 
     def _find_changes(self) -> None:

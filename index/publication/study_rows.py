@@ -16,7 +16,7 @@ from index.database.tables import SeriesVariant, StudyVariant, canonical
 from index.database.tables import Study as StudyRow
 from index.dicom.value_rules import texts
 from index.election.patients import study_patient
-from index.election.values import Variant, body_variants, elect, series_before_study
+from index.election.values import Variant, body_variants, elect, series_before_study, stored
 from index.errors import NotFound
 from index.orders.matching.match_store import orders_of_study
 from index.procedures.completeness import announced, steps_of
@@ -68,21 +68,21 @@ def _is_tombstone(database: Database, uid: str) -> bool:
 
 
 def _load_study(database: Database, study: int, uid: str) -> Study:
-    variants = database.rows(
+    rows = database.rows(
         StudyVariant.select(StudyVariant.attributes, StudyVariant.instance_count).where(
             StudyVariant.study == study
         )
     )
-    opinions = [Variant(*variant) for variant in variants]
-    attributes, disagreements = elect(opinions, "study", uid)
+    variants = [Variant(*variant) for variant in rows]
+    attributes, disagreements = elect(variants, "study", uid)
     found = study_patient(database, study, uid)
     if found is None:
         raise NotFound(f"study {uid} has no patient in the index")
     series = []
-    for each, of_series, series_opinions in _series(database, study):
+    for each, of_series, series_variants in _series(database, study):
         series.append(each)
         disagreements += of_series
-        opinions += series_opinions
+        variants += series_variants
     series.sort(key=lambda each: (sort_number(each.attributes.get("SeriesNumber")), each.uid))
     disagreements += series_before_study(uid, attributes, series)
     return Study(
@@ -91,19 +91,18 @@ def _load_study(database: Database, study: int, uid: str) -> Study:
         attributes,
         series,
         (*found.disagreements, *disagreements),
-        accessions=_accessions(opinions),
+        accessions=_accessions(variants),
     )
 
 
-def _accessions(opinions: Sequence[Variant]) -> list[Attributes]:
+def _accessions(variants: Sequence[Variant]) -> list[Attributes]:
     """Return the Accession Numbers of a study's instances and of their requests, with their issuers."""
     counts: Counter[str] = Counter()
-    # A variant without instances is of a withdrawn study: it counts only where there is no other.
-    for opinion in [opinion for opinion in opinions if opinion.instances] or opinions:
-        for source in (opinion.attributes, *opinion.attributes.get("RequestAttributesSequence", ())):
+    for variant in stored(variants):
+        for source in (variant.attributes, *variant.attributes.get("RequestAttributesSequence", ())):
             if source.get("AccessionNumber"):
                 accession = canonical({key: source[key] for key in _ACCESSION if key in source})
-                counts[accession] += opinion.instances
+                counts[accession] += variant.instances
     return [orjson.loads(text) for text in sorted(counts, key=lambda text: (-counts[text], text))]
 
 
@@ -111,17 +110,17 @@ def _series(database: Database, study: int) -> Iterable[tuple[Series, list[Disag
     for row, uid in database.rows(
         SeriesRow.select(SeriesRow.id, SeriesRow.uid).where(SeriesRow.study == study)
     ):
-        variants = database.rows(
+        rows = database.rows(
             SeriesVariant.select(SeriesVariant.attributes, SeriesVariant.instance_count).where(
                 SeriesVariant.series == row
             )
         )
-        opinions = [Variant(*variant) for variant in variants]
-        attributes, disagreements = elect(opinions, "series", uid)
+        variants = [Variant(*variant) for variant in rows]
+        attributes, disagreements = elect(variants, "series", uid)
         yield (
-            Series(uid, attributes, _instances(database, row), body_variants(opinions)),
+            Series(uid, attributes, _instances(database, row), body_variants(variants)),
             disagreements,
-            opinions,
+            variants,
         )
 
 
@@ -152,7 +151,7 @@ def summaries(database: Database) -> list[Summary]:
             .where(StudyRow.instance_count > 0)
             .order_by(StudyRow.id)
         )
-        opinions = _grouped(
+        variants = _grouped(
             database.rows(
                 StudyVariant.select(
                     StudyVariant.study,
@@ -170,7 +169,7 @@ def summaries(database: Database) -> list[Summary]:
                 ).join(SeriesVariant, on=(SeriesVariant.series == SeriesRow.id))
             )
         )
-    return [_summary(study, opinions[study[0]], series[study[0]]) for study in studies]
+    return [_summary(study, variants[study[0]], series[study[0]]) for study in studies]
 
 
 def announced_summaries(database: Database) -> list[Summary]:
@@ -181,7 +180,7 @@ def announced_summaries(database: Database) -> list[Summary]:
 def _announced(uid: str, steps: list[Attributes]) -> Summary:
     items = [item for step in steps for item in step.get("ScheduledStepAttributesSequence") or ()]
     accessions = (item.get("AccessionNumber") for item in items if item.get("StudyInstanceUID") == uid)
-    series_before_study = [str(step.get("PerformedProcedureStepStartDate") or "") for step in steps]
+    dates = [str(date) for step in steps if (date := step.get("PerformedProcedureStepStartDate"))]
     return Summary(
         uid,
         next((str(step["PatientID"]) for step in steps if step.get("PatientID")), None),
@@ -189,7 +188,7 @@ def _announced(uid: str, steps: list[Attributes]) -> Summary:
         tuple(sorted({text for step in steps for text in texts(step.get("Modality"))})),
         0,
         0,
-        study_date({"StudyDate": min(series_before_study, default="")}),
+        study_date({"StudyDate": min(dates, default="")}),
     )
 
 
@@ -201,13 +200,13 @@ def _grouped(rows: Iterable[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]
 
 
 def _summary(
-    study: tuple[Any, ...], opinions: list[tuple[Any, ...]], of_series: list[tuple[Any, ...]]
+    study: tuple[Any, ...], variants: list[tuple[Any, ...]], of_series: list[tuple[Any, ...]]
 ) -> Summary:
     _, uid, series, instances = study
     patient, _ = elect(
-        [Variant({**own, **of_patient}, n) for own, of_patient, _, n in opinions], "patient", ""
+        [Variant({**own, **of_patient}, n) for own, of_patient, _, n in variants], "patient", ""
     )
-    attributes, _ = elect([Variant(s, n) for _, _, s, n in opinions], "study", uid)
+    attributes, _ = elect([Variant(s, n) for _, _, s, n in variants], "study", uid)
     modalities = set()
     for rows in _grouped(of_series).values():
         elected, _ = elect([Variant(*row) for row in rows], "series", "")

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from index.dicom.value_rules import SEPARATORS
 from index.errors import IndexFault
 
 Matcher = Callable[[Sequence[str]], bool]
@@ -135,20 +136,15 @@ def range_of(keyword: str, vr: str, wanted: str) -> tuple[str | None, str | None
 
 def checked(keyword: str, vr: str, text: str) -> str:
     """Return a date or time of a key without the separators of ACR-NEMA. Raises BadIdentifier."""
-    value = _without_separators(vr, text)
+    value = text.strip().replace(SEPARATORS[vr], "")
     if not (_DATE if vr == "DA" else _TIME).fullmatch(value):
         raise BadIdentifier(keyword, f"no value of {vr}")
     return value
 
 
-def _without_separators(vr: str, text: str) -> str:
-    """Return a date or time without the separators of ACR-NEMA, as in 2026.01.02 and 10:11:12."""
-    return text.strip().replace("." if vr == "DA" else ":", "")
-
-
 def comparable(vr: str, text: str) -> str:
     """Return the date or time of an item as text that sorts in order of time."""
-    return _earliest(vr, _without_separators(vr, text))
+    return _earliest(vr, text.strip().replace(SEPARATORS[vr], ""))
 
 
 def _earliest(vr: str, text: str) -> str:

@@ -54,7 +54,7 @@ class Reception:
     ) -> None:
         self._database = database
         self._objects = objects
-        self._folder = objects.data / "journal"
+        self._folder = objects.journal
         self._observer = observer
         self._on_indexed = on_indexed
         self._on_ended = on_ended

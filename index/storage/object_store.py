@@ -59,6 +59,7 @@ class ObjectStore:
         self._objects = data / "objects"
         self._incoming = data / "incoming"
         self._conflicts = data / "conflicts"
+        self.journal = data / "journal"
         self._pool = data / PREPARED_FOLDER
         self._process = f"{os.getpid()}-{_started(os.getpid())}"
         self._lock = threading.Lock()

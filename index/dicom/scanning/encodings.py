@@ -74,7 +74,7 @@ IMPLICIT_BIG = Encoding.of("Implicit VR Big Endian", "", explicit=False, little=
 
 # The first element of an item may be of this length in Implicit VR or more, in bytes, or have an invalid VR:
 # two printable characters make no smaller number.
-_AMBIGUOUS = 0x2020
+AMBIGUOUS = 0x2020
 
 
 def format_tag(tag: int) -> str:
@@ -120,6 +120,6 @@ def encoding_of_item(encoding: Encoding, first: bytes) -> Encoding:
     """Return the encoding of an item. Explicit data sets may have implicit items: in VR UN, or by mistake."""
     if is_vr(first[4:6]) or not encoding.explicit or len(first) < HEADER:
         return encoding
-    if _AMBIGUOUS <= encoding.item.unpack_from(first)[2] < UNDEFINED:
+    if AMBIGUOUS <= encoding.item.unpack_from(first)[2] < UNDEFINED:
         return encoding
     return IMPLICIT_LITTLE if encoding.little else IMPLICIT_BIG

@@ -201,5 +201,5 @@ def _content(
         yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")
         return
     if content != expected[: len(content)] and _is_current(context, row):
-        mended = context.repair and reread(context, [row.id]) == 1
+        mended = context.repair and bool(reread(context, [row.id]))
         yield Finding(Kind.ROW_DIFFERS, uid, row.path, "the row differs from its object", mended)

@@ -64,8 +64,8 @@ def check_attribute_table(context: VerifyContext, publish: Callable[[], object])
         if not context.served:
             publish()
     ways = ["imagingstudyd reindex"] if context.database.is_sqlite else []
-    advice = " or ".join(f"`{way}`" for way in [*ways, "imagingstudyd verify --repair"])
-    detail = f"{count} instances were read with another attribute table: run {advice}"
+    advice = ": run " + " or ".join(f"`{way}`" for way in [*ways, "imagingstudyd verify --repair"])
+    detail = f"{count} instances were read with another attribute table{'' if context.repair else advice}"
     yield Finding(Kind.ATTRIBUTES_OUTDATED, "index", context.database.name, detail, context.repair)
 
 
@@ -79,11 +79,11 @@ def _reread_outdated(context: VerifyContext) -> None:
         note_all_current(context.database)
 
 
-def reread(context: VerifyContext, rows: Sequence[int]) -> int:
-    """Make rows, and the rows that they refer to, again from their objects; return how many were made."""
+def reread(context: VerifyContext, rows: Sequence[int]) -> set[int]:
+    """Make rows, and the rows that they refer to, again from their objects; return those that were made."""
     read = _read_objects(context, rows)
     database, writer, studies = context.database, InstanceRows(context.database), set[int]()
-    done = 0
+    done = set[int]()
     with database.writing():
         for row, stored, study in read:
             same = (Instance.id == row) & (Instance.path == stored.path) & (Instance.sha1 == stored.sha1)
@@ -97,7 +97,7 @@ def reread(context: VerifyContext, rows: Sequence[int]) -> int:
             # The order of arrival is that of the ids.
             made = Instance.uid == uid
             database.execute(Instance.update({Instance.id: row}).where(made))
-            done += 1
+            done.add(row)
         for changed in studies:
             recount(database, changed)
     return done

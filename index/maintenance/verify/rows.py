@@ -6,7 +6,7 @@ from typing import Any
 from peewee import JOIN, SQL, fn
 
 from index.database.tables import Instance, Series, SeriesVariant, Source, Study, StudyVariant
-from index.maintenance.verify.context import VerifyContext
+from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.counts import recount
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import reread
@@ -37,9 +37,13 @@ def check_references(context: VerifyContext) -> Iterator[Finding]:
     ):
         query = query.join_from(Instance, table, JOIN.LEFT_OUTER, on=(column == table.id))
         absent = absent | table.id.is_null()
-    for row, uid, path in context.database.rows(query.where(absent)):
-        mended = context.repair and reread(context, [row]) == 1
-        yield Finding(Kind.ROW_BROKEN, uid, path, "refers to missing rows", mended)
+    last = 0
+    query = query.where(absent).order_by(Instance.id).limit(PAGE)
+    while rows := context.database.rows(query.where(Instance.id > last)):
+        last = rows[-1][0]
+        mended = reread(context, [row for row, *_ in rows]) if context.repair else set()
+        for row, uid, path in rows:
+            yield Finding(Kind.ROW_BROKEN, uid, path, "refers to missing rows", row in mended)
 
 
 def check_counts(context: VerifyContext) -> Iterator[Finding]:

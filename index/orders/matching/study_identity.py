@@ -21,10 +21,10 @@ def identity_of(database: Database, study: int, uid: str) -> StudyIdentity | Non
     """Return the identity of a study (row id, UID), elected from its instances. None: it has none."""
     found = study_patient(database, study, uid)
     query = StudyVariant.select(StudyVariant.attributes, StudyVariant.instance_count)
-    opinions = database.rows(query.where(StudyVariant.study == study))
-    if found is None or not opinions:
+    variants = database.rows(query.where(StudyVariant.study == study))
+    if found is None or not variants:
         return None
-    attributes, _ = elect([Variant(*row) for row in opinions], "study", uid)
+    attributes, _ = elect([Variant(*row) for row in variants], "study", uid)
     items = [item for one in _series(database, study) for item in one.get("RequestAttributesSequence") or ()]
     # Shortened as the worklist answers them.
     requests = {RequestAttributes(*(short_id(str(item.get(k) or "")) for k in _REQUEST)) for item in items}
@@ -42,8 +42,8 @@ def _series(database: Database, study: int) -> Iterator[Attributes]:
     by_series: defaultdict[int, list[Variant]] = defaultdict(list)
     for series, attributes, count in database.rows(query.join(Series).where(Series.study == study)):
         by_series[series].append(Variant(attributes, count))
-    for opinions in by_series.values():
-        yield elect(opinions, "series", "")[0]
+    for variants in by_series.values():
+        yield elect(variants, "series", "")[0]
 
 
 def _accession(attributes: Attributes) -> tuple[str, str]:

@@ -109,3 +109,26 @@ def test_many_studies_that_one_order_touches_cost_their_number(publisher: Publis
     publisher.schedule_now([50_000])
     assert 50_000 == publisher._take(INTERVAL)
     assert 40_000 == publisher.waiting()
+
+
+def test_a_growing_study_that_is_complete_keeps_the_time_since_when_it_is_due() -> None:
+    due = DueStudies()
+    due.add(1, 10.0)
+    due.add_complete(2, 12.0)
+    due.add_complete(1, 13.0)
+    assert 10.0 == due.first()
+    assert [(1, 10.0), (2, 12.0)] == [due.pop(20.0) for _ in range(2)]
+
+
+def test_what_waiting_studies_take_is_added_up_without_drift(publisher: Publisher) -> None:
+    publisher._remember(1, 2.0)
+    publisher.schedule([1, 2])
+    assert 2.0 == publisher._due.seconds
+    publisher.schedule_now([1])
+    assert 2.0 == publisher._due.seconds
+    assert 1 == publisher._take(0.0)
+    publisher._remember(1, 5.0)
+    publisher.schedule([1])
+    assert 5.0 == publisher._due.seconds
+    assert {1, 2} == {publisher._take(1000.0), publisher._take(1000.0)}
+    assert 0.0 == publisher._due.seconds

@@ -126,6 +126,7 @@ WRONG = {
     "address with query": ('[fhir]\nbase_url = "http://h/?a=b"\n', "{file}:2: fhir.base_url = 'http://h/?a=b': is no base"),
     "address with user": ('[fhir]\nbase_url = "http://u:TOPSECRET@h/"\n', "{file}:2: fhir.base_url = 'http://u:…@h/': has a user name"),
     "system": ('[fhir]\npatient_system = "ours"\n', "{file}:2: fhir.patient_system = 'ours': is no URI"),
+    "admission system": ('[fhir]\nadmission_system = "ours"\n', "{file}:2: fhir.admission_system = 'ours': is no URI"),
     "system of a table": ('[fhir]\nissuer_systems = {A = "x y"}\n', "{file}:2: fhir.issuer_systems = {'A': 'x y'}: A: 'x y' is no URI"),
     "version twice": ('[fhir]\nversions = ["r4", "r4"]\n', "{file}:2: fhir.versions = ['r4', 'r4']: r4 is given twice"),
     "empty host": ('[dicom]\nhost = ""\n', "{file}:2: dicom.host = '': is not a host name or address"),
