@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from index.commitment.storage_commitment import Commitments
+    from index.commitment.storage_commitment import Report as CommitmentReport
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
@@ -55,8 +57,6 @@ if TYPE_CHECKING:
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
     from index.reception.instance import InstanceReceiver, Kept, keep_all
-    from index.reception.storage_commitment import Commitments
-    from index.reception.storage_commitment import Report as CommitmentReport
     from index.records import Disagreed, Origin
     from index.reindexing import reindex
     from index.settings import (
@@ -178,7 +178,7 @@ _MODULES = {
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
     "index.reception.instance": "InstanceReceiver Kept keep_all",
-    "index.reception.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
     "index.records": "Disagreed Origin",
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"

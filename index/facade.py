@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
+from index.commitment.integrity import Integrity
+from index.commitment.storage_commitment import Commitments
 from index.database.attribute_tables import note_current
 from index.database.connection import Database, open_database, sqlite_path
 from index.database.node import Ownership
@@ -34,9 +36,7 @@ from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study, summaries
 from index.reception.instance import InstanceReceiver
-from index.reception.integrity import Integrity
 from index.reception.reception import Reception
-from index.reception.storage_commitment import Commitments
 from index.records import Disagreed, Origin
 from index.settings import PublishSettings, RetentionSettings, StorageSettings
 from index.storage.durable import keep_from_others, make_folder

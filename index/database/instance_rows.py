@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import SQL, chunked
+from peewee import SQL, Query, chunked
 
 from index.database.connection import Database
 from index.database.statements import Statements
@@ -137,6 +137,7 @@ class ExistingInstance:
     path: str
     sha1: str
     study_id: int = 0
+    received: int = 0
 
 
 class InstanceRows:
@@ -154,7 +155,7 @@ class InstanceRows:
 
     def find(self, uids: Sequence[str]) -> dict[str, ExistingInstance]:
         """Return what the index holds under these SOP Instance UIDs."""
-        columns = Instance.uid, Instance.id, Instance.path, Instance.sha1, Series.study
+        columns = Instance.uid, Instance.id, Instance.path, Instance.sha1, Series.study, Instance.received
         query = Instance.select(*columns).join(Series)
         found = {}
         for some in chunked(uids, UIDS_AT_ONCE):
@@ -254,14 +255,13 @@ class InstanceRows:
     def remove(self, instance: int) -> None:
         """Delete an instance's row and count it out; what it was the last of goes with it.
 
-        The study's row stays, even when empty: whoever removes the last instance decides about it.
+        The study's row stays, even when empty: what removes the last instance decides about it.
+        Raises RowGone.
         """
         query = Instance.select(
             Instance.series, Series.study, Instance.study_variant, Instance.series_variant
         ).join(Series)
-        ((series, study, study_variant, series_variant),) = self._database.rows(
-            query.where(Instance.id == instance)
-        )
+        series, study, study_variant, series_variant = self._row(query.where(Instance.id == instance))
         run = self._database.execute
         run(Instance.delete().where(Instance.id == instance))
         for table, row in ((StudyVariant, study_variant), (SeriesVariant, series_variant)):
@@ -277,25 +277,14 @@ class InstanceRows:
             ).where(Study.id == study)
         )
 
-    def add_conflict(self, stored: StoredObject) -> str:
-        """Remember a data set that is kept aside; return the path that its object is to have."""
-        path = conflict_path(stored.sha1)
-        query = Conflict.insert(
-            uid=stored.header.sop_instance_uid,
-            study_uid=stored.header.study_uid,
-            series_uid=stored.header.series_uid,
-            transfer_syntax=stored.transfer_syntax,
-            path=path,
-            size=stored.size,
-            sha1=stored.sha1,
-            source=self._source_id(stored.origin),
-            received=stored.received,
-        )
-        self._database.execute(query.on_conflict_ignore())
-        return path
+    def add_conflict(self, stored: StoredObject) -> None:
+        """Remember a data set that is kept aside."""
+        header = stored.header
+        uids = header.sop_instance_uid, header.study_uid, header.series_uid, stored.transfer_syntax
+        self._add_conflict(*uids, stored.size, stored.sha1, self._source_id(stored.origin), stored.received)
 
-    def set_aside(self, instance: int) -> str:
-        """The same for an instance that is about to be replaced."""
+    def set_aside(self, instance: int) -> None:
+        """The same for an instance that is about to be replaced. Raises RowGone."""
         query = Instance.select(
             Instance.uid,
             Study.uid,
@@ -306,24 +295,38 @@ class InstanceRows:
             Instance.source,
             Instance.received,
         )
-        query = query.join(Series).join(Study).where(Instance.id == instance)
-        ((uid, study_uid, series_uid, transfer_syntax, size, sha1, source, received),) = self._database.rows(
-            query
-        )
-        path = conflict_path(sha1)
+        self._add_conflict(*self._row(query.join(Series).join(Study).where(Instance.id == instance)))
+
+    def _add_conflict(
+        self,
+        uid: str,
+        study_uid: str,
+        series_uid: str,
+        transfer_syntax: str,
+        size: int,
+        sha1: str,
+        source: int,
+        received: int,
+    ) -> None:
         row = Conflict.insert(
             uid=uid,
             study_uid=study_uid,
             series_uid=series_uid,
             transfer_syntax=transfer_syntax,
-            path=path,
+            path=conflict_path(sha1),
             size=size,
             sha1=sha1,
             source=source,
             received=received,
         )
         self._database.execute(row.on_conflict_ignore())
-        return path
+
+    def _row(self, query: Query) -> tuple[Any, ...]:
+        """Return the one row of a query. Raises RowGone."""
+        rows = self._database.rows(query)
+        if not rows:
+            raise RowGone
+        return rows[0]
 
     def conflicts(self) -> int:
         """Return how many data sets are kept aside."""

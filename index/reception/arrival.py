@@ -30,14 +30,14 @@ class Arrival:
     """An instance on its way into the index.
 
     `content` is the whole Part 10 file of a small object, whose file is written when it is indexed.
-    `incoming` is the path of a large object's file below the data directory. One that stands in `objects/`
-    already has neither. `number` is that of its record in the journal; None: it has none.
+    `incoming` is where its file is now, below the data directory, if that is not its place in `objects/`. One
+    that stands there already has neither. `number` is that of its record in the journal; None: it has none.
     """
 
     stored: StoredObject
     content: bytes | bytearray | None = None
     incoming: str = ""
-    # Filed by an earlier process: it replaces no other instance.
+    # It came before what the index holds under its UID, and replaces nothing.
     recovered: bool = False
     number: int | None = None
     # When its record was synced, on the monotonic clock.
@@ -56,7 +56,7 @@ class Arrival:
 
     @property
     def source(self) -> str:
-        """The path of its file below the data directory, before it is placed."""
+        """Where its file is now, below the data directory; a small one has none before it is placed."""
         return self.incoming or self.stored.path
 
     def record(self) -> bytes:

@@ -4,7 +4,6 @@ A batch is copied into `incoming/` and synced, renamed into `objects/`, and then
 durably. So an object in `objects/` is whole at every moment; one without a row is indexed at the next start.
 """
 
-import contextlib
 import hashlib
 import os
 import time
@@ -21,6 +20,7 @@ from index.dicom.part10 import FileMeta, NotPart10, encode_meta
 from index.dicom.uids import check_uid
 from index.errors import DatabaseFault, IndexFault
 from index.reception.arrival import Arrival, Outcome
+from index.reception.direct import DirectIndexing
 from index.reception.indexing import Indexing
 from index.records import Header, Origin
 from index.storage.object_store import ObjectStore
@@ -84,12 +84,14 @@ class FileImport:
         self,
         objects: ObjectStore,
         indexing: Indexing,
+        direct: DirectIndexing,
         progress: Callable[[], None],
         stopped: Callable[[], bool],
         committed: Callable[[], None],
     ) -> None:
         self._objects = objects
         self._indexing = indexing
+        self._direct = direct
         self._progress = progress
         self._stopped = stopped
         self._committed = committed
@@ -167,8 +169,7 @@ class FileImport:
             writer.finish(sync=False)
             incoming = writer.path
             if writer.content is not None:
-                incoming = objects.incoming_path()
-                objects.write(incoming, writer.content)
+                incoming = objects.write_incoming(writer.content)
             path = objects.reserve(writer.size)
         except BaseException:
             writer.discard()
@@ -182,22 +183,11 @@ class FileImport:
     def _commit(self, batch: Sequence[_File]) -> Sequence[_File]:
         """Make a batch durable and index it. Raises DatabaseFault."""
         arrivals = [file.arrival for file in batch if file.arrival]
-        try:
-            self._objects.sync_placed([arrival.incoming for arrival in arrivals])
-            self._indexing.index(arrivals, durable=True)
-        except (IndexFault, OSError) as error:
-            for arrival in arrivals:
-                if not arrival.is_indexed:
-                    arrival.error = error
-                    self._remove(arrival)
-            if isinstance(error, DatabaseFault):
-                raise
+        self._direct.index(arrivals)
+        for arrival in arrivals:
+            if isinstance(arrival.error, DatabaseFault):
+                raise arrival.error
         return batch
-
-    def _remove(self, arrival: Arrival) -> None:
-        for path in (arrival.incoming, arrival.stored.path):
-            with contextlib.suppress(OSError):
-                self._objects.remove(path)
 
     def _collect(self) -> None:
         """Wait for the batch that is being committed, and report it. Raises DatabaseFault."""

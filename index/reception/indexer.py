@@ -1,12 +1,11 @@
 """The indexer: one thread that takes what the log has acknowledged, and indexes it in batches.
 
-A batch waits for others a few milliseconds, and not at all where an association has ended or somebody reads.
+A batch waits for others a few milliseconds, and not at all where an association has ended or a reader waits.
 What the database refuses is kept and listed; a database that is busy, full or away is tried again until it
 takes the batch: the journal holds what waits.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -16,9 +15,9 @@ import structlog
 from index.database.connection import Database
 from index.database.tables import JournalPosition
 from index.errors import DatabaseFault, NotKept
-from index.hooks import Observer
-from index.reception.arrival import Arrival, Outcome
+from index.reception.arrival import Arrival
 from index.reception.indexing import Indexing
+from index.reception.reporting import Reporter
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -29,30 +28,26 @@ BATCH_SIZE = 512
 # After a database that was busy, full or away, in seconds.
 RETRY_SECONDS = 1.0
 
-OnIndexed = Callable[[str, frozenset[int]], None]
 OnEnded = Callable[[str], None]
 
 
 class Indexer:
     """Indexes arrivals in the order of the log. All its methods but `start` may be called from any thread.
 
-    `on_indexed` is called with an association's id and the studies that its instances changed, `on_ended`
-    with its id when all that it had acknowledged is indexed.
+    `on_ended` is called with an association's id when all that it had acknowledged is indexed.
     """
 
     def __init__(
         self,
         database: Database,
         indexing: Indexing,
-        observer: Observer,
+        reporter: Reporter,
         workers: Supervisor,
-        on_indexed: OnIndexed,
         on_ended: OnEnded,
     ) -> None:
         self._database = database
         self._indexing = indexing
-        self._observer = observer
-        self._on_indexed = on_indexed
+        self._reporter = reporter
         self._on_ended = on_ended
         self._queue: deque[Arrival | str] = deque()
         lock = threading.Lock()
@@ -76,11 +71,7 @@ class Indexer:
             self._stopping = True
             self._changed.notify_all()
         self._worker.stop()
-
-    @property
-    def is_started(self) -> bool:
-        """Whether arrivals come this way."""
-        return self._worker.is_started
+        self._end()
 
     def take(self, arrivals: Sequence[Arrival]) -> None:
         """Take arrivals that are acknowledged, in the order of the log."""
@@ -120,11 +111,15 @@ class Indexer:
         while items := self._next():
             if not self._serve(items):
                 break
+        self._end()
+        with self._worker.waiting():
+            self._worker.stopping.wait()
+
+    def _end(self) -> None:
+        """Nothing is indexed any more: what waits for it goes on. Also where a fault has ended the thread."""
         with self._changed:
             self._ended = True
             self._reached.notify_all()
-        with self._worker.waiting():
-            self._worker.stopping.wait()
 
     def _serve(self, items: Sequence[Arrival | str]) -> bool:
         """Index the arrivals of a batch, and report what came of them; False: the next start has to."""
@@ -136,7 +131,7 @@ class Indexer:
                 self._queue.popleft()
         if arrivals:
             self._reach(arrivals[-1].number or 0)
-        self._report(arrivals)
+        self._reporter.report(arrivals)
         for association in (item for item in items if isinstance(item, str)):
             self._on_ended(association)
         return True
@@ -183,29 +178,3 @@ class Indexer:
         self._worker.failed(error)
         with self._changed, self._worker.waiting():
             return not self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS)
-
-    def _report(self, arrivals: Sequence[Arrival]) -> None:
-        now = time.monotonic()
-        studies: dict[str, frozenset[int]] = {}
-        for arrival in arrivals:
-            association = arrival.stored.origin.association
-            studies[association] = studies.get(association, frozenset()) | arrival.studies
-        for association, changed in studies.items():
-            if changed:
-                self._on_indexed(association, changed)
-        for arrival in arrivals:
-            calling_aet = arrival.stored.origin.calling_aet
-            if arrival.outcome is not None:
-                self._observer.indexed(calling_aet, str(arrival.outcome), now - arrival.acknowledged)
-            if arrival.outcome not in (Outcome.STORED, None):
-                self._log(arrival)
-
-    def _log(self, arrival: Arrival) -> None:
-        level = log.info if arrival.outcome is Outcome.DUPLICATE else log.warning
-        level(
-            "indexed",
-            association=arrival.stored.origin.association,
-            outcome=str(arrival.outcome),
-            sop_instance_uid=arrival.uid,
-            kept_aside=arrival.kept_aside,
-        )

@@ -74,7 +74,7 @@ class Indexing:
     def _index_or_set_apart(self, batch: Sequence[Arrival], *, durable: bool, within: Within) -> None:
         try:
             self._index(batch, durable=durable, within=within)
-        except (NotKept, DatabaseFault):
+        except (NotKept, DatabaseFault, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  whatever one instance brings up must not stop the others
             if len(batch) == 1:
@@ -89,10 +89,9 @@ class Indexing:
         arrival.outcome = Outcome.NOT_INDEXED
         row = {"uid": arrival.uid, "path": arrival.stored.path, "received": arrival.stored.received}
         try:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # it is what is logged and listed
                 self._put(arrival, arrival.stored.path)
-                if durable:
-                    self._objects.sync_placed([arrival.stored.path])
+                self._settle([arrival.stored.path], durable=durable)
             with self._database.writing(durable=durable):
                 reason = f"{type(error).__name__}: {error}".replace("\0", "")
                 self._database.execute(UnindexedObject.insert(**row, reason=reason).on_conflict_ignore())
@@ -105,9 +104,7 @@ class Indexing:
         for left in range(TRIES - 1, -1, -1):
             existing = self._look(batch)
             try:
-                placed = self._place(batch, existing)
-                if durable:
-                    self._objects.sync_placed(placed)
+                self._settle(self._place(batch, existing), durable=durable)
                 with self._database.writing(durable=durable):
                     self._write_rows(batch, existing)
                     within(batch)
@@ -115,10 +112,10 @@ class Indexing:
                 raise  # no second try brings it back: it is set apart
             except OSError as error:
                 raise NotKept(f"objects: {error.strerror}") from error
-            except (RowGone, IntegrityError):
+            except (RowGone, IntegrityError) as error:
                 self._rows.rolled_back()
                 if not left:
-                    raise
+                    raise _last(error) from error
             except BaseException:
                 self._rows.rolled_back()
                 raise
@@ -129,16 +126,24 @@ class Indexing:
                 self._tidy(batch, existing)
                 return
 
+    def _settle(self, placed: Sequence[str], *, durable: bool) -> None:
+        """Make names durable now, where content is already; or leave both to the next settling."""
+        if durable:
+            self._objects.sync_folders(placed)
+        else:
+            self._objects.settle_later(placed)
+
     def _look(self, batch: Sequence[Arrival]) -> dict[str, ExistingInstance]:
         """Tell what each arrival is; return what the index holds of their UIDs."""
         existing = self._rows.find([arrival.uid for arrival in batch])
-        first = {uid: one.sha1 for uid, one in existing.items()}
+        first = {uid: (one.sha1, one.path) for uid, one in existing.items()}
         for arrival in batch:
-            sha1 = first.setdefault(arrival.uid, "")
+            mine = arrival.stored.sha1, arrival.stored.path
+            sha1, path = first.setdefault(arrival.uid, ("", ""))
             if not sha1:
-                first[arrival.uid] = arrival.stored.sha1
+                first[arrival.uid] = mine
                 arrival.outcome = Outcome.STORED
-            elif sha1 == arrival.stored.sha1:
+            elif sha1 == arrival.stored.sha1 or path == arrival.stored.path:
                 arrival.outcome = Outcome.DUPLICATE
             elif self._replace and not arrival.recovered:
                 arrival.outcome = Outcome.REPLACED
@@ -153,28 +158,34 @@ class Indexing:
         """
         room, placed = self._room(batch), []
         for arrival in batch:
-            stored = arrival.stored
-            arrival.kept_aside = room > 0 and arrival.outcome in (Outcome.CONFLICT, Outcome.REPLACED)
-            if arrival.kept_aside:
-                room -= 1
-            if arrival.outcome is Outcome.REPLACED and arrival.kept_aside:
+            target = arrival.stored.path
+            if arrival.outcome is Outcome.CONFLICT:
+                target = conflict_path(arrival.stored.sha1)
+                room -= self._keep_aside(arrival, target, room)
+            elif arrival.outcome is Outcome.REPLACED:
                 old = existing[arrival.uid]
-                arrival.kept_aside = self._objects.link_aside(old.path, conflict_path(old.sha1))
-            if arrival.outcome in NEW:
-                target = stored.path
-            elif arrival.kept_aside:
-                target = conflict_path(stored.sha1)
-            else:
-                continue
-            placed.append(target)
-            self._put(arrival, target)
+                aside = conflict_path(old.sha1)
+                room -= self._keep_aside(arrival, aside, room)
+                arrival.kept_aside = arrival.kept_aside and self._objects.link_aside(old.path, aside)
+            if arrival.outcome in NEW or arrival.kept_aside:
+                self._put(arrival, target)
+                placed.append(target)
         return placed
 
+    def _keep_aside(self, arrival: Arrival, path: str, room: int) -> bool:
+        """Decide whether a data set is kept aside at this path; return whether that takes room."""
+        is_there = self._objects.size(path) is not None
+        arrival.kept_aside = room > 0 or is_there
+        return arrival.kept_aside and not is_there
+
     def _put(self, arrival: Arrival, target: str) -> None:
-        if arrival.content is not None:
+        if arrival.content is None:
+            if target != arrival.source:
+                self._objects.move(arrival.source, target)
+                arrival.incoming = target
+        # A data set that is kept aside already is not written over: the disk may be full.
+        elif target == arrival.stored.path or self._objects.size(target) != len(arrival.content):
             self._objects.write(target, arrival.content)
-        elif target != arrival.source:
-            self._objects.move(arrival.source, target)
 
     def _room(self, batch: Sequence[Arrival]) -> int:
         """Return how many more data sets may be kept aside."""
@@ -200,13 +211,20 @@ class Indexing:
         arrival.studies = frozenset((old.study_id,))
 
     def _tidy(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> None:
-        """Remove the files of those that the index did not take. `verify` finds what fails here."""
+        """Remove the files that no row tells of. `verify` finds what fails here."""
         for arrival in batch:
-            known = existing.get(arrival.uid)
-            is_in_place = known is not None and known.path == arrival.stored.path
-            if arrival.outcome in NEW or arrival.kept_aside or is_in_place or arrival.content is not None:
-                continue
-            try:
-                self._objects.remove(arrival.source)
-            except OSError:
-                log.exception("object_left_behind", path=arrival.source)
+            needed = {existing[arrival.uid].path} if arrival.uid in existing else set()
+            if arrival.outcome in NEW:
+                needed.add(arrival.stored.path)
+            elif arrival.kept_aside:
+                needed.add(conflict_path(arrival.stored.sha1))
+            for path in {arrival.source, arrival.stored.path} - needed:
+                try:
+                    self._objects.remove(path)
+                except OSError:
+                    log.exception("object_left_behind", path=path)
+
+
+def _last(error: RowGone | IntegrityError) -> Exception:
+    """Return what the last try ends with: a constraint refuses the batch for good, other processes do not."""
+    return NotKept("database: other processes change the same rows") if isinstance(error, RowGone) else error

@@ -40,7 +40,8 @@ class ReceptionLog:
         self._appended = threading.Condition(self._lock)
         self._next = 1
         self._records = 0
-        self._other_is_free = True
+        # The part that is not written now, and its last number, until it is settled.
+        self._unsettled: tuple[int, int] | None = None
         self._broken = False
         self._full_until: float | None = None
         self._is_open = False
@@ -86,17 +87,21 @@ class ReceptionLog:
     def fill(self) -> float:
         """Return how full the journal is, from 0 to 1. It waits for no disk."""
         own = max(self._journal.fill, self._records / PART_RECORDS)
-        return min(1.0, own / 2 if self._other_is_free else (1 + own) / 2)
+        return min(1.0, (1 + own) / 2 if self._unsettled else own / 2)
 
     def makes_progress(self, seconds: float) -> bool:
         """Tell whether the group that is written now is done within that time."""
         return self._groups.makes_progress(seconds)
 
-    def wait_for_records(self, seconds: float | None = None) -> bool:
-        """Wait until the part that is written has records, or the log is closed; return whether it has."""
+    def wait_until_needed(self, seconds: float | None = None) -> bool:
+        """Wait until there is something to be settled, or the log is closed; return whether there is."""
+
+        def is_needed() -> bool:
+            return bool(self._unsettled or self._records or self._broken)
+
         with self._lock:
-            self._appended.wait_for(lambda: self._records or self._broken or not self._is_open, seconds)
-            return bool(self._records or self._broken)
+            self._appended.wait_for(lambda: is_needed() or not self._is_open, seconds)
+            return is_needed()
 
     def wait_while_roomy(self, seconds: float) -> None:
         """Wait for so long, or until senders wait for room or the log is closed."""
@@ -106,18 +111,21 @@ class ReceptionLog:
             )
 
     def turn(self) -> tuple[int, int]:
-        """Write into the other part from now on; return this one, and its last number."""
+        """Write into the other part from now on; return this one, and its last number.
+
+        Where the other part is not released yet, that one is returned again: a fault may have come between.
+        """
         with self._lock:
-            part = self._journal.turn()
-            self._records = 0
-            self._other_is_free = False
-            self._room.notify_all()
-            return part, self._next - 1
+            if self._unsettled is None:
+                self._unsettled = self._journal.turn(), self._next - 1
+                self._records = 0
+                self._room.notify_all()
+            return self._unsettled
 
     def release(self) -> None:
-        """What `turn` left behind is durable elsewhere: that part is free. Raises OSError."""
+        """What `turn` returned is durable elsewhere: that part is free. Raises OSError."""
         with self._lock:
-            self._other_is_free = True
+            self._unsettled = None
             if self._broken and not self._records:
                 self._journal.renew()
                 self._broken = False

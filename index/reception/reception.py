@@ -5,7 +5,7 @@ import errno
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -15,14 +15,15 @@ from index.database.tables import Study
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault, NotKept
 from index.hooks import Observer
-from index.reception.arrival import Arrival, Outcome
-from index.reception.batching import GroupLeader
+from index.reception.arrival import Outcome
+from index.reception.direct import DirectIndexing
 from index.reception.import_files import FileImport, Report
-from index.reception.indexer import Indexer, OnEnded, OnIndexed
+from index.reception.indexer import Indexer, OnEnded
 from index.reception.indexing import Indexing
 from index.reception.instance import InstanceReceiver, Way
 from index.reception.log import ReceptionLog
 from index.reception.recovery import Replay, index_object, index_orphans
+from index.reception.reporting import OnIndexed, Reporter
 from index.reception.settling import Settling
 from index.records import Origin
 from index.settings import StorageSettings
@@ -33,8 +34,8 @@ from index.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
-# How long a log that had no room on the disk is not tried again, in seconds.
-OPEN_AGAIN_SECONDS = 5.0
+# After how long a log that could not be replayed, or had no room on the disk, is tried again, in seconds.
+AGAIN_SECONDS = 5.0
 WITHOUT_LOG = "without a journal each object is indexed and synced by itself"
 
 
@@ -55,9 +56,9 @@ class Reception:
         self._database = database
         self._objects = objects
         self._folder = objects.journal
-        self._observer = observer
-        self._on_indexed = on_indexed
         self._on_ended = on_ended
+        self._is_replayed = True
+        # When the log is tried again, on the monotonic clock.
         self._open_again = math.inf
         self._opening = threading.Lock()
         self._unlink_removed = unlink_removed
@@ -67,41 +68,75 @@ class Reception:
             replace=storage.duplicates == "replace",
             conflicts_kept=storage.conflicts,
         )
-        self._groups = GroupLeader(self._keep_group)
-        self._indexer = Indexer(database, self._indexing, observer, workers, on_indexed, on_ended)
+        reporter = Reporter(observer, on_indexed)
+        self._direct = DirectIndexing(objects, self._indexing, reporter, unlink_removed)
+        self._indexer = Indexer(database, self._indexing, reporter, workers, on_ended)
         self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
         self._replay = Replay(database, objects, self._indexing, self._folder)
         self._settling = Settling(
             database, objects, self._log, self._indexer, self._replay, unlink_removed, workers
         )
         self._through_log = Way(self._log.submit, objects.take_prepared, sync=objects.sync)
-        self._direct = Way(self._submit_directly, objects.incoming_path, sync=objects.sync)
+        self._without_log = Way(self._direct.submit, objects.incoming_path, sync=objects.sync)
 
     def start(self) -> None:
-        """Finish what an earlier process left, and take instances through the log. Raises OSError."""
-        if self._recover():
-            self._open_log()
+        """Finish what an earlier process left, and take instances through the log. Raises DatabaseFault."""
+        try:
+            self._database.checkpoint()
+        except NotKept as error:  # on a full disk the database's log goes on as it is
+            log.warning("checkpoint_failed", reason=str(error))
+        self._objects.settle()
+        replayed, swept, indexed = self._replay_journal(), 0, 0
+        with contextlib.suppress(NotKept):  # on a full disk; a later start or deletion finishes it
+            self._unlink_removed()
+        # Until the journal is replayed, only its records tell what is whole.
+        if self._is_replayed:
+            swept = self._objects.sweep()
+            indexed = index_orphans(self._database, self._objects, self._indexing)
+        unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
+        log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))
+        self._open_log()
+
+    def _replay_journal(self) -> int:
+        """Replay the journal of an earlier process; return how many records it had. Raises DatabaseFault."""
+        self._is_replayed = False
+        try:
+            replayed = self._replay.run()
+        except (NotKept, OSError):
+            # The journal and the files of `incoming/` that it names stay.
+            log.exception("journal_not_replayed", so=WITHOUT_LOG, again_seconds=AGAIN_SECONDS)
+            self._open_again = time.monotonic() + AGAIN_SECONDS
+            return 0
+        self._is_replayed = True
+        return replayed
 
     def _open_log(self) -> None:
         """Open the log. Without one, each instance is indexed and synced before it is acknowledged."""
-        position = self._replay.position()
-        try:
-            self._log.open(position + 1)
-        except OSError as error:
-            # On a full disk it is tried again; another kind of file under its name is not ours to touch.
-            if error.errno in NO_ROOM:
-                self._open_again = time.monotonic() + OPEN_AGAIN_SECONDS
-            log.warning("passed_over", path=str(self._folder), reason=str(error), so=WITHOUT_LOG)
+        if not self._is_replayed:
             return
         self._open_again = math.inf
-        self._indexer.start(position)
-        self._settling.start()
+        try:
+            first = self._replay.next_number()
+            self._settling.prepare()
+            self._log.open(first)
+        except (NotKept, OSError) as error:
+            # On a full disk it is tried again; another kind of file under its name is not ours to touch.
+            if isinstance(error, NotKept) or error.errno in NO_ROOM:
+                self._open_again = time.monotonic() + AGAIN_SECONDS
+            log.warning("passed_over", path=str(self._folder), reason=str(error), so=WITHOUT_LOG)
+            return
+        self._indexer.start(first - 1)
+        self._settling.start(first - 1)
 
     def _is_log_open(self) -> bool:
-        if time.monotonic() >= self._open_again:
-            with self._opening:
-                if time.monotonic() >= self._open_again:
-                    self._open_log()
+        """Tell whether the log is open. Now and then, try to open one that could not be opened."""
+        if time.monotonic() >= self._open_again and self._opening.acquire(blocking=False):
+            try:
+                if not self._is_replayed:
+                    self._replay_journal()
+                self._open_log()
+            finally:
+                self._opening.release()
         return self._log.is_open
 
     def stop(self) -> None:
@@ -129,7 +164,7 @@ class Reception:
 
         Raises NotKept, InvalidUID.
         """
-        way = self._through_log if self._log.is_open or self._is_log_open() else self._direct
+        way = self._through_log if self._log.is_open or self._is_log_open() else self._without_log
         return InstanceReceiver(self._objects, way, origin, command, transfer_syntax, limit)
 
     def association_ended(self, association: str) -> None:
@@ -141,7 +176,9 @@ class Reception:
 
     def catch_up(self, seconds: float | None = None) -> bool:
         """Return when all is indexed that was acknowledged before; False where that takes longer."""
-        return not self._log.is_open or self._indexer.catch_up(self._log.last, seconds)
+        if self._log.is_open or self._is_log_open():
+            return self._indexer.catch_up(self._log.last, seconds)
+        return self._is_replayed
 
     def import_files(
         self,
@@ -152,7 +189,7 @@ class Reception:
     ) -> Report:
         """Import files and folders until `stopped`, without a log. Raises DatabaseFault, OSError."""
         self._objects.watch()
-        importing = FileImport(self._objects, self._indexing, progress, stopped, committed)
+        importing = FileImport(self._objects, self._indexing, self._direct, progress, stopped, committed)
         report = importing.run(paths)
         if report.outcomes[Outcome.REPLACED]:
             with contextlib.suppress(NotKept):  # the next start or deletion finishes it
@@ -182,57 +219,8 @@ class Reception:
 
     def is_failing(self) -> bool:
         """Whether what was acknowledged cannot be indexed at the moment."""
-        return self._indexer.is_failing
+        return self._indexer.is_failing or not self._is_replayed
 
     def conflicts(self) -> int:
         """Return how many data sets are kept aside."""
         return self._indexing.conflicts()
-
-    def _recover(self) -> bool:
-        """Finish what an earlier process did not come to; return whether its journal is needed no more."""
-        try:
-            self._database.checkpoint()
-        except NotKept as error:  # on a full disk the database's log goes on as it is
-            log.warning("checkpoint_failed", reason=str(error))
-        self._objects.settle()
-        replayed, swept = 0, 0
-        is_replayed = True
-        try:
-            replayed = self._replay.run()
-        except (NotKept, OSError):
-            # The journal and the files of `incoming/` that it names stay: the next start tries again.
-            log.exception("journal_not_replayed", so=WITHOUT_LOG)
-            is_replayed = False
-        with contextlib.suppress(NotKept):  # on a full disk; a later start or deletion finishes it
-            self._unlink_removed()
-        if is_replayed:
-            swept = self._objects.sweep()
-        indexed = index_orphans(self._database, self._objects, self._indexing)
-        unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
-        log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))
-        return is_replayed
-
-    def _submit_directly(self, arrivals: Sequence[Arrival]) -> None:
-        self._groups.submit(*arrivals)
-
-    def _keep_group(self, arrivals: Sequence[Arrival]) -> None:
-        try:
-            self._keep(arrivals)
-        except Exception as error:  # noqa: BLE001  each sender is told
-            for arrival in arrivals:
-                if not arrival.is_indexed:
-                    arrival.error = error
-                    with contextlib.suppress(OSError):
-                        self._objects.remove(arrival.stored.path)
-
-    def _keep(self, arrivals: Sequence[Arrival]) -> None:
-        """Index arrivals durably, now."""
-        self._indexing.index(arrivals, durable=True)
-        if any(arrival.outcome is Outcome.REPLACED for arrival in arrivals):
-            self._unlink_removed()
-        for arrival in arrivals:
-            if arrival.outcome is not None:
-                self._observer.indexed(arrival.stored.origin.calling_aet, str(arrival.outcome), 0.0)
-        changed = frozenset().union(*(arrival.studies for arrival in arrivals))
-        if changed:
-            self._on_indexed(arrivals[0].stored.origin.association, changed)

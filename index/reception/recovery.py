@@ -13,7 +13,7 @@ import structlog
 from peewee import chunked
 
 from index.database.connection import Database
-from index.database.instance_rows import StoredObject, conflict_path
+from index.database.instance_rows import ExistingInstance, StoredObject, conflict_path
 from index.database.tables import Conflict, Instance, JournalPosition, UnindexedObject
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
@@ -45,39 +45,49 @@ class Replay:
 
         Raises NotKept, DatabaseFault, OSError; then it is to be run again.
         """
-        (number, settled), records = self._positions(), []
-        if is_left(self._folder):
-            self._objects.watch()
-            records = [record for record in read(self._folder) if record.number > settled]
-            for record in records:
-                if record.number <= number:
-                    self._mend(record)
-            pending = [record for record in records if record.number > number]
-            for some in chunked(pending, BATCH):
-                self._index(some)
-        last = max(number, *(record.number for record in records)) if records else number
+        if not is_left(self._folder):
+            return 0
+        self._objects.watch()
+        number, settled = self._positions()
+        records = [record for record in read(self._folder) if record.number > settled]
+        for record in records:
+            if record.number <= number:
+                self._mend(record)
+        for some in chunked((record for record in records if record.number > number), BATCH):
+            self._index(some)
         if records:
+            last = max(number, records[-1].number)
             self._objects.settle_placed()
             with self._database.writing():
                 self._database.execute(JournalPosition.update(number=last, settled=last))
-            journal = Journal(self._folder, sync=self._objects.sync)
-            journal.open()
-            journal.close()
+        # Also what was settled: after a `reindex` it would come back, though it may have been deleted since.
+        journal = Journal(self._folder, sync=self._objects.sync)
+        journal.open()
+        journal.close()
         return len(records)
 
     def write_again(self) -> None:
-        """Write every small object of the journal anew, durably. Raises OSError, NotKept, DatabaseFault.
+        """Write every small object of the journal anew, and sync the names of large ones.
 
-        After a sync that failed, nobody tells which of them could not be written, and the kernel may show
-        what the disk has not got.
+        After a sync that failed, nothing tells what could not be written, and the kernel may show what the
+        disk does not have. The content of large ones is durable. Raises OSError, NotKept, DatabaseFault.
         """
+        large = []
         for record in read(self._folder):
-            if record.content and (path := self._home(record)):
+            path = self._home(record)
+            if path and record.content:
                 self._objects.put(path, record.content)
+            elif path:
+                large.append(path)
+        self._objects.sync_folders(large)
 
-    def position(self) -> int:
-        """Return the number of the last record that is indexed."""
-        return self._positions()[0]
+    def next_number(self) -> int:
+        """Return the number of the next record: greater than any that was given before.
+
+        It follows the clock: an index that is restored from a backup, or made anew, knows of no number that
+        is still to come.
+        """
+        return max(self._positions()[0] + 1, time.time_ns() // 1000)
 
     def _positions(self) -> tuple[int, int]:
         ((number, settled),) = self._database.rows(
@@ -87,19 +97,24 @@ class Replay:
 
     def _index(self, records: Sequence[Record]) -> None:
         """Index what the index does not know yet."""
-        arrivals = [arrival for record in records if (arrival := self._arrival(record))]
+        known = self._indexing.known([record.facts["uid"] for record in records])
+        found = (self._arrival(record, known.get(record.facts["uid"])) for record in records)
+        arrivals = [arrival for arrival in found if arrival]
 
         def note(committed: Sequence[Arrival]) -> None:
             self._database.execute(JournalPosition.update(number=committed[-1].number))
 
-        self._indexing.index(arrivals, durable=False, within=note)
+        if arrivals:
+            self._indexing.index(arrivals, durable=False, within=note)
 
-    def _arrival(self, record: Record) -> Arrival | None:
-        """Return what is to be indexed of a record, its object in its place; None where that is lost."""
+    def _arrival(self, record: Record, known: ExistingInstance | None) -> Arrival | None:
+        """Return what is to be indexed of a record, its object in its place; None where that is lost.
+
+        `known` is what the index holds under its UID. A replay that failed at first can come after it.
+        """
         facts = record.facts
         source = self._source(record)
         if source is None:
-            known = self._indexing.known([facts["uid"]]).get(facts["uid"])
             if known is None or known.sha1 != facts["sha1"]:
                 log.error("object_lost", sop_instance_uid=facts["uid"], path=facts["path"])
             return None
@@ -120,13 +135,13 @@ class Replay:
             facts["received"],
         )
         incoming = "" if source == facts["path"] else source
-        return Arrival(stored, incoming=incoming, number=record.number)
+        is_older = known is not None and known.received > stored.received
+        return Arrival(stored, incoming=incoming, recovered=is_older, number=record.number)
 
     def _source(self, record: Record) -> str | None:
         """Return where the object of a record stands; a small one is put into its place."""
         path = record.facts["path"]
         if record.content:
-            self._objects.make_folder_of(path)
             self._objects.write(path, record.content)
             return str(path)
         return self._objects.standing(record.facts["incoming"], path, conflict_path(record.facts["sha1"]))
@@ -140,8 +155,8 @@ class Replay:
         elif record.content:
             restore(self._objects, path, record.content)
         elif source := self._objects.standing(record.facts["incoming"]):
-            self._objects.make_folder_of(path)
             self._objects.move(source, path)
+            self._objects.settle_later([path])
 
     def _home(self, record: Record) -> str | None:
         """Return where the object of a record belongs."""
@@ -169,7 +184,7 @@ def restore(objects: ObjectStore, path: str, content: bytes) -> None:
     except OSError:
         there = b""
     if there == content:
-        objects.sync_object(path)
+        objects.sync_objects([path])
     else:
         objects.put(path, content)
 
@@ -180,15 +195,15 @@ def restore_all(objects: ObjectStore, folder: Path) -> None:
         if record.content:
             restore(objects, record.facts["path"], record.content)
         elif source := objects.standing(record.facts["incoming"]):
-            objects.make_folder_of(record.facts["path"])
             objects.move(source, record.facts["path"])
 
 
 def index_orphans(database: Database, objects: ObjectStore, indexing: Indexing) -> int:
-    """Index the objects of the latest folders that have no row; return how many that were."""
-    last = database.rows(Instance.select(Instance.path).order_by(Instance.id.desc()).limit(1))
+    """Index the objects without a row of all folders that may have some; return how many that were."""
+    query = Instance.select(Instance.path, Instance.received).order_by(Instance.id.desc()).limit(1)
+    last, received = next(iter(database.rows(query)), (None, 0))
     indexed = 0
-    for path in _without_recent_row(database, list(objects.filed_since(last[0][0] if last else None))):
+    for path in _without_recent_row(database, list(objects.filed_since(last, received))):
         try:
             indexed += index_object(objects, indexing, path) is not Outcome.DUPLICATE
         except (NotPart10, IndexFault, OSError):
@@ -227,5 +242,6 @@ def index_object(objects: ObjectStore, indexing: Indexing, path: str) -> Outcome
     received = time.time_ns() // 1_000_000
     stored = StoredObject(header, ORIGIN, meta.transfer_syntax, path, size, sha1, received)
     arrival = Arrival(stored, incoming=incoming, recovered=True)
+    objects.sync_objects([arrival.source])
     indexing.index([arrival], durable=True, within=indexing.forget_refusals)
     return arrival.outcome

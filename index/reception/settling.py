@@ -49,24 +49,27 @@ class Settling:
         self._replay = replay
         self._unlink_removed = unlink_removed
         self._worker = workers.add("settling", self._run)
-        self._is_settled = True
+        self._settled = 0
         self._deletions = Deletions(database)
 
-    def start(self) -> None:
-        """Begin to settle. Raises OSError, DatabaseFault."""
+    def prepare(self) -> None:
+        """Do what `start` needs and may fail. Raises OSError, NotKept, DatabaseFault."""
         self._objects.watch()
         self._deletions.begin()
+
+    def start(self, settled: int) -> None:
+        """Begin; the records up to this number are settled."""
+        self._settled = settled
         self._worker.start()
 
     def stop(self) -> bool:
         """Settle what is left and end; return whether all is settled. The log is closed before."""
         self._worker.stop()
-        return self._is_settled
+        return self._settled == self._log.last
 
     def _run(self) -> None:
         while self._wait():
             self._worker.beat()
-            self._is_settled = False
             part, number = self._log.turn()
             if not self._indexer.catch_up(number):
                 # The database is damaged, or the daemon stops while it is away: the journal keeps them.
@@ -74,7 +77,6 @@ class Settling:
             while not self._settle(number):
                 if self._worker.wait(RETRY_SECONDS):
                     return
-            self._is_settled = True
             if self._deletions.is_to_wipe(part):
                 self._wipe(part)
             self._worker.done()
@@ -84,7 +86,7 @@ class Settling:
     def _wait(self) -> bool:
         """Wait until something is to be settled or wiped; return False at the end."""
         with self._worker.waiting():
-            while not self._log.wait_for_records(LOOK_SECONDS):
+            while not self._log.wait_until_needed(LOOK_SECONDS):
                 if not self._log.is_open:
                     return False
                 if self._deletions.look():
@@ -109,6 +111,7 @@ class Settling:
             self._sync_objects()
             with self._database.writing():
                 self._database.execute(JournalPosition.update(settled=number))
+            self._settled = number
             self._unlink_removed()
             self._log.release()
         except (IndexFault, OSError) as error:
@@ -122,7 +125,8 @@ class Settling:
             self._log.wipe()
         except OSError:
             log.exception("journal_not_wiped")
-        self._deletions.wiped(part)
+        else:
+            self._deletions.wiped(part)
 
 
 class Deletions:

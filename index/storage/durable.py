@@ -24,6 +24,7 @@ NAMES = (
     "index.sqlite-wal",
     "index.sqlite-shm",
     "journal",
+    "prepared",
     "objects",
     "incoming",
     "conflicts",

@@ -110,11 +110,16 @@ class Journal:
         )
         descriptor = self._descriptors[self.part]
         written = 0
-        while written < len(content):
-            written += os.pwrite(descriptor, memoryview(content)[written:], self._end + written)
-            self._reach[self.part] = max(self._reach[self.part], self._end + written)
-        if self._sync:
-            os.fdatasync(descriptor)
+        try:
+            while written < len(content):
+                written += os.pwrite(descriptor, memoryview(content)[written:], self._end + written)
+                self._reach[self.part] = max(self._reach[self.part], self._end + written)
+            if self._sync:
+                os.fdatasync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):  # what was refused is not to come back
+                os.ftruncate(descriptor, self._end)
+            raise
         self._end += len(content)
 
     def turn(self) -> int:

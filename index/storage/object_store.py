@@ -13,7 +13,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import structlog
 
@@ -27,16 +27,23 @@ from index.storage.durable import (
     sync_filesystem,
     sync_folder,
 )
+from index.storage.journal import is_left, read
+from index.storage.processes import started
 from index.storage.reserve import Reserve
 from index.storage.room import Room
+from index.storage.walk import objects_of
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 FOLDER_SIZE = 4096
+# File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
+CLOCK = 1000
 _FOLDER = re.compile(r"[0-9a-f]{6,}")
 # Files whose names are made durable together: some 30 us for each.
 PREPARED = 64
-PREPARED_FOLDER = "journal/prepared"
+PREPARED_FOLDER = "prepared"
 # No two files of a process have the same name.
 _names = itertools.count()
 
@@ -61,7 +68,7 @@ class ObjectStore:
         self._conflicts = data / "conflicts"
         self.journal = data / "journal"
         self._pool = data / PREPARED_FOLDER
-        self._process = f"{os.getpid()}-{_started(os.getpid())}"
+        self._process = f"{os.getpid()}-{started(os.getpid())}"
         self._lock = threading.Lock()
         # Paths of the hot path are texts: pathlib costs 50 us for each instance.
         self._below = f"{data}/"
@@ -73,7 +80,7 @@ class ObjectStore:
         self._prepared: list[str] = []
         # Objects since `incoming/` was synced, one of each folder.
         self._moved: dict[str, str] = {}
-        # Placed and not synced, where nothing syncs the whole file system.
+        # What `settle_placed` syncs, where nothing syncs the whole file system.
         self._placed: list[str] = []
         if os.access(data, os.W_OK):
             for folder in (self._objects, self._incoming, self._conflicts):
@@ -97,11 +104,8 @@ class ObjectStore:
 
     def standing(self, *paths: str) -> str | None:
         """Return the first of these paths where a file is; one of `incoming/` may still be prepared."""
-        for path in paths:
-            for name in (path, path.replace("incoming/", f"{PREPARED_FOLDER}/", 1)):
-                if path and (self.data / name).is_file():
-                    return name
-        return None
+        names = (name for path in paths if path for name in (path, _while_prepared(path)))
+        return next((name for name in names if (self.data / name).is_file()), None)
 
     def _prepare(self) -> None:
         """Make further empty files; first, those that were taken get durable names where they are now."""
@@ -136,6 +140,8 @@ class ObjectStore:
             for folder in {path.rpartition("/")[0] for path in paths}:
                 try:
                     sync_folder(self._below + folder)
+                except FileNotFoundError:  # deleted with all that it held
+                    continue
                 except OSError:
                     self._leave(folder)
                     raise
@@ -146,6 +152,13 @@ class ObjectStore:
             if self._folder == folder:
                 self._filled = FOLDER_SIZE
 
+    def size(self, path: str) -> int | None:
+        """Return the size of an object in bytes; None where there is none."""
+        try:
+            return os.stat(self._below + path).st_size  # noqa: PTH116
+        except FileNotFoundError:
+            return None
+
     def remove(self, path: str) -> None:
         """Remove an object that has no row; whether the removal is durable does not matter."""
         with contextlib.suppress(FileNotFoundError):
@@ -155,10 +168,30 @@ class ObjectStore:
         """Make the folder of an object where a crash has taken it. Raises OSError."""
         make_folder((self.data / path).parent, sync=self.sync)
 
+    def _with_folder(self, path: str, act: Callable[[], T]) -> T:
+        """Act, and once more where it was the folder of `path` that was missing. Raises OSError."""
+        try:
+            return act()
+        except FileNotFoundError:
+            if (self.data / path).parent.is_dir():
+                raise
+            self.make_folder_of(path)
+            return act()
+
+    def write_incoming(self, content: bytes | bytearray) -> str:
+        """Write a small object to a new file in `incoming/`, unsynced; return its path. Raises OSError."""
+        path = self.incoming_path()
+        try:
+            self.write(path, content)
+        except OSError:
+            self.remove(path)
+            raise
+        return path
+
     def write(self, path: str, content: bytes | bytearray) -> None:
         """Write a small object to its place, which was reserved for it, unsynced. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._below + path, flags, FILE_MODE)
+        descriptor = self._with_folder(path, lambda: os.open(self._below + path, flags, FILE_MODE))
         try:
             rest = memoryview(content)
             while rest:
@@ -169,8 +202,9 @@ class ObjectStore:
     def move(self, source: str, target: str) -> None:
         """Move an object, unsynced; where it has been moved already, nothing is done. Raises OSError."""
         with self._preparing:
+            names = self._below + source, self._below + target
             try:
-                os.rename(self._below + source, self._below + target)  # noqa: PTH104
+                self._with_folder(target, lambda: os.rename(*names))  # noqa: PTH104
             except FileNotFoundError:
                 if not (self.data / target).exists():
                     raise
@@ -194,7 +228,10 @@ class ObjectStore:
         return True
 
     def watch(self) -> None:
-        """From now on `sync_placed` is told of all that the disk cannot write. Raises OSError."""
+        """From now on see all that the disk cannot write, so that one sync can stand for many objects.
+
+        Raises OSError.
+        """
         if self.sync and self._watched < 0 and can_sync_filesystem():
             self._watched = os.open(self._objects, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -209,28 +246,39 @@ class ObjectStore:
             os.close(self._watched)
             self._watched = -1
 
+    def settle_later(self, paths: Sequence[str]) -> None:
+        """Leave it to `settle_placed` to make these objects durable, which were just placed."""
+        if self.sync and self._watched < 0:
+            with self._preparing:
+                self._placed += paths
+
     def settle_placed(self) -> None:
         """Make all objects durable that were placed before, with their names. Raises OSError."""
         if self._watched >= 0:
             sync_filesystem(self._watched)
-        elif self.sync:
-            placed, self._placed = self._placed, []
-            try:
-                for path in placed:
-                    self.sync_object(path)
-            except OSError:
-                self._placed += placed
-                raise
-
-    def sync_placed(self, paths: Sequence[str]) -> None:
-        """Make objects durable that were just placed, with their names. Raises OSError."""
-        if not self.sync or not paths:
             return
-        if len(paths) > 1 and self._watched >= 0:
+        with self._preparing:
+            placed, self._placed = self._placed, []
+        try:
+            self.sync_objects(placed)
+        except OSError:
+            self.settle_later(placed)
+            raise
+
+    def sync_group(self, paths: Sequence[str]) -> None:
+        """Make objects durable that were just written, with their names. Raises OSError."""
+        if self.sync and len(paths) > 1 and self._watched >= 0:
             sync_filesystem(self._watched)
         else:
+            self.sync_objects(paths)
+
+    def sync_objects(self, paths: Sequence[str]) -> None:
+        """Make these objects and their names durable; those that are deleted are left out. Raises OSError."""
+        if self.sync:
             for path in paths:
-                self.sync_object(path)
+                with contextlib.suppress(FileNotFoundError):
+                    _sync_content(self._below + path)
+            self.sync_folders(paths)
 
     def put_back(self, source: str, path: str) -> None:
         """Copy one of our files to the place of an object, durably and whole. Raises OSError."""
@@ -254,38 +302,36 @@ class ObjectStore:
             temporary.unlink(missing_ok=True)
         self.sync_folders([path])
 
-    def sync_object(self, path: str) -> None:
-        """Make an object durable that stands in its place, with its name. Raises OSError."""
-        if self.sync:
-            descriptor = os.open(self._below + path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
-            self.sync_folders([path])
-
     def left_behind(self) -> list[Path]:
-        """Return what processes that have ended left in `incoming/`."""
-        return [path for path in self._incoming.iterdir() if not self._is_arriving(path.name)]
+        """Return what processes that have ended left in `incoming/`, and the journal does not need."""
+        needed = self._needed()
+        paths = [path for path in self._incoming.iterdir() if path.name not in needed]
+        return [path for path in paths if not self._is_arriving(path.name)]
+
+    def _needed(self) -> set[str]:
+        """Return the names in `incoming/` that records of the journal tell of. Raises OSError."""
+        records = read(self.journal) if is_left(self.journal) else []
+        return {record.facts["incoming"].rpartition("/")[2] for record in records}
 
     def settle(self) -> None:
         """Make the folders' own names durable: a process may have ended between making and syncing one."""
         if self.sync:
             for folder in (self._objects, self.data, self.data.resolve().parent):
-                with contextlib.suppress(PermissionError):  # the last one may be somebody else's
+                with contextlib.suppress(PermissionError):  # the last one may be another user's
                     sync_folder(folder)
 
     def sweep(self) -> int:
         """Remove what an earlier process left in `incoming/`; return how many files that were."""
-        swept = 0
+        swept, needed = 0, self._needed()
         with contextlib.suppress(OSError):
             for path in self._pool.iterdir():
-                path.unlink()
+                if path.name not in needed:
+                    path.unlink()
         for path in self.left_behind():
             try:
                 path.unlink(missing_ok=True)
                 swept += 1
-            except OSError as error:  # a folder, or what belongs to somebody else
+            except OSError as error:  # a folder, or what belongs to another user
                 _pass_over(f"incoming/{path.name}", str(error.strerror))
         return swept
 
@@ -294,21 +340,22 @@ class ObjectStore:
         process, _, rest = name.partition("-")
         if not process.isdigit() or name.startswith(f"{self._process}-"):
             return False
-        started = _started(int(process))
-        return bool(started) and rest.partition("-")[0] == started
+        when = started(int(process))
+        return bool(when) and rest.partition("-")[0] == when
 
     def filed_since(
-        self, last: str | None, pass_over: Callable[[str], object] | None = None
+        self, last: str | None, received: int = 0, pass_over: Callable[[str], object] | None = None
     ) -> Iterator[str]:
-        """Yield the paths of all objects in the folder of `last`, the one before it and all later ones.
+        """Yield the paths of all objects in folders where some may have been filed after `last`.
 
-        What has the name of an object and is none, such as a FIFO, is named: to `pass_over`, or else in the
-        log. Raises OSError.
+        These are its own folder, the one before it and all later ones, and those that have changed since
+        `received` (ms since 1970): several processes file at a time. What has the name of an object and is
+        not a file, such as a FIFO, is named: to `pass_over`, or else in the log. Raises OSError.
         """
         first = max(0, int(last.split("/")[1], 16) - 1) if last else 0
         for number, folder in sorted(self._folders()):
-            if number >= first:
-                for path, is_file in _objects_of(folder):
+            if number >= first or folder.stat().st_mtime_ns // 1_000_000 >= received - CLOCK:
+                for path, is_file in objects_of(folder):
                     if is_file:
                         yield path
                     elif pass_over:
@@ -336,36 +383,18 @@ class ObjectStore:
             return folder
 
 
+def _while_prepared(path: str) -> str:
+    """Return where a file of `incoming/` stood before it was taken."""
+    return path.replace("incoming/", f"{PREPARED_FOLDER}/", 1)
+
+
+def _sync_content(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _pass_over(path: str, reason: str) -> None:
     log.warning("passed_over", path=path, reason=reason)
-
-
-def _objects_of(folder: Path) -> list[tuple[str, bool]]:
-    """Return the paths of all objects in a folder, and whether each is a file; links may lead to one."""
-    with os.scandir(folder) as entries:
-        found = [(entry.name, _is_file(entry)) for entry in entries if entry.name.endswith(".dcm")]
-    return [(f"objects/{folder.name}/{name}", is_file) for name, is_file in sorted(found)]
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _started(process: int) -> str:
-    """Return when a process began, in ticks since the machine did (proc(5), stat); empty where there is none.
-
-    Process ids come again, soon where the daemon is the first process of a container; this does not.
-    """
-    try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
-        return status.rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def is_alive(process: str) -> bool:
-    """Whether a process of this id runs that is not ours."""
-    return process.isdigit() and int(process) != os.getpid() and bool(_started(int(process)))

@@ -13,3 +13,17 @@ def files_below(folder: Path, on_error: Callable[[OSError], None] | None = None)
     for path, folders, names in os.walk(folder, onerror=on_error):
         folders.sort()
         yield from (Path(path) / name for name in sorted(names))
+
+
+def objects_of(folder: Path) -> list[tuple[str, bool]]:
+    """Return the paths of all objects in a folder, and whether each is a file; links may lead to one."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, _is_file(entry)) for entry in entries if entry.name.endswith(".dcm")]
+    return [(f"objects/{folder.name}/{name}", is_file) for name, is_file in sorted(found)]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False

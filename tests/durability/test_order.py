@@ -40,7 +40,7 @@ def test_the_order_of_stores(start: Callable[..., Daemon], tmp_path: Path, size:
     data_synced = {
         call.path: call for call in calls if call.name == "fdatasync" and "/incoming/" in call.path
     }
-    named = [call for call in calls if call.name == "fsync" and call.path.endswith("/journal/prepared")]
+    named = [call for call in calls if call.name == "fsync" and call.path.endswith("/prepared")]
     seen = 0
     for answered, uid, _ in answers(calls):
         (record,) = [call for call in records if f'"{uid}"'.encode() in call.strings[0]]
@@ -54,7 +54,7 @@ def test_the_order_of_stores(start: Callable[..., Daemon], tmp_path: Path, size:
             assert data.end < record.begin, f"{uid}: its data are not synced before its record"
             written = [c for c in calls if c.name == "write" and c.path == path and c.begin > data.begin]
             assert [] == written, uid
-            prepared = path.replace("/incoming/", "/journal/prepared/").encode()
+            prepared = path.replace("/incoming/", "/prepared/").encode()
             made = next(c for c in calls if c.name == "openat" and c.strings[:1] == (prepared,))
             assert first_between(named, made.end, answered), (
                 f"{uid}: its name is not durable before the answer"

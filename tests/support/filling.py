@@ -1,5 +1,6 @@
 """An index that is filled without a network: reception, called directly."""
 
+import shutil
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,3 +61,11 @@ def keep_by_threads(index: Index, datasets: list[Dataset], threads: int) -> None
 def files(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def crashed(index: Index, target: Path, *lost: str) -> Path:
+    """Copy what a crash leaves; what fits the patterns is lost as well."""
+    shutil.copytree(index.data, target)
+    for path in [path for pattern in lost for path in target.glob(pattern)]:
+        path.unlink()
+    return target

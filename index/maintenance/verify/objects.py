@@ -73,7 +73,9 @@ def check_orphans(context: VerifyContext) -> Iterator[Finding]:
             known.add(path)
         last = rows[-1][0]
     no_files: list[str] = []
-    suspects = [path for path in context.objects.filed_since(None, no_files.append) if path not in known]
+    suspects = [
+        path for path in context.objects.filed_since(None, pass_over=no_files.append) if path not in known
+    ]
     for at in range(0, len(suspects), PAGE):
         yield from _orphans(context, suspects[at : at + PAGE])
     for path in no_files:

@@ -13,7 +13,7 @@ from index.maintenance.verify.findings import Finding, Kind
 from index.publication.feed import Key
 from index.publication.study_rows import load_study
 from index.storage.durable import open_file
-from index.storage.object_store import is_alive
+from index.storage.processes import is_alive
 
 # How often a study that is being published is looked at, and how many seconds apart; after that it is left to
 # the publisher.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from index.commitment.integrity import Integrity
 from index.database.tables import RemovedObject
 from index.errors import IndexFault
 from index.maintenance.deletion import Deletion
@@ -15,7 +16,6 @@ from index.maintenance.verify.objects import check_objects, check_orphans
 from index.maintenance.verify.rereading import check_attribute_table
 from index.maintenance.verify.resources import check_incoming, check_resources, check_unpublished
 from index.maintenance.verify.rows import check_counts, check_database, check_references
-from index.reception.integrity import Integrity
 
 log = structlog.get_logger(__name__)
 

@@ -65,7 +65,8 @@ def test_a_file_is_synced_before_it_stands_in_objects_and_its_name_before_its_ro
 
         monkeypatch.setattr(ObjectStore if hasattr(ObjectStore, name) else InstanceRows, name, call)
 
-    noted("sync_placed", ObjectStore.sync_placed, lambda _, paths: f"sync {paths[0].split('/')[0]}")
+    for name, sync in (("sync_group", ObjectStore.sync_group), ("sync_folders", ObjectStore.sync_folders)):
+        noted(name, sync, lambda _, paths: f"sync {paths[0].split('/')[0]}")
     noted("move", ObjectStore.move, lambda _, __, target: f"move {target.split('/')[0]}")
     noted("add", InstanceRows.add, lambda _, batch: f"rows {len(batch)}")
     with Index(tmp_path / "data", STORAGE) as index:

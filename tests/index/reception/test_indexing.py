@@ -4,9 +4,13 @@ import errno
 import threading
 from pathlib import Path
 
+import peewee
 import pytest
+from playhouse.pool import MaxConnectionsExceeded
 
 from index import DatabaseFault, Index, NotKept, Outcome
+from index.database.instance_rows import RowGone
+from index.reception.indexing import TRIES, Indexing
 from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads, receive, served
@@ -216,3 +220,98 @@ def test_studies_are_published_when_their_association_ends(tmp_path: Path) -> No
             index.association_ended(f"a{number}")
         path = tmp_path / "fhir/r4/ImagingStudy" / f"{ROOT}.1.json"
         assert eventually(lambda: path.exists() and b'"numberOfInstances":20' in path.read_bytes())
+
+
+@pytest.mark.parametrize("more", [{}, {"EncapsulatedDocument": bytes(100_000)}], ids=["small", "large"])
+@pytest.mark.parametrize("same", [True, False])
+def test_another_process_takes_the_same_instance_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, bytes], *, same: bool
+) -> None:
+    """It comes between the look and the transaction: the second look finds the file in its place."""
+    place, others = Indexing._place, []
+    theirs = instance(**more) if same else instance(StudyDescription="Other", **more)
+
+    def place_and_be_late(self: Indexing, *arguments):
+        placed = place(self, *arguments)
+        if not others:
+            others.append(Index(tmp_path, STORAGE))
+            keep(others[0], theirs)
+        return placed
+
+    monkeypatch.setattr(Indexing, "_place", place_and_be_late)
+    with served(tmp_path) as index:
+        outcome = keep(index, instance(**more)).outcome
+        others[0].close()
+        assert (Outcome.DUPLICATE if same else Outcome.CONFLICT) is outcome
+        assert (1, int(not same)) == (len(files(tmp_path / "objects")), len(files(tmp_path / "conflicts")))
+        assert {} == files(tmp_path / "incoming")
+        assert [] == [finding for finding in index.verify(grace=0) if "object" in finding.kind]
+
+
+def test_an_instance_is_deleted_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, deleted = Indexing._place, []
+    with served(tmp_path, STORAGE.model_copy(update={"duplicates": "replace"})) as index:
+        keep(index, instance())
+
+        def place_after_deletion(self: Indexing, batch, existing):
+            if not deleted:
+                deleted.append(index.delete(batch[0].uid))
+            return place(self, batch, existing)
+
+        monkeypatch.setattr(Indexing, "_place", place_after_deletion)
+        assert Outcome.STORED is keep(index, instance(StudyDescription="Other")).outcome
+
+
+def test_rows_that_others_change_again_and_again_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path) as index:
+        plain, times = rows(index).add, []
+
+        def add(batch):
+            times.append(None)
+            if len(times) <= 2 * TRIES:
+                raise RowGone
+            return plain(batch)
+
+        monkeypatch.setattr(rows(index), "add", add)
+        assert Outcome.STORED is keep(index, instance()).outcome
+
+
+def test_a_thread_without_a_connection_waits_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads than connections are no reason to refuse an instance."""
+    with served(tmp_path) as index:
+        plain, refused = index._database.peewee.connect, []
+
+        def connect(*arguments, **options):
+            if threading.current_thread().name == "indexer" and not refused:
+                refused.append(None)
+                raise MaxConnectionsExceeded("Exceeded maximum connections.")
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(index._database.peewee, "connect", connect)
+        assert Outcome.STORED is keep(index, instance()).outcome
+        assert [None] == refused
+
+
+def test_a_value_that_postgresql_refuses_is_refused_for_good(index: Index) -> None:
+    error = peewee.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    assert error is index._database.translate(error)
+
+
+def test_a_damaged_object_that_has_its_row_stays(index: Index) -> None:
+    keep(index, instance())
+    (path,) = (index.data / "objects").glob("*/*.dcm")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert index._reception.index_object(str(path.relative_to(index.data))) is None
+    assert bytes(content) == path.read_bytes()
+
+
+def test_a_data_set_that_is_kept_aside_takes_no_room_twice(tmp_path: Path) -> None:
+    with Index(tmp_path, STORAGE.model_copy(update={"conflicts": 1})) as index:
+        keep(index, instance())
+        for _ in range(2):
+            assert keep(index, instance(StudyDescription="Other")).arrival.kept_aside
+        assert not keep(index, instance(StudyDescription="Third")).arrival.kept_aside

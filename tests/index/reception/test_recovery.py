@@ -15,7 +15,7 @@ from index.storage.journal import is_left, read
 from index.storage.object_store import ObjectStore
 from support.daemon import eventually
 from support.dicom import instance
-from support.filling import files, keep, keep_by_threads, receive, served
+from support.filling import crashed, files, keep, keep_by_threads, receive, served
 
 STORAGE = StorageSettings(watermark=0)
 ORIGIN = Origin("CT1", "ARCHIVE", "10.0.0.7", "abc")
@@ -32,14 +32,6 @@ def index(tmp_path: Path) -> Iterator[Index]:
     index = served(tmp_path / "data", STORAGE)
     yield index
     index.close()
-
-
-def crashed(index: Index, target: Path, *lost: str) -> Path:
-    """Copy what a crash leaves; what fits the patterns is lost as well."""
-    shutil.copytree(index.data, target)
-    for path in [path for pattern in lost for path in target.glob(pattern)]:
-        path.unlink()
-    return target
 
 
 def described(data: Path, storage: StorageSettings = STORAGE) -> dict[str, bytes]:
@@ -68,10 +60,11 @@ def test_the_journal_is_needed_until_files_and_rows_are_synced(index: Index) -> 
     for number in range(1, 4):
         keep(index, instance(number=number))
     assert 3 == len(read(index.data / "journal"))
-    assert [(3, 0)] == positions(index.data)
+    ((indexed, settled),) = positions(index.data)
+    assert (0, indexed) == (settled, read(index.data / "journal")[-1].number)
     index.close()
     assert not is_left(index.data / "journal")
-    assert [(3, 3)] == positions(index.data)
+    assert [(indexed, indexed)] == positions(index.data)
     with Index(index.data, STORAGE) as again:
         assert [3] == [study["instances"] for study in again.studies()]
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from index.storage.object_store import ObjectStore
 from index.storage.object_writer import ObjectWriter
 from support.dicom import CT_IMAGE_STORAGE
@@ -53,3 +55,37 @@ def test_a_file_of_nobody_is_swept(tmp_path: Path) -> None:
     store = ObjectStore(tmp_path)
     (tmp_path / "incoming" / "notes.txt").write_text("?")
     assert 1 == store.sweep()
+
+
+def test_a_folder_that_changed_later_is_looked_at(tmp_path: Path) -> None:
+    """An import files into a folder of its own, while the daemon goes on with an older one."""
+    store = ObjectStore(tmp_path)
+    paths = [store.reserve(1), *(ObjectStore(tmp_path).reserve(1) for _ in range(3))]
+    for at, path in enumerate(paths):
+        store.write(path, b"")
+        os.utime((tmp_path / path).parent, (at, at))
+    assert paths[2:] == list(store.filed_since(paths[3], received=10_000))
+    os.utime((tmp_path / paths[0]).parent, (10, 10))
+    assert [paths[0], *paths[2:]] == list(store.filed_since(paths[3], received=10_000))
+
+
+def test_a_missing_folder_is_made_again(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path)
+    path, other = store.reserve(1), store.reserve(1)
+    (tmp_path / path).parent.rmdir()
+    store.write(path, b"content")
+    (tmp_path / path).rename(tmp_path / "incoming" / "name")
+    (tmp_path / path).parent.rmdir()
+    store.move("incoming/name", other)
+    assert b"content" == (tmp_path / other).read_bytes()
+    with pytest.raises(FileNotFoundError):
+        store.move("incoming/name", path)
+
+
+def test_a_journal_on_another_disk(tmp_path: Path) -> None:
+    """Large files are renamed: they are prepared on the disk of the objects."""
+    (tmp_path / "data").mkdir()
+    store = ObjectStore(tmp_path / "data")
+    path = store.take_prepared()
+    assert (tmp_path / "data" / path).is_file()
+    assert not (tmp_path / "data" / "journal").exists()

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from index import CommitmentReport, Index, NotKept
+from index.commitment import integrity
 from index.database.tables import CommitmentRow, Instance
-from index.reception import integrity
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance
 from support.filling import STORAGE, keep, receive, served
 

@@ -7,10 +7,10 @@ from enum import StrEnum
 
 import structlog
 
+from index.commitment.integrity import Damage, IndexedObject, Integrity, Interrupted, Pause, Reading
 from index.database.connection import Database
 from index.database.mark_changed import now
 from index.database.tables import CommitmentRow, Instance
-from index.reception.integrity import Damage, IndexedObject, Integrity, Interrupted, Pause, Reading
 
 log = structlog.get_logger(__name__)
 

@@ -23,8 +23,6 @@ RATE = 100 * 1024 * 1024
 CHUNK = 1024 * 1024
 # File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
 CLOCK = 1000
-# A small object has its row a moment before its file; in milliseconds.
-ON_ITS_WAY = 2000
 
 # Waits for so many seconds; returns True where the work is to end.
 Pause = Callable[[float], bool]
@@ -59,7 +57,7 @@ class Reading:
 
 
 class Interrupted(Exception):
-    """Whoever wanted to know is stopping."""
+    """`pause` returned True: the caller ends."""
 
 
 class Integrity:
@@ -92,7 +90,6 @@ class Integrity:
         Interrupted.
         """
         path = self._data / stored.path
-        self._await(path, stored.received, reading.pause)
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) or status.st_size != stored.size:
@@ -110,11 +107,6 @@ class Integrity:
         if is_whole == was_damaged:
             self._note(stored.path, damaged=not is_whole)
         return None if is_whole else Damage.CORRUPT
-
-    def _await(self, path: Path, received: int, pause: Pause) -> None:
-        """Give the file of an instance that has come just now the time to be written."""
-        if not path.exists():
-            pause(max(0, min(ON_ITS_WAY, received + ON_ITS_WAY - self.clock())) / 1000)
 
     def _sha1(self, path: Path, pause: Pause) -> str:
         """Return the SHA-1 of a file, in hexadecimal, at the pace allowed. Raises OSError, Interrupted."""

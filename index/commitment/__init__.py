@@ -1,0 +1,1 @@
+"""Storage commitment: whether what was received is there and whole."""
