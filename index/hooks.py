@@ -9,8 +9,12 @@ class Observer:
     def indexed(self, calling_aet: str, outcome: str, seconds: float) -> None:
         """An instance is indexed, so long after it was acknowledged."""
 
-    def published(self, seconds: float) -> None:
-        """A study has been published."""
+    def published(self, seconds: float, lag: float | None) -> None:
+        """A study has been published, which took so long.
+
+        `lag`: so long after the first of the instances that its resource now shows was acknowledged, in
+        seconds. None: only other things have changed, or an earlier process received them.
+        """
 
     def publication_failed(self) -> None:
         """A study could not be published. It will be tried again."""

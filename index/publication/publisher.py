@@ -8,7 +8,7 @@ the same time, the durations of all that wait are added, up to a limit.
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -59,6 +59,8 @@ class Publisher:
         self._failing: set[int] = set()
         self._durations: dict[int, float] = {}
         self._of_association: dict[str, set[int]] = {}
+        # When the first instance was acknowledged that a study's resource does not show yet.
+        self._acknowledged: dict[int, float] = {}
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -109,10 +111,15 @@ class Publisher:
                 self._due.add(study, now + pause, duration)
             self._changed.notify()
 
-    def indexed(self, association: str, studies: Iterable[int]) -> None:
-        """Publish these studies soon, and when their association has ended, at once."""
+    def indexed(self, association: str, studies: Mapping[int, float]) -> None:
+        """Publish these studies soon, and when their association has ended, at once.
+
+        With each study comes when an instance of it was acknowledged, on the monotonic clock.
+        """
         with self._changed:
             self._of_association.setdefault(association, set()).update(studies)
+            for study, acknowledged in studies.items():
+                self._acknowledged.setdefault(study, acknowledged)
         self.schedule(studies)
 
     def association_ended(self, association: str) -> None:
@@ -193,17 +200,22 @@ class Publisher:
 
     def _publish(self, study: int) -> bool:
         began = time.monotonic()
+        acknowledged = self._acknowledged.pop(study, None)
         try:
             result = self._publication.publish(study)
         except Exception:  # one study must not stop the others
             log.exception("publish_failed", study=study, retry_seconds=RETRY_INTERVAL)
             self._failing.add(study)
+            if acknowledged is not None:
+                self._acknowledged[study] = acknowledged
             self._observer.publication_failed()
             return False
         self._failing.discard(study)
         if result is not None:
-            duration = time.monotonic() - began
-            self._observer.published(duration)
+            now = time.monotonic()
+            duration = now - began
+            lag = None if acknowledged is None else now - acknowledged
+            self._observer.published(duration, lag)
             self._remember(study, duration)
             log.info(
                 "published",
@@ -212,6 +224,7 @@ class Publisher:
                 written=result.written,
                 removed=result.removed,
                 seconds=round(duration, 4),
+                lag=None if lag is None else round(lag, 4),
             )
         return True
 

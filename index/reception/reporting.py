@@ -1,7 +1,7 @@
 """What became of arrivals: told to the publisher, the metrics and the log."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -10,8 +10,9 @@ from index.reception.arrival import Arrival, Outcome
 
 log = structlog.get_logger(__name__)
 
-# Called with an association's id, and the studies that its instances changed.
-OnIndexed = Callable[[str, frozenset[int]], None]
+# Called with an association's id, and the studies that its instances changed; with each, when the first of
+# these was acknowledged, on the monotonic clock.
+OnIndexed = Callable[[str, Mapping[int, float]], None]
 
 
 class Reporter:
@@ -23,16 +24,17 @@ class Reporter:
 
     def report(self, arrivals: Sequence[Arrival]) -> None:
         """Report a batch, which is indexed."""
-        studies: dict[str, frozenset[int]] = {}
-        for arrival in arrivals:
-            association = arrival.stored.origin.association
-            studies[association] = studies.get(association, frozenset()) | arrival.studies
-        for association, changed in studies.items():
-            if changed:
-                self._on_indexed(association, changed)
         now = time.monotonic()
+        associations: dict[str, dict[int, float]] = {}
         for arrival in arrivals:
-            seconds = now - arrival.acknowledged if arrival.acknowledged else 0.0
+            studies = associations.setdefault(arrival.stored.origin.association, {})
+            for study in arrival.studies:
+                studies.setdefault(study, arrival.acknowledged or now)
+        for association, studies in associations.items():
+            if studies:
+                self._on_indexed(association, studies)
+        for arrival in arrivals:
+            seconds = now - (arrival.acknowledged or now)
             if arrival.outcome is not None:
                 self._observer.indexed(arrival.stored.origin.calling_aet, str(arrival.outcome), seconds)
             if arrival.outcome not in (Outcome.STORED, None):

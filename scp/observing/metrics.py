@@ -20,6 +20,7 @@ OTHER_PEERS = "other"
 # From a small instance in the page cache to a large one over a slow line, in seconds.
 STORE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 INDEXED_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
+RESOURCE_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 PUBLICATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 
 # Gauges: name, help text, and field of index.State.
@@ -70,6 +71,11 @@ class Metrics(Observer):
         )
         self._publication_seconds = histogram(
             "publication_seconds", "Time of one study's publication.", PUBLICATION_SECONDS
+        )
+        self._resource_seconds = histogram(
+            "resource_seconds",
+            "From the answer to the first C-STORE that a publication shows to its resource.",
+            RESOURCE_SECONDS,
         )
 
     def text(self) -> bytes:
@@ -124,9 +130,11 @@ class Metrics(Observer):
         """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
 
-    def published(self, seconds: float) -> None:
+    def published(self, seconds: float, lag: float | None) -> None:
         """See index.Observer."""
         self._publication_seconds.observe(seconds)
+        if lag is not None:
+            self._resource_seconds.observe(lag)
 
     def publication_failed(self) -> None:
         """See index.Observer."""

@@ -13,6 +13,7 @@ from index import Index, PublishSettings
 from index.database.connection import open_database
 from index.publication.due import DueStudies
 from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
+from index.publication.study import PublicationResult
 from support.dicom import instance
 from support.filling import STORAGE, keep
 
@@ -132,3 +133,25 @@ def test_what_waiting_studies_take_is_added_up_without_drift(publisher: Publishe
     assert 5.0 == publisher._due.seconds
     assert {1, 2} == {publisher._take(1000.0), publisher._take(1000.0)}
     assert 0.0 == publisher._due.seconds
+
+
+def test_the_lag_begins_with_the_first_instance_that_is_not_shown(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lags: list[float | None] = []
+    failures = [OSError(28, "No space left on device")]
+
+    class Publication:
+        def publish(self, _: int) -> PublicationResult:
+            if failures:
+                raise failures.pop()
+            return PublicationResult("1.2.3", 2, 6, 0)
+
+    monkeypatch.setattr(publisher, "_publication", Publication())
+    monkeypatch.setattr(publisher._observer, "published", lambda _, lag: lags.append(lag))
+    publisher.indexed("one", {1: -5.0})
+    publisher.indexed("two", {1: -2.0})
+    assert not publisher._publish(1)
+    assert publisher._publish(1)
+    assert publisher._publish(1)
+    assert [5.0, None] == lags

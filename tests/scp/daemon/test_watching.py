@@ -84,6 +84,10 @@ def test_stores_are_counted(daemon: Daemon, tmp_path: Path) -> None:
     assert eventually(
         lambda: values(get(daemon, "/metrics")[1])["imagingstudyd_publication_seconds_count"] > 0
     )
+    after = values(get(daemon, "/metrics")[1])
+    # Duplicates change nothing, and the study was published when the first association ended.
+    assert 1 == after["imagingstudyd_resource_seconds_count"]
+    assert after["imagingstudyd_resource_seconds_sum"] > after["imagingstudyd_publication_seconds_sum"] / 2
     assert found["imagingstudyd_disk_free_bytes"] > 0
     assert "Doe" not in get(daemon, "/metrics")[1]
 
