@@ -186,7 +186,8 @@ class ServedAssociation(Association):
         self.kill()
 
     def _abort_blocking(self, block: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Send A-ABORT, without the sleep of pynetdicom's own."""
+        """Answer complete operations and send A-ABORT, without the sleep of pynetdicom's own."""
+        self._stores.flush()
         super()._abort_blocking(block=False)
         if block:
             self.kill()

@@ -101,15 +101,22 @@ class UpperLayer(DULServiceProvider):
         self._kill_thread = True
         return True
 
+    @property
+    def _may_send_data(self) -> bool:
+        """Whether P-DATA may be sent: the association has not ended (PS3.8 Section 9.2, Table 9-10)."""
+        return self.state_machine.current_state in ("Sta6", "Sta8")
+
     def send_pdu(self, primitive: Any) -> None:
         """Send at once. Data is dropped where the association has ended."""
-        if isinstance(primitive, P_DATA) and self.state_machine.current_state not in ("Sta6", "Sta8"):
+        if isinstance(primitive, P_DATA) and not self._may_send_data:
             return
         super().send_pdu(primitive)
         self._run_events()
 
     def send_command(self, context_id: int, encoded: bytes) -> None:
-        """Send a command set, in PDUs of the peer's maximum length."""
+        """Send a command set, in PDUs of the peer's maximum length; drop it where the association has ended."""
+        if not self._may_send_data:
+            return
         proposed_id = self.request.proposed_id(context_id) if self.request else context_id
         pdus = command_pdus(proposed_id, encoded, self.assoc.dimse.maximum_pdu_size)
         cast("ConnectionSocket", self.socket).send(pdus)

@@ -9,7 +9,7 @@ import pytest
 
 from index import Index
 from index.storage.journal import Journal
-from scp.services.store import MAX_OPERATIONS, StoreService
+from scp.services.store import MAX_OPERATIONS, StoreGroup, StoreOperation, StoreService
 from support.dicom import CT_IMAGE_STORAGE, ROOT, encoded, instance
 from support.filling import served
 from support.peer import EXPLICIT, Parrot, Running, echo_rq, item, p_data, pdv, store_message
@@ -155,5 +155,30 @@ def test_complete_ones_are_kept_though_the_peer_has_gone(index: Index) -> None:
             peer.associate(CONTEXTS)
             peer.send(messages(3) + messages(1)[:300])
         server.stop(drain=60)
+    assert index.catch_up(60)
+    assert [3] == [study["instances"] for study in index.studies()]
+
+
+def test_complete_ones_are_answered_before_the_abort_of_a_stop(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kept instance whose answer is lost is sent again: the modality shows it as failed."""
+    with Running(store=StoreService(index)) as server, Parrot(server.port) as peer:
+        peer.associate(CONTEXTS)
+        added: list[StoreOperation] = []
+        plain = StoreGroup.add
+
+        def add(group: StoreGroup, operation: StoreOperation) -> None:
+            added.append(operation)
+            if len(added) == 3:
+                for association in server.listener._snapshot():
+                    association.stop_when_idle()
+            plain(group, operation)
+
+        monkeypatch.setattr(StoreGroup, "add", add)
+        peer.send(messages(6))
+        assert [(1, SUCCESS), (2, SUCCESS), (3, SUCCESS)] == [answer_of(peer) for _ in range(3)]
+        assert 0x07 == peer.read_pdu()[0]
+        assert (None, b"") == peer.read_pdu()
     assert index.catch_up(60)
     assert [3] == [study["instances"] for study in index.studies()]

@@ -346,6 +346,17 @@ def test_an_abort_discards_the_object(peer):
     assert "by the peer" == peer.server.store.received[0].discarded
 
 
+def test_an_answer_after_our_abort_is_dropped(peer):
+    """P-DATA is for Sta6 and Sta8 (PS3.8 Section 9.2, Table 9-10)."""
+    peer.associate()
+    [association] = peer.server.listener._snapshot()
+    peer.server.store.before_answer = lambda _received: association.abort()
+    peer.send(store_message())
+
+    assert (0, 0) == abort_reason(peer)
+    until(lambda: peer.server.ended)
+
+
 def test_a_release_in_the_middle_discards_the_object(peer):
     peer.associate()
     peer.send(p_data(pdv(1, 3, store_rq()), pdv(1, 0, b"half")))
