@@ -13,7 +13,6 @@ from pynetdicom.transport import AddressInformation
 
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
-from scp.services.store import StoreGroup
 from scp.upperlayer.context import ListenerContext
 from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
@@ -63,20 +62,20 @@ class ServedAssociation(Association):
         self.acceptor.implementation_version_name = context.ae.implementation_version_name
         self.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
         self.requestor.address_info = AddressInformation.from_tuple(peer)
-        self.connection = Connection(connection, received)
+        self._stores = context.store.group(self.record, lambda: self.connection.has_data)
+        self.connection = Connection(connection, received, before_wait=self._stores.flush)
         timeouts = context.dicom.timeouts
-        self.dul: UpperLayer = UpperLayer(self, self.connection, context.dicom, self.record, self._begin)
+        self.dul: UpperLayer = UpperLayer(
+            self, self.connection, context.dicom, self.record, self._begin, self._stores.flush
+        )
         self.dimse: DimseProvider = DimseProvider(self, timeouts.pdu, self.dul.pump, self.dul.pump_available)
         self.acse: Negotiation = Negotiation(self, context, self.record)
-        self._stores = StoreGroup(lambda: self.connection.has_data)
-        self.connection.before_wait = self._stores.flush
         self._dispatcher = Dispatcher(
-            context.store,
+            self._stores,
             self.record,
             context.admission.services,
             self.dul.send_command,
             self.dimse.deliver,
-            self._stores,
         )
         self._bind_handlers()
         self.set_socket(ConnectionSocket(self, connection, self.connection, timeouts.pdu))

@@ -66,7 +66,11 @@ class ConnectionSocket(AssociationSocket):
 
 
 class UpperLayer(DULServiceProvider):
-    """The DUL service provider, without a thread: the thread that waits for a PDU reads the socket."""
+    """The DUL service provider, without a thread: the thread that waits for a PDU reads the socket.
+
+    `begin` returns the operation of a command. `answer_complete` keeps and answers the complete C-STORE
+    operations.
+    """
 
     def __init__(
         self,
@@ -75,12 +79,14 @@ class UpperLayer(DULServiceProvider):
         dicom: DicomSettings,
         record: AssociationRecord,
         begin: Callable[[int, Command], Operation],
+        answer_complete: Callable[[], None],
     ) -> None:
         super().__init__(assoc)
         self._connection = connection
         self._timeouts = dicom.timeouts
         self._max_pdu = dicom.max_pdu
         self._record = record
+        self._answer_complete = answer_complete
         self._reason = AbortReason.UNEXPECTED_PDU
         self._is_running_events = False
         self._request_deadline = monotonic() + self._timeouts.request
@@ -114,7 +120,7 @@ class UpperLayer(DULServiceProvider):
         self._run_events()
 
     def send_command(self, context_id: int, encoded: bytes) -> None:
-        """Send a command set, in PDUs of the peer's maximum length; drop it where the association has ended."""
+        """Send a command set in PDUs of the peer's maximum length. Dropped when it has ended."""
         if not self._may_send_data:
             return
         proposed_id = self.request.proposed_id(context_id) if self.request else context_id
@@ -222,8 +228,7 @@ class UpperLayer(DULServiceProvider):
                 AbortReason.INVALID_PARAMETER_VALUE, f"a PDU of type {kind:02X} with {length} bytes"
             )
         body = bytes(self._connection.read_exactly(length, deadline))
-        # Complete operations are answered before a release, and kept before an abort.
-        self._connection.before_wait()
+        self._answer_complete()  # before the end of the association
         try:
             if kind == A_ASSOCIATE_RQ:
                 body = self._read_request(body)
@@ -263,7 +268,7 @@ class UpperLayer(DULServiceProvider):
 
     def _abort(self, violation: ProtocolViolation) -> None:
         """Abort as service provider, with the violation's reason (PS3.8 Section 9.2, AA-1 and AA-8)."""
-        self._connection.before_wait()
+        self._answer_complete()
         self._record.set_outcome("aborted", str(violation))
         self._reason = violation.reason
         self._post_event("Evt19")
