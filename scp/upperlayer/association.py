@@ -89,6 +89,7 @@ class ServedAssociation(Association):
             # pynetdicom may raise anything: it ends this association only.
             self.record.set_outcome("aborted", f"{type(error).__name__}: {error}")
             self.record.log.exception("association_failed")
+            self.dul.abort_after_failure()
         finally:
             self._finish()
 
@@ -164,10 +165,17 @@ class ServedAssociation(Association):
             self.record.set_outcome("aborted", "shutdown")
             self.abort()
         elif self._work and self.dul.assembler.is_idle:
-            self._work.popleft()(self)
+            self._do(self._work.popleft())
         elif not self.dul.pump(monotonic() + self._context.dicom.timeouts.idle):
             self.record.set_outcome("aborted", "idle for too long")
             self.abort()
+
+    def _do(self, work: Work) -> None:
+        try:
+            work(self)
+        except Exception:
+            # It was not the peer's fault: the association goes on.
+            self.record.log.exception("posted_work_failed")
 
     def _end_by_peer(self) -> None:
         """Answer a release of the peer, or note its abort."""
@@ -211,18 +219,28 @@ class ServedAssociation(Association):
         return False
 
     def _finish(self) -> None:
-        self._stores.flush()
+        """Clean up: a step that fails does not stop the others."""
+        steps = (
+            self._stores.flush,
+            self._discard_incomplete,
+            self._report_end,
+            self.acse.end,
+            self.close_connection,
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception:
+                self.record.log.exception("association_end_failed")
+        self._on_end(self)
+
+    def _discard_incomplete(self) -> None:
         self.dul.assembler.discard(self.record.reason or "the association has ended")
+
+    def _report_end(self) -> None:
         self.record.set_outcome(
             "released" if self.is_released else "rejected" if self.is_rejected else "aborted"
         )
         self.record.log_end()
-        try:
-            if self.record.accepted and self._context.on_association_end:
-                self._context.on_association_end(self.record.info)
-        except Exception:
-            self.record.log.exception("association_end_failed")
-        finally:
-            self.acse.end()
-            self.close_connection()
-            self._on_end(self)
+        if self.record.accepted and self._context.on_association_end:
+            self._context.on_association_end(self.record.info)

@@ -273,6 +273,12 @@ class UpperLayer(DULServiceProvider):
         self._reason = violation.reason
         self._post_event("Evt19")
 
+    def abort_after_failure(self) -> None:
+        """Abort as service provider because our own code has failed."""
+        if self._may_send_data:
+            self._reason = AbortReason.NOT_SPECIFIED
+            self._post_event("Evt19")
+
     def _connection_lost(self, why: str) -> None:
         self._record.set_outcome(
             "aborted" if self._record.is_requested else "closed", f"connection lost: {why}"

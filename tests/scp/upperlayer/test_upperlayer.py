@@ -357,6 +357,52 @@ def test_an_answer_after_our_abort_is_dropped(peer):
     until(lambda: peer.server.ended)
 
 
+def fail(_):
+    raise MemoryError("no memory")
+
+
+def test_a_failure_of_our_own_aborts(peer):
+    """A peer that only sees the connection close takes it for a fault of the network."""
+    peer.associate()
+    peer.server.store.before_answer = fail
+    with structlog.testing.capture_logs() as events:
+        peer.send(store_message())
+
+        assert (2, 0) == abort_reason(peer)
+        until(lambda: peer.server.ended)
+    assert ["MemoryError: no memory"] == [one["reason"] for one in events if one["event"] == "association"]
+
+
+def test_posted_work_that_fails_ends_no_association(peer):
+    peer.associate(BOTH)
+    [association] = peer.server.listener._snapshot()
+    with structlog.testing.capture_logs() as events:
+        association.post(fail)
+        until(lambda: events)
+        peer.send(p_data(pdv(3, 3, echo_rq())))
+
+        assert b"\0\0" == peer.read_response()[0x0900]
+    assert "posted_work_failed" == events[0]["event"]
+    assert 0x06 == peer.release()
+
+
+@pytest.mark.parametrize("step", ["_stores.flush", "_discard_incomplete", "_report_end", "acse.end"])
+def test_an_association_ends_though_a_step_of_its_end_fails(peer, step, monkeypatch):
+    peer.associate()
+    [association] = peer.server.listener._snapshot()
+    peer.send(p_data(pdv(1, 3, store_rq()), pdv(1, 0, b"half")))
+    until(lambda: peer.server.store.received)
+    owner, _, name = step.rpartition(".")
+    monkeypatch.setattr(getattr(association, owner) if owner else association, name, lambda: 1 / 0)
+    peer.close()
+    until(lambda: not peer.server.listener.active())
+
+    [received] = peer.server.store.received
+    assert bool(received.discarded) == (step != "_discard_incomplete")
+    assert bool(peer.server.ended) == (step != "_report_end")
+    assert -1 == association.connection._wake
+
+
 def test_a_release_in_the_middle_discards_the_object(peer):
     peer.associate()
     peer.send(p_data(pdv(1, 3, store_rq()), pdv(1, 0, b"half")))
