@@ -17,7 +17,8 @@ from scp.wire.status import IDENTIFIER_DOES_NOT_MATCH, MISTYPED_ARGUMENT
 # PS3.7 Section E.1: Priority.
 MEDIUM = 0
 
-# Requests that are held in memory while a service runs; further ones stay in the socket.
+# Requests that are held in memory while a service runs; further ones stay in the socket. While we wait for a
+# response that may be behind them, one more ends the association: it is outside the window that we grant.
 MAX_QUEUED_REQUESTS = 16
 
 
@@ -81,6 +82,9 @@ class DimseProvider(DIMSEServiceProvider):
 
     def deliver(self, context_id: int, command: Command, data: bytes) -> None:
         """Queue a message for pynetdicom's services. Raises InvalidMessage, MissingParameter."""
+        is_request = not command.is_response and command.field != C_CANCEL_RQ
+        if is_request and self.msg_queue.qsize() >= MAX_QUEUED_REQUESTS:
+            raise InvalidMessage(f"more than {MAX_QUEUED_REQUESTS} requests without an answer")
         fragments = P_DATA()
         fragments.presentation_data_value_list.append((context_id, bytes([COMMAND | LAST]) + command.encoded))
         if data:

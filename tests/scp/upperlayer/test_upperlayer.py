@@ -582,6 +582,28 @@ def test_a_report_goes_out_on_the_same_association(serve):
     assert [0x0000] == statuses
 
 
+@pytest.mark.parametrize("in_one_pdu", [True, False])
+def test_requests_before_a_response_to_us_are_bounded(serve, in_one_pdu):
+    """They are held in memory; a peer may invoke 16 at most (PS3.7 Section D.3.3.3)."""
+    server = serve(services={COMMITMENT: "commitment"}, unknown_callers="all")
+    statuses = []
+
+    def report(association):
+        answer, _ = association.send_n_event_report(Dataset(), 1, COMMITMENT, "1.2.840.10008.1.20.1.1")
+        statuses.append((answer.get("Status"), association.dimse.msg_queue.qsize()))
+
+    with Parrot(server.port) as peer:
+        peer.associate([(1, COMMITMENT, (IMPLICIT,)), (3, ECHO, (IMPLICIT,))])
+        [association] = server.listener._snapshot()
+        association.post(report)
+        assert 0x04 == peer.read_pdu()[0]
+        echo = pdv(3, 3, echo_rq())
+        peer.send(p_data(*[echo] * 17) if in_one_pdu else p_data(echo) * 17)
+        assert (2, 6) == abort_reason(peer)
+    until(lambda: server.ended)
+    assert [(None, 16)] == statuses
+
+
 # --- deadlines ---
 
 # By default a request and a PDU have 30 s: what ends before has ended by the deadline of the test.
