@@ -95,7 +95,6 @@ class Listener:
         self._tls_sockets = list(tls_sockets)
         self._associations: dict[ServedAssociation, str] = {}
         self._lock = Lock()
-        self._stopping = False
         self._full_until = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
@@ -123,11 +122,12 @@ class Listener:
 
     def makes_progress(self, seconds: float) -> bool:
         """Whether the accept loop makes another round within that time, or is stopping."""
-        if self._stopping:
+        stopping = self._worker.stopping
+        if stopping.is_set():
             return True
         self._round.clear()
         self._wake_up()
-        return self._round.wait(seconds) or self._stopping
+        return self._round.wait(seconds) or stopping.is_set()
 
     def reload(
         self, peers: Sequence[Peer], limits: LimitsSettings, dicom: DicomSettings | None = None
@@ -153,7 +153,7 @@ class Listener:
 
     def stop(self, drain: float) -> None:
         """Accept no more; let operations finish for `drain` seconds, then abort the associations left."""
-        self._stopping = True
+        self._worker.stopping.set()
         self._wake_up()
         self._worker.stop()
         for listening in self._listening():
@@ -206,7 +206,7 @@ class Listener:
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
             try:
-                while not self._stopping:
+                while not self._worker.stopping.is_set():
                     with self._worker.waiting():
                         ready = selector.select(rejecter.timeout())
                     for key, _ in ready:

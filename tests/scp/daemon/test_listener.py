@@ -392,6 +392,23 @@ def test_a_socket_that_listens_already():
         run("echoscu", "127.0.0.1", str(server.port))
 
 
+def test_a_stop_is_no_failure_of_the_listeners_thread(serve, monkeypatch):
+    """The thread may see that it is to stop, and end, before `stop` has done its next step."""
+    server = serve()
+    thread = server.listener._worker._thread
+    plain = server.listener._wake_up
+
+    def wake_up():
+        plain()
+        thread.join(1)
+
+    monkeypatch.setattr(server.listener, "_wake_up", wake_up)
+    with structlog.testing.capture_logs() as events:
+        server.stop()
+
+    assert [] == events
+
+
 def test_stop_lets_an_object_finish(serve):
     server = serve()
     busy, go_on = threading.Event(), threading.Event()
