@@ -5,7 +5,7 @@ import logging
 import os
 import selectors
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Event, Lock
 from time import monotonic, sleep
@@ -233,7 +233,7 @@ class Listener:
             self._log.error("accept_failed", error=str(error))
             sleep(RESOURCE_PAUSE)
             return
-        try:
+        with self._closing_on_failure(connection):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for level, option, value in KEEP_ALIVE:
                 connection.setsockopt(level, option, value)
@@ -250,9 +250,15 @@ class Listener:
                 self._log.warning("association_refused", address=address, why="limit of associations")
                 self._metrics.association_refused(CUT_OFF)
                 connection.close()
+
+    @contextlib.contextmanager
+    def _closing_on_failure(self, connection: socket.socket) -> Iterator[None]:
+        """Close a connection that cannot be served: it must not end the listener."""
+        try:
+            yield
         except ConnectionError:
             connection.close()  # the caller has closed it
-        except Exception as error:  # noqa: BLE001  one connection must not end the listener
+        except Exception as error:  # noqa: BLE001
             self._log.error("connection_not_served", error=f"{type(error).__name__}: {error}")
             connection.close()
 
@@ -289,7 +295,8 @@ class Listener:
             return False
         if not (self._has_room(address) or self._make_room(address)):
             return False
-        self._serve(connection, address, received=received)
+        with self._closing_on_failure(connection):
+            self._serve(connection, address, received=received)
         return True
 
     def _serve(

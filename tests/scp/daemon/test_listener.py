@@ -470,6 +470,23 @@ def test_a_fault_in_one_connection_does_not_end_the_listener(serve, monkeypatch)
     run("echoscu", "127.0.0.1", str(server.port))
 
 
+def test_a_fault_in_a_peers_connection_beyond_the_limit_does_not_end_the_listener(monkeypatch):
+    with (
+        Running(limits={"associations": 2}, peers=[Peer(aet="CT1")]) as server,
+        Parrot(server.port) as held,
+        structlog.testing.capture_logs() as events,
+    ):
+        assert 0x02 == held.associate()[0]  # an unknown caller; one association is kept for peers
+        with monkeypatch.context() as patch, Parrot(server.port) as peer:
+            patch.setattr(server.listener, "_serve", lambda *_, **__: 1 / 0)
+            peer.send(associate_rq(calling="CT1"))
+            assert (None, b"") == peer.read_pdu()
+        with Parrot(server.port) as peer:
+            assert 0x02 == peer.associate(calling="CT1")[0]
+    named = [event["event"] for event in events]
+    assert (1, 0) == (named.count("connection_not_served"), named.count("worker_failed"))
+
+
 def test_a_fault_at_the_end_of_an_association_stays_there():
     with Running(on_association_end=lambda _link: 1 / 0) as server:
         for _ in range(2):
