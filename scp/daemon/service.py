@@ -24,7 +24,7 @@ from scp.services.commitment import CommitmentService
 from scp.services.mpps import StepService
 from scp.services.store import StoreService
 from scp.services.worklist import WorklistService
-from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings, Peer
+from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -39,7 +39,7 @@ CLOSE_SECONDS = 60.0
 # The signals that stop or reload the daemon.
 SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
-# Sections that a reload takes over as a whole; of [dicom] it takes all keys except the addresses.
+# Sections that a reload takes over, [limits] except object_size; of [dicom] it takes all but the addresses.
 _RELOADED = frozenset(("peers", "limits", "log"))
 
 
@@ -83,7 +83,7 @@ class Daemon:
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
             undo.callback(index.close)
             index.serve()
-            commitment = CommitmentService(index, self._configuration.dicom, self._peer, self._metrics)
+            commitment = CommitmentService(index, self._in_force, self._metrics)
             listener = self._listener(index, commitment)
             http = self._http(index, listener)
             if http:
@@ -171,6 +171,8 @@ class Daemon:
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults are enough
+        except Exception as error:  # such as a file that cannot be read any more: the daemon goes on
+            log.exception("reload_refused", faults=[f"{type(error).__name__}: {error}"])
         else:
             logs.configure(configuration.log)
             log.info(
@@ -189,7 +191,7 @@ class Daemon:
             raise OSError(f"a socket named {TLS_SOCKET} was passed, but [dicom.tls] is not configured")
 
         services = (
-            WorklistService(index, self._peer, self._metrics),
+            WorklistService(index, self._in_force, self._metrics),
             StepService(index, self._metrics),
             commitment,
         )
@@ -218,13 +220,13 @@ class Daemon:
             return None
         from scp.services.upstream import UpstreamWorklist
 
-        upstream = UpstreamWorklist(index, settings, self._configuration.dicom, self._peer)
+        upstream = UpstreamWorklist(index, settings, self._in_force)
         upstream.start()
         return upstream
 
-    def _peer(self, aet: str) -> Peer | None:
-        """Return the configuration of a peer now, or None."""
-        return next((peer for peer in self._configuration.peers if peer.aet.strip() == aet.strip()), None)
+    def _in_force(self) -> Configuration:
+        """Return the configuration now."""
+        return self._configuration
 
     def _fail(self, fault: DatabaseFault) -> None:
         self._fault = fault
@@ -239,6 +241,7 @@ def needs_restart(old: Configuration, new: Configuration) -> list[str]:
         changed += [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
     dicom = old.dicom, new.dicom
     changed += [f"dicom.{key}" for key in ("host", "port") if _differ(*dicom, key)]
+    changed += ["limits.object_size"] if _differ(old.limits, new.limits, "object_size") else []
     if old.dicom.tls and new.dicom.tls:
         tls = old.dicom.tls, new.dicom.tls
         return changed + [f"dicom.tls.{key}" for key in ("host", "port", "plain") if _differ(*tls, key)]

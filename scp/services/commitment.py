@@ -18,7 +18,7 @@ from index import CommitmentReport, Index, IndexFault, cut_off
 from scp.association.client import Unreachable, request_association
 from scp.association.events import Handler, ServiceAssociation, association_of, record_of
 from scp.observing.metrics import Metrics
-from scp.settings.sections import DicomSettings, Peer
+from scp.settings.sections import Configuration
 from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, error_comment
 
 log = structlog.get_logger("scp")
@@ -51,16 +51,16 @@ class BadRequest(IndexFault):
 
 
 class CommitmentService:
-    """Takes requests for commitment, and reports on them in a thread of its own."""
+    """Takes requests for commitment, and reports on them in a thread of its own.
+
+    `configuration` returns the one in force, which a reload changes.
+    """
 
     SERVICES = {COMMITMENT: "commitment"}  # noqa: RUF012  a constant
 
-    def __init__(
-        self, index: Index, dicom: DicomSettings, find_peer: Callable[[str], Peer | None], metrics: Metrics
-    ) -> None:
+    def __init__(self, index: Index, configuration: Callable[[], Configuration], metrics: Metrics) -> None:
         self._commitments = index.commitments
-        self._dicom = dicom
-        self._find_peer = find_peer
+        self._configuration = configuration
         self._metrics = metrics
         self._requesters: dict[int, ServiceAssociation] = {}
         self._worker = index.workers.add("storage-commitment", self._run, depends=True)
@@ -126,9 +126,8 @@ class CommitmentService:
             requester.post(lambda association: self._deliver(report, association))
             return
         try:
-            peer = _known(self._find_peer(report.peer), report.peer)
             roles = [build_role(COMMITMENT, scp_role=True)]
-            with request_association(self._dicom, peer, COMMITMENT, roles) as association:
+            with request_association(self._configuration(), report.peer, COMMITMENT, roles) as association:
                 self._deliver(report, association)
         except Unreachable as error:
             self._log_report(report, "undelivered", str(error))
@@ -139,7 +138,7 @@ class CommitmentService:
         kind = SOME_FAILED if report.failed else ALL_COMMITTED
         try:
             answer, _ = association.send_n_event_report(
-                _dataset(report, self._dicom.aet), kind, COMMITMENT, WELL_KNOWN_INSTANCE
+                _dataset(report, self._configuration().dicom.aet), kind, COMMITMENT, WELL_KNOWN_INSTANCE
             )
         except (
             ValueError,
@@ -164,12 +163,6 @@ class CommitmentService:
             failed=len(report.failed),
             **({"reason": reason, "attempts": report.attempts + 1} if reason else {}),
         )
-
-
-def _known(peer: Peer | None, aet: str) -> Peer:
-    if peer is None:
-        raise Unreachable(f"peer {aet}: not in [[peers]]")
-    return peer
 
 
 def _parse_request(event: Event) -> tuple[str, list[tuple[str, str]]]:

@@ -38,7 +38,7 @@ def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:
     if (upstream := configuration.worklist.upstream) is None:
         return
     place = ("worklist", "upstream", "peer")
-    peer = next((one for one in configuration.peers if one.aet.strip() == upstream.peer.strip()), None)
+    peer = configuration.find_peer(upstream.peer)
     if peer is None:
         yield Inconsistency(place, upstream.peer, "no entry of [[peers]] has this aet")
     elif peer.host is None or peer.port is None:
