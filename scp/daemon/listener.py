@@ -18,7 +18,7 @@ from scp.association.application_entity import application_entity
 from scp.association.events import Handler
 from scp.association.quota import limit_for_unknown_callers
 from scp.daemon.rejection import CUT_OFF, CallerRejecter
-from scp.daemon.sockets import bind
+from scp.daemon.sockets import listen
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.store import StoreService
@@ -168,10 +168,10 @@ class Listener:
         """Bind the addresses for which no socket was passed."""
         tls = dicom.tls
         if tls and not self._tls_sockets:
-            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port, "dicom.tls."))
+            self._tls_sockets.append(listen(tls.host or dicom.host, tls.port, "dicom.tls."))
         try:
             if not self._sockets and (tls is None or tls.plain):
-                self._sockets.append(bind(dicom.host, dicom.port, "dicom."))
+                self._sockets.append(listen(dicom.host, dicom.port, "dicom."))
         except OSError:
             for listening in self._tls_sockets:
                 listening.close()

@@ -3,8 +3,9 @@
 import gc
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from scp.daemon.health import health
 from scp.daemon.http import HttpServer
 from scp.daemon.listener import Listener
 from scp.daemon.open_index import open_index
-from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
+from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, reloading, stopping
 from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
@@ -59,13 +60,20 @@ def log_uncaught(fault: threading.ExceptHookArgs) -> None:
 
 
 class Daemon:
-    """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP."""
+    """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP.
+
+    `sockets`: those that the service manager has passed, by name.
+    """
 
     def __init__(
-        self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
+        self,
+        configuration: Configuration,
+        reread: Callable[[], Configuration] | None = None,
+        sockets: Mapping[str, list[socket.socket]] | None = None,
     ) -> None:
         self._configuration = self._started_with = configuration
         self._reread = reread or (lambda: configuration)
+        self._sockets = dict(sockets or {})
         self._fault: DatabaseFault | None = None
         self._metrics = Metrics()
         self._shares = shares(raise_limit())
@@ -185,8 +193,7 @@ class Daemon:
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:
         configuration = self._configuration
-        passed = passed_sockets()
-        tls_sockets = passed.pop(TLS_SOCKET, [])
+        tls_sockets = self._sockets.pop(TLS_SOCKET, [])
         if tls_sockets and configuration.dicom.tls is None:
             raise OSError(f"a socket named {TLS_SOCKET} was passed, but [dicom.tls] is not configured")
 
@@ -208,7 +215,7 @@ class Daemon:
             handlers=[handler for service in services for handler in service.handlers],
             services={uid: name for service in services for uid, name in service.SERVICES.items()},
             on_association_end=ended,
-            sockets=[listening for named in passed.values() for listening in named],
+            sockets=[listening for named in self._sockets.values() for listening in named],
             tls_sockets=tls_sockets,
             metrics=self._metrics,
             workers=index.workers,
