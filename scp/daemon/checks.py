@@ -12,7 +12,7 @@ from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.sockets import bind, resolve
 from scp.daemon.systemd import TLS_SOCKET
 from scp.settings.certificates import expiry_notice
-from scp.settings.consistency import Place
+from scp.settings.consistency import KeyPath
 from scp.settings.file import Sources, dotted
 from scp.settings.sections import Configuration
 
@@ -24,15 +24,15 @@ _LONG_DRAIN = 60
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What would stop a start: its place in the configuration, and a sentence that names key and value."""
+    """What would stop a start: the key in the configuration, and a sentence that names key and value."""
 
-    place: Place
+    key_path: KeyPath
     text: str
 
     def at(self, sources: Sources) -> str:
         """Return the sentence after the source of the value."""
-        key = dotted(self.place)
-        return f"{sources.near(self.place)}: {self.text if key in self.text else f'{key}: {self.text}'}"
+        key = dotted(self.key_path)
+        return f"{sources.near(self.key_path)}: {self.text if key in self.text else f'{key}: {self.text}'}"
 
 
 def find_faults(configuration: Configuration) -> list[str]:
@@ -187,12 +187,12 @@ def address_faults(configuration: Configuration, passed: Collection[str] = ()) -
     # A running daemon itself uses the ports.
     refused = [] if is_served(configuration.data) else list(_refused(listening))
     twice = [
-        Fault(_place(f"{one.section}port"), f"{one.section}port = {one.port}: is {other.section}port too")
+        Fault(_key_path(f"{one.section}port"), f"{one.section}port = {one.port}: is {other.section}port too")
         for number, one in enumerate(listening)
         for other in listening[:number]
         if _exclude_each_other(one, other)
     ]
-    return [*(Fault(_place(error.key), str(error)) for error in refused), *twice]
+    return [*(Fault(_key_path(error.key), str(error)) for error in refused), *twice]
 
 
 def _refused(listening: Sequence[_Address]) -> Iterator[CannotListen]:
@@ -233,5 +233,5 @@ def _resolved(address: _Address) -> str:
         return address.host
 
 
-def _place(key: str) -> Place:
+def _key_path(key: str) -> KeyPath:
     return tuple(key.split("."))

@@ -17,7 +17,7 @@ from scp.association.admission import Admission
 from scp.association.application_entity import application_entity
 from scp.association.events import Handler
 from scp.association.quota import limit_for_unknown_callers
-from scp.daemon.rejection import CUT_OFF, CallerRejecter
+from scp.daemon.rejection import NOT_ANSWERED, CallerRejecter
 from scp.daemon.sockets import listen
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
@@ -248,7 +248,7 @@ class Listener:
                 self._serve(connection, address, secure=True)
             else:
                 self._log.warning("association_refused", address=address, why="limit of associations")
-                self._metrics.association_refused(CUT_OFF)
+                self._metrics.association_refused(NOT_ANSWERED)
                 connection.close()
 
     @contextlib.contextmanager
@@ -284,7 +284,7 @@ class Listener:
             self._associations.pop(idle)
         if not idle.record.is_ending:
             self._log.warning("association_refused", address=idle.record.address, why="silent for too long")
-            self._metrics.association_refused(CUT_OFF)
+            self._metrics.association_refused(NOT_ANSWERED)
         idle.interrupt()
         return self._has_room(address)
 

@@ -19,7 +19,16 @@ from scp.association.client import Unreachable, request_association
 from scp.association.events import Handler, ServiceAssociation, association_of, record_of
 from scp.observing.metrics import Metrics
 from scp.settings.sections import Configuration
-from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, error_comment
+from scp.wire.status import (
+    INVALID_ARGUMENT_VALUE,
+    MISSING_ATTRIBUTE,
+    NO_SUCH_ACTION_TYPE,
+    NO_SUCH_SOP_INSTANCE,
+    STORAGE_COMMITMENT,
+    SUCCESS,
+    error_comment,
+    status_of,
+)
 
 log = structlog.get_logger("scp")
 
@@ -28,12 +37,6 @@ WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 # PS3.4 Tables J.3-1 and J.3-2: action type, event types.
 REQUEST = 1
 ALL_COMMITTED, SOME_FAILED = 1, 2
-
-# PS3.7 Annex C.
-NO_SUCH_INSTANCE = 0x0112
-INVALID_ARGUMENT = 0x0115
-MISSING_ATTRIBUTE = 0x0120
-NO_SUCH_ACTION = 0x0123
 
 # A report is due so many seconds after the request: a peer that does not wait for it has released by then.
 REPORT_DELAY = 1.0
@@ -92,9 +95,8 @@ class CommitmentService:
             peer = record.info.calling_aet
             row = self._commitments.ask(peer, transaction, references, REPORT_DELAY)
         except Exception as error:  # noqa: BLE001  becomes a status
-            faults = {BadRequest: getattr(error, "status", 0), IndexFault: RESOURCE_LIMITATION}
-            answer.Status = next(
-                (s for kind, s in faults.items() if isinstance(error, kind)), PROCESSING_FAILURE
+            answer.Status = (
+                error.status if isinstance(error, BadRequest) else status_of(error, STORAGE_COMMITMENT)
             )
             answer.ErrorComment = error_comment(error)
             record.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
@@ -169,9 +171,9 @@ def _parse_request(event: Event) -> tuple[str, list[tuple[str, str]]]:
     """Return the transaction UID and the references of a request. Raises BadRequest."""
     request = cast("N_ACTION", event.request)
     if str(request.RequestedSOPInstanceUID) != WELL_KNOWN_INSTANCE:
-        raise BadRequest(NO_SUCH_INSTANCE, f"the instance is {WELL_KNOWN_INSTANCE}")
+        raise BadRequest(NO_SUCH_SOP_INSTANCE, f"the instance is {WELL_KNOWN_INSTANCE}")
     if event.action_type != REQUEST:
-        raise BadRequest(NO_SUCH_ACTION, f"action type {event.action_type}: allowed is {REQUEST}")
+        raise BadRequest(NO_SUCH_ACTION_TYPE, f"action type {event.action_type}: allowed is {REQUEST}")
     try:
         information = event.action_information
         cut = cut_off(information)
@@ -182,9 +184,9 @@ def _parse_request(event: Event) -> tuple[str, list[tuple[str, str]]]:
             for item in items
         ]
     except Exception as error:  # pydicom may raise anything for invalid bytes
-        raise BadRequest(INVALID_ARGUMENT, f"cannot be read: {type(error).__name__}") from error
+        raise BadRequest(INVALID_ARGUMENT_VALUE, f"cannot be read: {type(error).__name__}") from error
     if cut:
-        raise BadRequest(INVALID_ARGUMENT, f"{cut} ends within its value")
+        raise BadRequest(INVALID_ARGUMENT_VALUE, f"{cut} ends within its value")
     if not transaction or not references or not all(all(reference) for reference in references):
         raise BadRequest(
             MISSING_ATTRIBUTE, "TransactionUID and ReferencedSOPSequence with its UIDs are needed"

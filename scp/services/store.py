@@ -8,7 +8,7 @@ from index import Index, IndexFault, InstanceReceiver, Kept, keep_all
 from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
 from scp.wire.command_set import Command, encode_response
-from scp.wire.status import SUCCESS, error_comment, store_status
+from scp.wire.status import C_STORE, SUCCESS, error_comment, status_of
 
 # Operations that a peer may have invoked without an answer (PS3.7 Section D.3.3.3). Together they share one
 # sync, and the delay of the line.
@@ -175,7 +175,7 @@ class StoreOperation:
 
     def _failed(self, fault: Exception) -> int:
         """Count and log a failure; return its status."""
-        status = store_status(fault)
+        status = status_of(fault, C_STORE)
         self._metrics.store_failed(self._record.info.calling_aet, f"{status:04X}")
         self._record.log.error(
             "store",

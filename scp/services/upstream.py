@@ -10,9 +10,9 @@ from pynetdicom.association import Association
 
 from index import Index, TakenOver, UpstreamSettings, everything, take_over
 from scp.association.client import Unreachable, request_association
-from scp.services.worklist import PENDING, PENDING_WITHOUT_SOME_KEYS, WORKLIST
+from scp.services.worklist import WORKLIST
 from scp.settings.sections import Configuration
-from scp.wire.status import SUCCESS
+from scp.wire.status import PENDING, PENDING_WITHOUT_SOME_KEYS, SUCCESS
 
 log = structlog.get_logger("scp")
 

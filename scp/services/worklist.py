@@ -14,8 +14,11 @@ from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.settings.sections import Configuration
 from scp.wire.status import (
+    CANCELLED,
     IDENTIFIER_DOES_NOT_MATCH,
     OUT_OF_RESOURCES,
+    PENDING,
+    PENDING_WITHOUT_SOME_KEYS,
     SUCCESS,
     UNABLE_TO_PROCESS,
     error_comment,
@@ -23,11 +26,6 @@ from scp.wire.status import (
 )
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
-
-# PS3.4 Table K.4-1.
-CANCELLED = 0xFE00
-PENDING = 0xFF00
-PENDING_WITHOUT_SOME_KEYS = 0xFF01
 
 Response = tuple[Dataset | int, Dataset | None]
 

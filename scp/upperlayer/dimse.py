@@ -12,7 +12,13 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from scp.wire.command_set import C_CANCEL_RQ, Command
 from scp.wire.pdus import COMMAND, LAST, InvalidMessage
-from scp.wire.status import IDENTIFIER_DOES_NOT_MATCH, MISTYPED_ARGUMENT
+from scp.wire.status import (
+    IDENTIFIER_DOES_NOT_MATCH,
+    INVALID_SOP_INSTANCE,
+    MISSING_ATTRIBUTE,
+    MISTYPED_ARGUMENT,
+    NO_SUCH_ACTION_TYPE,
+)
 
 # PS3.7 Section E.1: Priority.
 MEDIUM = 0
@@ -24,9 +30,9 @@ MAX_QUEUED_REQUESTS = 16
 
 # The status of a request by what is missing from it (PS3.7 Annex C; PS3.4 Table K.4-1).
 STATUS_OF_MISSING = {
-    "ModificationList": 0x0120,
-    "ActionTypeID": 0x0123,
-    "RequestedSOPInstanceUID": 0x0117,
+    "ModificationList": MISSING_ATTRIBUTE,
+    "ActionTypeID": NO_SUCH_ACTION_TYPE,
+    "RequestedSOPInstanceUID": INVALID_SOP_INSTANCE,
     "Identifier": IDENTIFIER_DOES_NOT_MATCH,
 }
 

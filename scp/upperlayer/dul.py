@@ -22,7 +22,13 @@ from scp.observing.association_record import AssociationRecord
 from scp.settings.sections import DicomSettings
 from scp.upperlayer.dimse import MAX_QUEUED_REQUESTS
 from scp.upperlayer.message_assembler import MessageAssembler, Operation
-from scp.wire.associate_rq import AssociateRequest, UnreadableRequest, parse_request, parse_titles
+from scp.wire.associate_rq import (
+    REPEATED_FIELDS,
+    AssociateRequest,
+    UnreadableRequest,
+    parse_request,
+    parse_titles,
+)
 from scp.wire.command_set import Command
 from scp.wire.connection import Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.pdus import (
@@ -32,7 +38,6 @@ from scp.wire.pdus import (
     PDU_HEADER,
     PDU_LENGTHS,
     PDV_HEADER,
-    REPEATED_FIELDS,
     AbortReason,
     InvalidMessage,
     ProtocolViolation,
@@ -327,7 +332,7 @@ class UpperLayer(DULServiceProvider):
             for context in pdu.presentation_context:
                 context.presentation_context_id = self.request.proposed_id(cast("int", context.context_id))
             encoded = bytearray(pdu.encode())
-            encoded[REPEATED_FIELDS] = self.request.repeated
+            memoryview(encoded)[PDU_HEADER.size :][REPEATED_FIELDS] = self.request.repeated
             cast("ConnectionSocket", self.socket).send(bytes(encoded))
             return
         if self.request and isinstance(pdu, pynetdicom.pdu.P_DATA_TF):
