@@ -69,11 +69,13 @@ if TYPE_CHECKING:
         StorageSettings,
         Unique,
     )
+    from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
     from index.supervisor import Supervisor, WorkerState
     from index.worklist.query import WorklistQuery
 
 __all__ = [
+    "DATA_NAMES",
     "IMPLEMENTATION_CLASS_UID",
     "AETitle",
     "BackedUp",
@@ -183,6 +185,7 @@ _MODULES = {
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
+    "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
     "index.supervisor": "Supervisor WorkerState",
     "index.worklist.query": "WorklistQuery",

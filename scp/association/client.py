@@ -10,7 +10,7 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from scp.association.application_entity import application_entity
-from scp.settings.sections import DicomSettings, Peer
+from scp.settings.sections import Configuration
 
 # How long a peer may take to accept the connection, in seconds.
 CONNECT_SECONDS = 10.0
@@ -24,15 +24,21 @@ class Unreachable(OSError):
 
 @contextmanager
 def request_association(
-    dicom: DicomSettings,
-    peer: Peer,
+    configuration: Configuration,
+    aet: str,
     sop_class: str,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """Yield an association with a peer for one SOP Class; release it at the end. Raises Unreachable."""
+    """Yield an association with the peer of an AE title, for one SOP Class; release it at the end.
+
+    Raises Unreachable.
+    """
+    peer = configuration.find_peer(aet)
+    if peer is None:
+        raise Unreachable(f"peer {aet}: not in [[peers]]")
     if peer.host is None or peer.port is None:
         raise Unreachable(f"peer {peer.aet}: [[peers]] gives no host and port")
-    ae = application_entity(dicom)
+    ae = application_entity(configuration.dicom)
     ae.connection_timeout = CONNECT_SECONDS
     ae.dimse_timeout = RESPONSE_SECONDS
     ae.add_requested_context(sop_class)

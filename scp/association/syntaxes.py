@@ -75,12 +75,12 @@ def preferred(proposed: Iterable[str], order: Sequence[str] = ()) -> list[str]:
     valid = dict.fromkeys(uid for uid in proposed if is_uid(uid))
     if not order:
         return sorted(valid, key=lambda uid: RANKS.get(uid, Rank.UNKNOWN))
-    places = {name: place for place, name in reversed(list(enumerate(order)))}
+    positions = {name: position for position, name in reversed(list(enumerate(order)))}
 
-    def place(uid: str) -> int | None:
-        return places.get(uid, places.get(kind(uid)))
+    def position(uid: str) -> int | None:
+        return positions.get(uid, positions.get(kind(uid)))
 
-    return sorted((uid for uid in valid if place(uid) is not None), key=lambda uid: place(uid) or 0)
+    return sorted((uid for uid in valid if position(uid) is not None), key=lambda uid: position(uid) or 0)
 
 
 def kind(uid: str) -> str:

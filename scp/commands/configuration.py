@@ -19,7 +19,7 @@ from scp.commands.application import (
 from scp.commands.output import print_json, print_line, print_message
 
 if TYPE_CHECKING:
-    from scp.settings.consistency import Place
+    from scp.settings.consistency import KeyPath
     from scp.settings.file import Sources
     from scp.settings.sections import Configuration
 
@@ -46,7 +46,7 @@ def check(
     from scp.daemon.checks import find_faults, find_warnings
 
     faults, warnings = find_faults(configuration), find_warnings(configuration)
-    values = [(dotted(place), *rest) for place, *rest in _in_force(configuration, sources)]
+    values = [(dotted(key_path), *rest) for key_path, *rest in _in_force(configuration, sources)]
     if as_json:
         print_json(
             {
@@ -84,15 +84,15 @@ def password(name: Annotated[str, typer.Argument(help="User name.")]) -> None:
     print_line(f"{name}:{hash_passcode(passcode)}")
 
 
-def _in_force(configuration: "Configuration", sources: "Sources") -> Iterator[tuple["Place", Any, str]]:
-    """Yield each value in force: its place, the value, and where it comes from."""
+def _in_force(configuration: "Configuration", sources: "Sources") -> Iterator[tuple["KeyPath", Any, str]]:
+    """Yield each value in force: its key, the value, and where it comes from."""
     from scp.settings.consistency import leaves
 
-    for place, value in leaves(configuration.model_dump(mode="json")):
-        if place == ("storage", "path") and value is None:
-            yield place, str(configuration.data), _data_source()
+    for key_path, value in leaves(configuration.model_dump(mode="json")):
+        if key_path == ("storage", "path") and value is None:
+            yield key_path, str(configuration.data), _data_source()
         else:
-            yield place, value, sources.of(place) or "default"
+            yield key_path, value, sources.of(key_path) or "default"
 
 
 def _data_source() -> str:

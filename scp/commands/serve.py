@@ -36,20 +36,20 @@ def serve(
     )
     from scp.daemon.checks import data_fault, start_faults
     from scp.daemon.service import Daemon
-    from scp.daemon.systemd import passed_names
+    from scp.daemon.systemd import passed_sockets
     from scp.settings.file import load, load_with_sources
     from scp.settings.sections import ConfigurationError
 
-    with exit_on_bad_configuration():
+    with exit_on_bad_configuration(), exit_on_fault():
         configuration, sources = load_with_sources(config, flags, check_files=True)
         logs.configure(configuration.log)
-        if faults := start_faults(configuration, passed_names()):
+        sockets = passed_sockets()
+        if faults := start_faults(configuration, sockets):
             raise ConfigurationError(*(fault.at(sources) for fault in faults))
-        with exit_on_fault():
-            if unusable := data_fault(configuration.data):
-                raise DatabaseFault(unusable)
-            daemon = Daemon(configuration, lambda: load(config, flags, check_files=True))
-            try:
-                raise typer.Exit(daemon.run())
-            except CannotListen as error:  # the address was free when `start_faults` tried it
-                raise ConfigurationError(f"{sources.near(tuple(error.key.split('.')))}: {error}") from None
+        if unusable := data_fault(configuration.data):
+            raise DatabaseFault(unusable.text)
+        daemon = Daemon(configuration, lambda: load(config, flags, check_files=True), sockets)
+        try:
+            raise typer.Exit(daemon.run())
+        except CannotListen as error:  # the address was free when `start_faults` tried it
+            raise ConfigurationError(f"{sources.near(tuple(error.key.split('.')))}: {error}") from None

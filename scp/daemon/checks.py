@@ -1,20 +1,18 @@
 """What `check` finds: faults that would stop a start, and warnings of what a configuration leaves open."""
 
-import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from index import CannotListen, is_served, outdated_instances
-from scp.association.admission import addresses
+from index import DATA_NAMES, CannotListen, is_served, outdated_instances
+from scp.association.admission import addresses, plain_address
 from scp.daemon.descriptors import raise_limit, shares
-from scp.daemon.sockets import bind
+from scp.daemon.sockets import bind, resolve
 from scp.daemon.systemd import TLS_SOCKET
 from scp.settings.certificates import expiry_notice
-from scp.settings.consistency import Place
+from scp.settings.consistency import KeyPath
 from scp.settings.file import Sources, dotted
 from scp.settings.sections import Configuration
 
@@ -26,30 +24,32 @@ _LONG_DRAIN = 60
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What would stop a start: its place in the configuration, and a sentence that names key and value."""
+    """What would stop a start: the key in the configuration, and a sentence that names key and value."""
 
-    place: Place
+    key_path: KeyPath
     text: str
 
     def at(self, sources: Sources) -> str:
         """Return the sentence after the source of the value."""
-        key = dotted(self.place)
-        return f"{sources.near(self.place)}: {self.text if key in self.text else f'{key}: {self.text}'}"
+        key = dotted(self.key_path)
+        return f"{sources.near(self.key_path)}: {self.text if key in self.text else f'{key}: {self.text}'}"
 
 
 def find_faults(configuration: Configuration) -> list[str]:
     """Return a sentence for each fault: what would stop a start, and peers and folders that do not exist."""
     start = [fault.text for fault in start_faults(configuration)]
-    found = [fault] if (fault := data_fault(configuration.data)) and fault not in start else []
+    fault = data_fault(configuration.data)
+    found = [fault.text] if fault and not fault.stays else []
     return [*found, *start, *peer_faults(configuration), *_folder_faults(configuration)]
 
 
-def start_faults(configuration: Configuration, passed: Sequence[str] = ()) -> list[Fault]:
+def start_faults(configuration: Configuration, passed: Collection[str] = ()) -> list[Fault]:
     """Return the faults of the configuration on this machine which stay until it is changed.
 
     `passed`: the names of the sockets that the service manager passes to us.
     """
-    found = [Fault(("storage", "path"), why)] if (why := _misplaced_data(configuration.data)) else []
+    fault = data_fault(configuration.data)
+    found = [Fault(("storage", "path"), fault.text)] if fault and fault.stays else []
     file = configuration.index.file
     # A relative path depends on the folder that the daemon is started in.
     if file and file.is_absolute() and not file.parent.is_dir():
@@ -57,34 +57,30 @@ def start_faults(configuration: Configuration, passed: Sequence[str] = ()) -> li
     return found + address_faults(configuration, passed)
 
 
-def data_fault(data: Path) -> str | None:
-    """Return why the data directory cannot be used, or None."""
-    if why := _misplaced_data(data):
-        return why
-    there = _existing(data)
-    missing = "" if there == data else f"{data}: no such data directory, and it cannot be made: "
-    if not there.exists():
-        return f"{missing}{there}: is a link to {there.readlink()}, which is not there"
-    if os.statvfs(there).f_flag & os.ST_RDONLY:
-        return f"{missing}{there}: its file system is read-only"
-    return None
+@dataclass(frozen=True, slots=True)
+class DataFault:
+    """Why the data directory cannot be used. `stays`: until the configuration or the directory is changed."""
+
+    text: str
+    stays: bool
 
 
-def _misplaced_data(data: Path) -> str | None:
-    """Return why this user cannot have the data directory there, or None."""
+def data_fault(data: Path) -> DataFault | None:
+    """Return why this user cannot use the data directory, or None."""
     there = _existing(data)
     missing = "" if there == data else f"{data}: no such data directory, and it cannot be made: "
-    if not there.exists():
-        return None  # a link to a disk that is not mounted yet: no fault of the configuration
+    if not there.exists():  # perhaps the disk is not mounted yet
+        text = f"{missing}{there}: is a link to {there.readlink()}, which is not there"
+        return DataFault(text, stays=False)
     if not there.is_dir():
-        return f"{data}: the data directory is a file" if there == data else f"{missing}{there} is a file"
-    if os.statvfs(there).f_flag & os.ST_RDONLY:
-        return None  # its cause may be another than the configuration
-    if not _is_writable(there):
-        return f"{missing}{there}: not writable for user {os.geteuid()}"
-    for name in ("index.sqlite", "objects", "incoming", "fhir", "lock"):
-        if os.path.lexists(data / name) and not _is_writable(data / name):
-            return f"{data / name}: not writable for user {os.geteuid()}"
+        is_data = there == data
+        text = f"{data}: the data directory is a file" if is_data else f"{missing}{there} is a file"
+        return DataFault(text, stays=True)
+    if os.statvfs(there).f_flag & os.ST_RDONLY:  # perhaps after an I/O error
+        return DataFault(f"{missing}{there}: its file system is read-only", stays=False)
+    for path in (there, *(data / name for name in (*DATA_NAMES, "lock"))):
+        if not _is_writable(path) and os.path.lexists(path):
+            return DataFault(f"{missing}{path}: not writable for user {os.geteuid()}", stays=True)
     return None
 
 
@@ -185,38 +181,30 @@ class _Address:
     port: int
 
 
-def address_faults(configuration: Configuration, passed: Sequence[str] = ()) -> list[Fault]:
+def address_faults(configuration: Configuration, passed: Collection[str] = ()) -> list[Fault]:
     """Return why our addresses cannot be listened on: taken, not ours, a port given twice."""
     listening = _addresses(configuration, passed)
     # A running daemon itself uses the ports.
-    refused, pairs = _try_addresses(listening) if not is_served(configuration.data) else ([], set())
-    for number, one in enumerate(listening):
-        pairs |= {(number, other) for other in range(number) if _exclude_each_other(one, listening[other])}
+    refused = [] if is_served(configuration.data) else list(_refused(listening))
     twice = [
-        Fault(_place(f"{one.section}port"), f"{one.section}port = {one.port}: is {other.section}port too")
-        for one, other in ((listening[a], listening[b]) for a, b in sorted(pairs))
+        Fault(_key_path(f"{one.section}port"), f"{one.section}port = {one.port}: is {other.section}port too")
+        for number, one in enumerate(listening)
+        for other in listening[:number]
+        if _exclude_each_other(one, other)
     ]
-    return [*(Fault(_place(error.key), str(error)) for error in refused), *twice]
+    return [*(Fault(_key_path(error.key), str(error)) for error in refused), *twice]
 
 
-def _try_addresses(listening: Sequence[_Address]) -> tuple[list[CannotListen], set[tuple[int, int]]]:
-    """Listen on all addresses at one time; return the errors, and the pairs that exclude each other."""
-    refused, pairs, open_ports = [], set(), dict[int, int]()
-    with ExitStack() as opened:
-        for number, one in enumerate(listening):
-            try:
-                opened.enter_context(bind(one.host, one.port, one.section))
-            except CannotListen as error:
-                if error.errno == errno.EADDRINUSE and one.port in open_ports:
-                    pairs.add((number, open_ports[one.port]))
-                else:
-                    refused.append(error)
-            else:
-                open_ports.setdefault(one.port, number)
-    return refused, pairs
+def _refused(listening: Sequence[_Address]) -> Iterator[CannotListen]:
+    """Yield why an address cannot be bound."""
+    for one in listening:
+        try:
+            bind(one.host, one.port, one.section).close()
+        except CannotListen as error:
+            yield error
 
 
-def _addresses(configuration: Configuration, passed: Sequence[str]) -> list[_Address]:
+def _addresses(configuration: Configuration, passed: Collection[str]) -> list[_Address]:
     dicom, http, worklist = configuration.dicom, configuration.http, configuration.worklist
     found = []
     if (dicom.tls is None or dicom.tls.plain) and not any(name != TLS_SOCKET for name in passed):
@@ -233,10 +221,17 @@ def _addresses(configuration: Configuration, passed: Sequence[str]) -> list[_Add
 def _exclude_each_other(one: _Address, other: _Address) -> bool:
     if one.port != other.port or one.port == 0:
         return False
-    hosts = {one.host, other.host}
+    hosts = {_resolved(one), _resolved(other)}
     # An address of IPv6 has a colon; "::" takes IPv4 as well (ipv6(7), IPV6_V6ONLY).
     return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and not any(":" in host for host in hosts))  # noqa: S104
 
 
-def _place(key: str) -> Place:
+def _resolved(address: _Address) -> str:
+    try:
+        return plain_address(str(resolve(address.host, address.port)[1][0]))
+    except (OSError, UnicodeError):
+        return address.host
+
+
+def _key_path(key: str) -> KeyPath:
     return tuple(key.split("."))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from index import Supervisor
 from scp.daemon.descriptors import HTTP_MAX
-from scp.daemon.sockets import bind
+from scp.daemon.sockets import listen
 from scp.settings.sections import HttpSettings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class HttpServer:
         connections: int = HTTP_MAX,
         workers: Supervisor | None = None,
     ) -> None:
-        self._socket: socket.socket = bind(settings.host, settings.port, "http.")
+        self._socket: socket.socket = listen(settings.host, settings.port, "http.")
         self._socket.setblocking(False)
         self._make_routes = make_routes
         self._connections = connections

@@ -1,7 +1,8 @@
-"""uvicorn with a limit of connections, and a deadline for each.
+"""uvicorn with a limit of connections and with deadlines for peers.
 
-uvicorn accepts every connection and lets an idle one stay for ever. Here a new connection takes the place of
-the one that has been idle for longest, and monitoring is always answered.
+uvicorn itself accepts every connection, and waits for ever for its first request and for a peer to read an
+answer. Here the connection that has been idle for longest is closed for a new one, and monitoring is always
+answered.
 """
 
 import asyncio
@@ -32,9 +33,10 @@ ANSWER_SECONDS = 30.0
 GRACE_SECONDS = 5
 # When accept() fails because descriptors or memory have run out, how long to wait for some, in seconds.
 ACCEPT_PAUSE = 1.0
-# How often an idle server gives a sign of life, in seconds. uvicorn looks ten times a second whether to exit.
+# How often an idle server gives a sign of life, in seconds.
 BEAT_SECONDS = 30
-# The Date of an answer is at most so old, in seconds (RFC 9110 Section 6.6.1).
+# How long one Date is used, in seconds (RFC 9110 Section 6.6.1). It is made when a request comes: the Date of
+# an answer that takes longer is older.
 DATE_SECONDS = 1.0
 # One connection in so many is kept for monitoring.
 MONITORING_PART = 8
@@ -182,7 +184,7 @@ class Server(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._exiting.set)
 
     async def main_loop(self) -> None:
-        """Wait until it is to end."""
+        """Wait until it is to end; uvicorn's own loop wakes ten times a second."""
         self._loop = asyncio.get_running_loop()
         while not self.should_exit:
             await self._beat()

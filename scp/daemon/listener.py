@@ -5,7 +5,7 @@ import logging
 import os
 import selectors
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Event, Lock
 from time import monotonic, sleep
@@ -17,8 +17,8 @@ from scp.association.admission import Admission
 from scp.association.application_entity import application_entity
 from scp.association.events import Handler
 from scp.association.quota import limit_for_unknown_callers
-from scp.daemon.rejection import CUT_OFF, CallerRejecter
-from scp.daemon.sockets import bind
+from scp.daemon.rejection import NOT_ANSWERED, CallerRejecter
+from scp.daemon.sockets import listen
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.store import StoreService
@@ -95,7 +95,6 @@ class Listener:
         self._tls_sockets = list(tls_sockets)
         self._associations: dict[ServedAssociation, str] = {}
         self._lock = Lock()
-        self._stopping = False
         self._full_until = 0.0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._round = Event()
@@ -123,11 +122,12 @@ class Listener:
 
     def makes_progress(self, seconds: float) -> bool:
         """Whether the accept loop makes another round within that time, or is stopping."""
-        if self._stopping:
+        stopping = self._worker.stopping
+        if stopping.is_set():
             return True
         self._round.clear()
         self._wake_up()
-        return self._round.wait(seconds) or self._stopping
+        return self._round.wait(seconds) or stopping.is_set()
 
     def reload(
         self, peers: Sequence[Peer], limits: LimitsSettings, dicom: DicomSettings | None = None
@@ -153,7 +153,7 @@ class Listener:
 
     def stop(self, drain: float) -> None:
         """Accept no more; let operations finish for `drain` seconds, then abort the associations left."""
-        self._stopping = True
+        self._worker.stopping.set()
         self._wake_up()
         self._worker.stop()
         for listening in self._listening():
@@ -168,10 +168,10 @@ class Listener:
         """Bind the addresses for which no socket was passed."""
         tls = dicom.tls
         if tls and not self._tls_sockets:
-            self._tls_sockets.append(bind(tls.host or dicom.host, tls.port, "dicom.tls."))
+            self._tls_sockets.append(listen(tls.host or dicom.host, tls.port, "dicom.tls."))
         try:
             if not self._sockets and (tls is None or tls.plain):
-                self._sockets.append(bind(dicom.host, dicom.port, "dicom."))
+                self._sockets.append(listen(dicom.host, dicom.port, "dicom."))
         except OSError:
             for listening in self._tls_sockets:
                 listening.close()
@@ -206,7 +206,7 @@ class Listener:
             for listening in self._listening():
                 selector.register(listening, selectors.EVENT_READ)
             try:
-                while not self._stopping:
+                while not self._worker.stopping.is_set():
                     with self._worker.waiting():
                         ready = selector.select(rejecter.timeout())
                     for key, _ in ready:
@@ -233,7 +233,7 @@ class Listener:
             self._log.error("accept_failed", error=str(error))
             sleep(RESOURCE_PAUSE)
             return
-        try:
+        with self._closing_on_failure(connection):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for level, option, value in KEEP_ALIVE:
                 connection.setsockopt(level, option, value)
@@ -248,11 +248,17 @@ class Listener:
                 self._serve(connection, address, secure=True)
             else:
                 self._log.warning("association_refused", address=address, why="limit of associations")
-                self._metrics.association_refused(CUT_OFF)
+                self._metrics.association_refused(NOT_ANSWERED)
                 connection.close()
+
+    @contextlib.contextmanager
+    def _closing_on_failure(self, connection: socket.socket) -> Iterator[None]:
+        """Close a connection that cannot be served: it must not end the listener."""
+        try:
+            yield
         except ConnectionError:
             connection.close()  # the caller has closed it
-        except Exception as error:  # noqa: BLE001  one connection must not end the listener
+        except Exception as error:  # noqa: BLE001
             self._log.error("connection_not_served", error=f"{type(error).__name__}: {error}")
             connection.close()
 
@@ -278,7 +284,7 @@ class Listener:
             self._associations.pop(idle)
         if not idle.record.is_ending:
             self._log.warning("association_refused", address=idle.record.address, why="silent for too long")
-            self._metrics.association_refused(CUT_OFF)
+            self._metrics.association_refused(NOT_ANSWERED)
         idle.interrupt()
         return self._has_room(address)
 
@@ -289,7 +295,8 @@ class Listener:
             return False
         if not (self._has_room(address) or self._make_room(address)):
             return False
-        self._serve(connection, address, received=received)
+        with self._closing_on_failure(connection):
+            self._serve(connection, address, received=received)
         return True
 
     def _serve(

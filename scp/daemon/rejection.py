@@ -29,8 +29,8 @@ READ_LENGTH = 64 * 1024
 # How long the caller has to read the rejection and to close, in seconds.
 CLOSE_SECONDS = 1.0
 
-# In the metrics: the reason of a caller that was not even rejected.
-CUT_OFF = "cut_off"
+# In the metrics: the reason of a caller whose connection was closed without a rejection.
+NOT_ANSWERED = "cut_off"
 
 _ANSWER = PDU_HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, *Rejection.LOCAL_LIMIT.value))
 
@@ -72,7 +72,7 @@ class CallerRejecter:
             self._log.warning(
                 "association_refused", address=first.address, why="too many callers beyond the limit"
             )
-            self._metrics.association_refused(CUT_OFF)
+            self._metrics.association_refused(NOT_ANSWERED)
             self._drop(first)
         connection.setblocking(False)
         self._watch(_Caller(connection, address))

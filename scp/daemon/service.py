@@ -3,8 +3,9 @@
 import gc
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from scp.daemon.health import health
 from scp.daemon.http import HttpServer
 from scp.daemon.listener import Listener
 from scp.daemon.open_index import open_index
-from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, passed_sockets, reloading, stopping
+from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, reloading, stopping
 from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
@@ -24,7 +25,7 @@ from scp.services.commitment import CommitmentService
 from scp.services.mpps import StepService
 from scp.services.store import StoreService
 from scp.services.worklist import WorklistService
-from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings, Peer
+from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -39,7 +40,7 @@ CLOSE_SECONDS = 60.0
 # The signals that stop or reload the daemon.
 SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
-# Sections that a reload takes over as a whole; of [dicom] it takes all keys except the addresses.
+# Sections that a reload takes over, [limits] except object_size; of [dicom] it takes all but the addresses.
 _RELOADED = frozenset(("peers", "limits", "log"))
 
 
@@ -59,13 +60,20 @@ def log_uncaught(fault: threading.ExceptHookArgs) -> None:
 
 
 class Daemon:
-    """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP."""
+    """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP.
+
+    `sockets`: those that the service manager has passed, by name.
+    """
 
     def __init__(
-        self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
+        self,
+        configuration: Configuration,
+        reread: Callable[[], Configuration] | None = None,
+        sockets: Mapping[str, list[socket.socket]] | None = None,
     ) -> None:
         self._configuration = self._started_with = configuration
         self._reread = reread or (lambda: configuration)
+        self._sockets = dict(sockets or {})
         self._fault: DatabaseFault | None = None
         self._metrics = Metrics()
         self._shares = shares(raise_limit())
@@ -83,7 +91,7 @@ class Daemon:
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
             undo.callback(index.close)
             index.serve()
-            commitment = CommitmentService(index, self._configuration.dicom, self._peer, self._metrics)
+            commitment = CommitmentService(index, self._in_force, self._metrics)
             listener = self._listener(index, commitment)
             http = self._http(index, listener)
             if http:
@@ -171,6 +179,8 @@ class Daemon:
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults are enough
+        except Exception as error:  # such as a file that cannot be read any more: the daemon goes on
+            log.exception("reload_refused", faults=[f"{type(error).__name__}: {error}"])
         else:
             logs.configure(configuration.log)
             log.info(
@@ -183,13 +193,12 @@ class Daemon:
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:
         configuration = self._configuration
-        passed = passed_sockets()
-        tls_sockets = passed.pop(TLS_SOCKET, [])
+        tls_sockets = self._sockets.pop(TLS_SOCKET, [])
         if tls_sockets and configuration.dicom.tls is None:
             raise OSError(f"a socket named {TLS_SOCKET} was passed, but [dicom.tls] is not configured")
 
         services = (
-            WorklistService(index, self._peer, self._metrics),
+            WorklistService(index, self._in_force, self._metrics),
             StepService(index, self._metrics),
             commitment,
         )
@@ -206,7 +215,7 @@ class Daemon:
             handlers=[handler for service in services for handler in service.handlers],
             services={uid: name for service in services for uid, name in service.SERVICES.items()},
             on_association_end=ended,
-            sockets=[listening for named in passed.values() for listening in named],
+            sockets=[listening for named in self._sockets.values() for listening in named],
             tls_sockets=tls_sockets,
             metrics=self._metrics,
             workers=index.workers,
@@ -218,13 +227,13 @@ class Daemon:
             return None
         from scp.services.upstream import UpstreamWorklist
 
-        upstream = UpstreamWorklist(index, settings, self._configuration.dicom, self._peer)
+        upstream = UpstreamWorklist(index, settings, self._in_force)
         upstream.start()
         return upstream
 
-    def _peer(self, aet: str) -> Peer | None:
-        """Return the configuration of a peer now, or None."""
-        return next((peer for peer in self._configuration.peers if peer.aet.strip() == aet.strip()), None)
+    def _in_force(self) -> Configuration:
+        """Return the configuration now."""
+        return self._configuration
 
     def _fail(self, fault: DatabaseFault) -> None:
         self._fault = fault
@@ -239,6 +248,7 @@ def needs_restart(old: Configuration, new: Configuration) -> list[str]:
         changed += [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
     dicom = old.dicom, new.dicom
     changed += [f"dicom.{key}" for key in ("host", "port") if _differ(*dicom, key)]
+    changed += ["limits.object_size"] if _differ(old.limits, new.limits, "object_size") else []
     if old.dicom.tls and new.dicom.tls:
         tls = old.dicom.tls, new.dicom.tls
         return changed + [f"dicom.tls.{key}" for key in ("host", "port", "plain") if _differ(*tls, key)]

@@ -72,13 +72,6 @@ def passed_sockets() -> dict[str, list[socket.socket]]:
     return passed
 
 
-def passed_names() -> list[str]:
-    """Return the names of the sockets that the service manager passes; the variables stay."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    return os.environ.get("LISTEN_FDNAMES", "").split(":")
-
-
 def watchdog_seconds() -> float | None:
     """Return the watchdog's time, or None where there is no watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")

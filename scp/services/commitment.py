@@ -18,8 +18,17 @@ from index import CommitmentReport, Index, IndexFault, cut_off
 from scp.association.client import Unreachable, request_association
 from scp.association.events import Handler, ServiceAssociation, association_of, record_of
 from scp.observing.metrics import Metrics
-from scp.settings.sections import DicomSettings, Peer
-from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, error_comment
+from scp.settings.sections import Configuration
+from scp.wire.status import (
+    INVALID_ARGUMENT_VALUE,
+    MISSING_ATTRIBUTE,
+    NO_SUCH_ACTION_TYPE,
+    NO_SUCH_SOP_INSTANCE,
+    STORAGE_COMMITMENT,
+    SUCCESS,
+    error_comment,
+    status_of,
+)
 
 log = structlog.get_logger("scp")
 
@@ -28,12 +37,6 @@ WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 # PS3.4 Tables J.3-1 and J.3-2: action type, event types.
 REQUEST = 1
 ALL_COMMITTED, SOME_FAILED = 1, 2
-
-# PS3.7 Annex C.
-NO_SUCH_INSTANCE = 0x0112
-INVALID_ARGUMENT = 0x0115
-MISSING_ATTRIBUTE = 0x0120
-NO_SUCH_ACTION = 0x0123
 
 # A report is due so many seconds after the request: a peer that does not wait for it has released by then.
 REPORT_DELAY = 1.0
@@ -51,16 +54,16 @@ class BadRequest(IndexFault):
 
 
 class CommitmentService:
-    """Takes requests for commitment, and reports on them in a thread of its own."""
+    """Takes requests for commitment, and reports on them in a thread of its own.
+
+    `configuration` returns the one in force, which a reload changes.
+    """
 
     SERVICES = {COMMITMENT: "commitment"}  # noqa: RUF012  a constant
 
-    def __init__(
-        self, index: Index, dicom: DicomSettings, find_peer: Callable[[str], Peer | None], metrics: Metrics
-    ) -> None:
+    def __init__(self, index: Index, configuration: Callable[[], Configuration], metrics: Metrics) -> None:
         self._commitments = index.commitments
-        self._dicom = dicom
-        self._find_peer = find_peer
+        self._configuration = configuration
         self._metrics = metrics
         self._requesters: dict[int, ServiceAssociation] = {}
         self._worker = index.workers.add("storage-commitment", self._run, depends=True)
@@ -92,9 +95,8 @@ class CommitmentService:
             peer = record.info.calling_aet
             row = self._commitments.ask(peer, transaction, references, REPORT_DELAY)
         except Exception as error:  # noqa: BLE001  becomes a status
-            faults = {BadRequest: getattr(error, "status", 0), IndexFault: RESOURCE_LIMITATION}
-            answer.Status = next(
-                (s for kind, s in faults.items() if isinstance(error, kind)), PROCESSING_FAILURE
+            answer.Status = (
+                error.status if isinstance(error, BadRequest) else status_of(error, STORAGE_COMMITMENT)
             )
             answer.ErrorComment = error_comment(error)
             record.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
@@ -126,9 +128,8 @@ class CommitmentService:
             requester.post(lambda association: self._deliver(report, association))
             return
         try:
-            peer = _known(self._find_peer(report.peer), report.peer)
             roles = [build_role(COMMITMENT, scp_role=True)]
-            with request_association(self._dicom, peer, COMMITMENT, roles) as association:
+            with request_association(self._configuration(), report.peer, COMMITMENT, roles) as association:
                 self._deliver(report, association)
         except Unreachable as error:
             self._log_report(report, "undelivered", str(error))
@@ -139,7 +140,7 @@ class CommitmentService:
         kind = SOME_FAILED if report.failed else ALL_COMMITTED
         try:
             answer, _ = association.send_n_event_report(
-                _dataset(report, self._dicom.aet), kind, COMMITMENT, WELL_KNOWN_INSTANCE
+                _dataset(report, self._configuration().dicom.aet), kind, COMMITMENT, WELL_KNOWN_INSTANCE
             )
         except (
             ValueError,
@@ -166,19 +167,13 @@ class CommitmentService:
         )
 
 
-def _known(peer: Peer | None, aet: str) -> Peer:
-    if peer is None:
-        raise Unreachable(f"peer {aet}: not in [[peers]]")
-    return peer
-
-
 def _parse_request(event: Event) -> tuple[str, list[tuple[str, str]]]:
     """Return the transaction UID and the references of a request. Raises BadRequest."""
     request = cast("N_ACTION", event.request)
     if str(request.RequestedSOPInstanceUID) != WELL_KNOWN_INSTANCE:
-        raise BadRequest(NO_SUCH_INSTANCE, f"the instance is {WELL_KNOWN_INSTANCE}")
+        raise BadRequest(NO_SUCH_SOP_INSTANCE, f"the instance is {WELL_KNOWN_INSTANCE}")
     if event.action_type != REQUEST:
-        raise BadRequest(NO_SUCH_ACTION, f"action type {event.action_type}: allowed is {REQUEST}")
+        raise BadRequest(NO_SUCH_ACTION_TYPE, f"action type {event.action_type}: allowed is {REQUEST}")
     try:
         information = event.action_information
         cut = cut_off(information)
@@ -189,9 +184,9 @@ def _parse_request(event: Event) -> tuple[str, list[tuple[str, str]]]:
             for item in items
         ]
     except Exception as error:  # pydicom may raise anything for invalid bytes
-        raise BadRequest(INVALID_ARGUMENT, f"cannot be read: {type(error).__name__}") from error
+        raise BadRequest(INVALID_ARGUMENT_VALUE, f"cannot be read: {type(error).__name__}") from error
     if cut:
-        raise BadRequest(INVALID_ARGUMENT, f"{cut} ends within its value")
+        raise BadRequest(INVALID_ARGUMENT_VALUE, f"{cut} ends within its value")
     if not transaction or not references or not all(all(reference) for reference in references):
         raise BadRequest(
             MISSING_ATTRIBUTE, "TransactionUID and ReferencedSOPSequence with its UIDs are needed"

@@ -10,37 +10,14 @@ from pynetdicom import evt
 from pynetdicom.dimse_primitives import N_CREATE, N_SET
 from pynetdicom.events import Event
 
-from index import (
-    BadStepValue,
-    DuplicateStep,
-    Index,
-    IndexFault,
-    MissingAttribute,
-    MissingValue,
-    NoSuchStep,
-    NotKept,
-    StepEnded,
-    StepResult,
-)
+from index import Index, IndexFault, InvalidUID, StepEnded, StepResult
 from scp.association.events import Handler, record_of
 from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
-from scp.wire.status import PROCESSING_FAILURE, RESOURCE_LIMITATION, SUCCESS, error_comment
+from scp.wire.status import PROCEDURE_STEP, SUCCESS, error_comment, status_of
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
 
-# The first type that matches decides (PS3.7 Annex C, PS3.4 Section F.7.2).
-STATUSES: tuple[tuple[type[Exception], int], ...] = (
-    (BadStepValue, 0x0106),
-    (DuplicateStep, 0x0111),
-    (NoSuchStep, 0x0112),
-    (MissingAttribute, 0x0120),
-    (MissingValue, 0x0121),
-    (StepEnded, PROCESSING_FAILURE),
-    (NotKept, RESOURCE_LIMITATION),
-    (Exception, PROCESSING_FAILURE),
-)
-INVALID_OBJECT_INSTANCE = 0x0117
 # "Performed Procedure Step Object may no longer be updated" (PS3.4 Table F.7.2-2).
 NO_LONGER_UPDATED = 0xA710
 
@@ -84,13 +61,9 @@ class StepService:
             return operation.failed(error), None
 
 
-class _InvalidUID(IndexFault):
-    """Raised when the SOP Instance UID is not a valid UID."""
-
-
 def _valid(uid: str) -> str:
     if not UID(uid).is_valid:
-        raise _InvalidUID(f"{uid!r} is not a UID")
+        raise InvalidUID(f"{uid!r} is not a UID")
     return uid
 
 
@@ -120,10 +93,7 @@ class _Operation:
 
     def failed(self, error: Exception) -> Dataset:
         """Return the status that says what went wrong."""
-        invalid = isinstance(error, _InvalidUID)
-        code = (
-            INVALID_OBJECT_INSTANCE if invalid else next(s for kind, s in STATUSES if isinstance(error, kind))
-        )
+        code = status_of(error, PROCEDURE_STEP)
         self.record.log.warning(
             "procedure_step",
             status=f"{code:04X}",

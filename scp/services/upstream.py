@@ -10,9 +10,9 @@ from pynetdicom.association import Association
 
 from index import Index, TakenOver, UpstreamSettings, everything, take_over
 from scp.association.client import Unreachable, request_association
-from scp.services.worklist import PENDING, PENDING_WITHOUT_SOME_KEYS, WORKLIST
-from scp.settings.sections import DicomSettings, Peer
-from scp.wire.status import SUCCESS
+from scp.services.worklist import WORKLIST
+from scp.settings.sections import Configuration
+from scp.wire.status import PENDING, PENDING_WITHOUT_SOME_KEYS, SUCCESS
 
 log = structlog.get_logger("scp")
 
@@ -24,19 +24,17 @@ _DATE = "ScheduledProcedureStepStartDate"
 
 
 class UpstreamWorklist:
-    """Copies the orders of an upstream worklist, and withdraws those that it no longer has."""
+    """Copies the orders of an upstream worklist, and withdraws those that it no longer has.
+
+    `configuration` returns the one in force, which a reload changes; `settings` stay.
+    """
 
     def __init__(
-        self,
-        index: Index,
-        settings: UpstreamSettings,
-        dicom: DicomSettings,
-        find_peer: Callable[[str], Peer | None],
+        self, index: Index, settings: UpstreamSettings, configuration: Callable[[], Configuration]
     ) -> None:
         self._index = index
         self._settings = settings
-        self._dicom = dicom
-        self._find_peer = find_peer
+        self._configuration = configuration
         self._worker = index.workers.add("worklist-upstream", self._run, depends=True)
         self._stopping = self._worker.stopping
 
@@ -65,15 +63,13 @@ class UpstreamWorklist:
     def query(self) -> TakenOver:
         """Query once, and take over the answer. Raises Unreachable, NotKept, DatabaseFault."""
         started = perf_counter()
-        peer = self._find_peer(self._settings.peer)
-        if peer is None:
-            raise Unreachable(f"peer {self._settings.peer}: not in [[peers]]")
-        with request_association(self._dicom, peer, WORKLIST) as association:
+        peer = self._settings.peer.strip()
+        with request_association(self._configuration(), peer, WORKLIST) as association:
             answers, status = self._answers(association)
-        taken = take_over(self._index.orders.store, peer.aet.strip(), answers, complete=status == SUCCESS)
+        taken = take_over(self._index.orders.store, peer, answers, complete=status == SUCCESS)
         log.info(
             "upstream_worklist",
-            peer=peer.aet,
+            peer=peer,
             status="none" if status is None else f"{status:04X}",
             items=taken.items,
             changed=taken.changed,
@@ -81,7 +77,7 @@ class UpstreamWorklist:
             seconds=round(perf_counter() - started, 3),
         )
         for reason in taken.bad:
-            log.warning("upstream_item_passed_over", peer=peer.aet, reason=reason)
+            log.warning("upstream_item_passed_over", peer=peer, reason=reason)
         return taken
 
     def _answers(self, association: Association) -> tuple[list[Dataset], int | None]:

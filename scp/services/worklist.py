@@ -12,10 +12,13 @@ from index import BadIdentifier, Index, WorklistQuery
 from scp.association.events import Handler, record_of
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
-from scp.settings.sections import Peer
+from scp.settings.sections import Configuration
 from scp.wire.status import (
+    CANCELLED,
     IDENTIFIER_DOES_NOT_MATCH,
     OUT_OF_RESOURCES,
+    PENDING,
+    PENDING_WITHOUT_SOME_KEYS,
     SUCCESS,
     UNABLE_TO_PROCESS,
     error_comment,
@@ -24,22 +27,17 @@ from scp.wire.status import (
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 
-# PS3.4 Table K.4-1.
-CANCELLED = 0xFE00
-PENDING = 0xFF00
-PENDING_WITHOUT_SOME_KEYS = 0xFF01
-
 Response = tuple[Dataset | int, Dataset | None]
 
 
 class WorklistService:
-    """Answers worklist queries; `find_peer` returns the configuration of an AE title."""
+    """Answers worklist queries. `configuration` returns the one in force, which a reload changes."""
 
     SERVICES = {WORKLIST: "worklist"}  # noqa: RUF012  a constant
 
-    def __init__(self, index: Index, find_peer: Callable[[str], Peer | None], metrics: Metrics) -> None:
+    def __init__(self, index: Index, configuration: Callable[[], Configuration], metrics: Metrics) -> None:
         self._index = index
-        self._find_peer = find_peer
+        self._configuration = configuration
         self._metrics = metrics
 
     @property
@@ -87,7 +85,7 @@ class WorklistService:
             )
 
     def _query(self, event: Event, info: AssociationInfo) -> WorklistQuery:
-        peer = self._find_peer(info.calling_aet)
+        peer = self._configuration().find_peer(info.calling_aet)
         charset = peer.charset if peer else None
         ignore_accents = bool(peer and peer.ignore_accents)
         return self._index.worklist(

@@ -7,14 +7,15 @@ from typing import Any
 
 from scp.settings.sections import Configuration
 
-Place = tuple[str | int, ...]
+# The keys, and numbers of array entries, that lead to a value: ("peers", 0, "aet").
+KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:
-    """A value at its place in the configuration, and what is wrong with it."""
+    """A value of the configuration, and what is wrong with it."""
 
-    place: Place
+    key_path: KeyPath
     value: Any
     why: str
 
@@ -37,12 +38,12 @@ def _peers(configuration: Configuration) -> Iterator[Inconsistency]:
 def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:
     if (upstream := configuration.worklist.upstream) is None:
         return
-    place = ("worklist", "upstream", "peer")
-    peer = next((one for one in configuration.peers if one.aet.strip() == upstream.peer.strip()), None)
+    key_path = ("worklist", "upstream", "peer")
+    peer = configuration.find_peer(upstream.peer)
     if peer is None:
-        yield Inconsistency(place, upstream.peer, "no entry of [[peers]] has this aet")
+        yield Inconsistency(key_path, upstream.peer, "no entry of [[peers]] has this aet")
     elif peer.host is None or peer.port is None:
-        yield Inconsistency(place, upstream.peer, "its entry of [[peers]] needs host and port")
+        yield Inconsistency(key_path, upstream.peer, "its entry of [[peers]] needs host and port")
 
 
 def _senders(configuration: Configuration) -> Iterator[Inconsistency]:
@@ -54,9 +55,9 @@ def _senders(configuration: Configuration) -> Iterator[Inconsistency]:
 
 def _texts(configuration: Configuration) -> Iterator[Inconsistency]:
     """Yield texts with control characters: they come from mistakes in TOML's escapes."""
-    for place, value in leaves(configuration.model_dump(mode="json")):
+    for key_path, value in leaves(configuration.model_dump(mode="json")):
         if isinstance(value, str) and any(unicodedata.category(one) == "Cc" for one in value):
-            yield Inconsistency(place, value, "has a control character")
+            yield Inconsistency(key_path, value, "has a control character")
 
 
 def _repeated(values: Iterable[object]) -> Iterator[tuple[int, int]]:
@@ -67,15 +68,15 @@ def _repeated(values: Iterable[object]) -> Iterator[tuple[int, int]]:
             yield number, first[value]
 
 
-def leaves(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Yield each value of a dumped configuration with its place."""
+def leaves(node: Any, key_path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield each value of a dumped configuration with its key path."""
     children: Iterable[tuple[str | int, Any]]
     if isinstance(node, dict) and node:
         children = node.items()
     elif isinstance(node, list) and node and isinstance(node[0], dict):
         children = enumerate(node)
     else:
-        yield place, node
+        yield key_path, node
         return
     for key, child in children:
-        yield from leaves(child, (*place, key))
+        yield from leaves(child, (*key_path, key))

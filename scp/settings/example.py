@@ -34,7 +34,7 @@ def example() -> str:
     return _HEAD + "\n".join(_section((), Configuration)) + "\n"
 
 
-def _section(place: tuple[str, ...], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _section(key_path: tuple[str, ...], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the lines of a section: its keys, then its sections. `prefix` comments them all out."""
     inner: list[tuple[str, FieldInfo, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
@@ -43,7 +43,7 @@ def _section(place: tuple[str, ...], model: type[BaseModel], prefix: str = "") -
         else:
             yield from _key(name, field)
     for name, field, within in inner:
-        path = (*place, name)
+        path = (*key_path, name)
         is_list = get_origin(field.annotation) is tuple
         # A section that is missing by default is commented out.
         shut = "#" if prefix or is_list or field.default is None else ""

@@ -1,4 +1,4 @@
-"""Loads the configuration from flags, environment, credentials and file; names every fault with its place."""
+"""Loads the configuration from flags, environment, credentials and file; names each faulty value's source."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from scp.settings.consistency import Place, find_inconsistencies
+from scp.settings.consistency import KeyPath, find_inconsistencies
 from scp.settings.sections import ENVIRONMENT_PREFIX, Configuration, ConfigurationError
 from scp.settings.values import files_are_checked
 
@@ -19,7 +19,7 @@ from scp.settings.values import files_are_checked
 _VALUE_LENGTH = 200
 
 # The flags of `serve` by the keys that they set.
-_FLAGS: dict[Place, str] = {
+_FLAGS: dict[KeyPath, str] = {
     ("dicom", "aet"): "--aet",
     ("dicom", "host"): "--host",
     ("dicom", "port"): "--port",
@@ -40,39 +40,39 @@ class Sources:
     """Where the values of one configuration come from."""
 
     file: Path | None = None
-    lines: Mapping[Place, int] = field(default_factory=dict)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
     # Files of the service manager's credentials by the keys that they set (systemd.exec(5), LoadCredential=).
-    credentials: Mapping[Place, Path] = field(default_factory=dict)
+    credentials: Mapping[KeyPath, Path] = field(default_factory=dict)
 
-    def of(self, place: Place) -> str | None:
+    def of(self, key_path: KeyPath) -> str | None:
         """Return the source of a value: a flag, a variable, a credential or a line; None for a default."""
-        if place in _FLAGS and _holds(self.flags, place):
-            return _FLAGS[place]
+        if key_path in _FLAGS and _holds(self.flags, key_path):
+            return _FLAGS[key_path]
         names = {name.upper(): name for name in os.environ}
-        for parent in _parents(place):
+        for parent in _parents(key_path):
             variable = ENVIRONMENT_PREFIX + "__".join(str(part).upper() for part in parent)
             if variable in names:
                 return f"environment {names[variable]}"
-        if place in self.credentials:
-            return f"credential {self.credentials[place]}"
-        if place in self.lines:
-            return f"{self.file}:{self.lines[place]}"
+        if key_path in self.credentials:
+            return f"credential {self.credentials[key_path]}"
+        if key_path in self.lines:
+            return f"{self.file}:{self.lines[key_path]}"
         return None
 
-    def near(self, place: Place) -> str:
+    def near(self, key_path: KeyPath) -> str:
         """Return the source of a value, or of the nearest section around it."""
-        for parent in _parents(place):
+        for parent in _parents(key_path):
             if where := self.of(parent):
                 return where
         return str(self.file or "configuration")
 
-    def fault(self, place: Place, why: str, value: Any = None) -> str:
-        """Return the sentence for a fault at a place; without the value where that is None."""
+    def fault(self, key_path: KeyPath, why: str, value: Any = None) -> str:
+        """Return the sentence for a fault of a value; without the value where that is None."""
         shown = "" if value is None else _PASSWORD.sub(r"\1:…@", f" = {value!r}")
         if len(shown) > _VALUE_LENGTH:
             shown = f"{shown[:_VALUE_LENGTH]}…"
-        return f"{self.near(place)}: {dotted(place)}{shown}: {why}"
+        return f"{self.near(key_path)}: {dotted(key_path)}{shown}: {why}"
 
 
 def load(
@@ -91,7 +91,7 @@ def load_with_sources(
     """Return the configuration in force, and the sources of its values. Raises ConfigurationError."""
     text, from_file = _read(file) if file else ("", {})
     paths, secrets = _credentials()
-    sources = Sources(file, dict(_places(text)), flags or {}, paths)
+    sources = Sources(file, dict(_key_lines(text)), flags or {}, paths)
 
     class _WithFile(Configuration):
         @classmethod
@@ -112,7 +112,7 @@ def load_with_sources(
         faults.append(f"environment: {error}: {error.__cause__}")
     else:
         faults += [
-            sources.fault(one.place, one.why, one.value) for one in find_inconsistencies(configuration)
+            sources.fault(one.key_path, one.why, one.value) for one in find_inconsistencies(configuration)
         ]
     finally:
         files_are_checked.reset(token)
@@ -144,31 +144,31 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from error
 
 
-def _credentials() -> tuple[dict[Place, Path], dict[str, Any]]:
+def _credentials() -> tuple[dict[KeyPath, Path], dict[str, Any]]:
     """Read the files of $CREDENTIALS_DIRECTORY that have names of our environment variables, in any case."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    paths: dict[Place, Path] = {}
+    paths: dict[KeyPath, Path] = {}
     values: dict[str, Any] = {}
     for path in sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else ():
         name = path.name.upper()
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
-        place = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+        key_path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
         try:
             content = path.read_text(encoding="utf-8").rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"credential {path}: cannot be read: {error}") from error
         node = values
-        for part in place[:-1]:
+        for part in key_path[:-1]:
             node = node.setdefault(part, {})
-        node[place[-1]] = content
-        paths[place] = path
+        node[key_path[-1]] = content
+        paths[key_path] = path
     return paths, values
 
 
-def _places(text: str) -> Iterator[tuple[Place, int]]:
-    """Yield the place of every table and key in a TOML text, as pydantic names places, with its line."""
-    table: Place = ()
+def _key_lines(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield the key path of every table and key in a TOML text, as pydantic names it, with its line."""
+    table: KeyPath = ()
     counts: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if match := _TABLE.match(line):
@@ -184,30 +184,30 @@ def _places(text: str) -> Iterator[tuple[Place, int]]:
             yield (*table, *match[1].replace('"', "").replace("'", "").split(".")), number
 
 
-def _parents(place: Place) -> Iterator[Place]:
-    """Yield a place and all places around it, itself first."""
-    for length in range(len(place), 0, -1):
-        yield place[:length]
+def _parents(key_path: KeyPath) -> Iterator[KeyPath]:
+    """Yield a key path and those of all sections around it, itself first."""
+    for length in range(len(key_path), 0, -1):
+        yield key_path[:length]
 
 
 def _describe(fault: Any, sources: Sources) -> str:
-    place: Place = tuple(fault["loc"])
-    is_silent = fault["type"] in ("missing", "extra_forbidden") or _is_secret(place)
-    return sources.fault(place, _allowed(fault), None if is_silent else fault["input"])
+    key_path: KeyPath = tuple(fault["loc"])
+    is_silent = fault["type"] in ("missing", "extra_forbidden") or _is_secret(key_path)
+    return sources.fault(key_path, _allowed(fault), None if is_silent else fault["input"])
 
 
-def _holds(flags: Mapping[str, Any], place: Place) -> bool:
+def _holds(flags: Mapping[str, Any], key_path: KeyPath) -> bool:
     node: Any = flags
-    for part in place:
+    for part in key_path:
         if not isinstance(node, Mapping) or part not in node:
             return False
         node = node[part]
     return True
 
 
-def dotted(place: Place) -> str:
-    """Return a place as it is written in messages: peers[0].aet."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+def dotted(key_path: KeyPath) -> str:
+    """Return a key path as it is written in messages: peers[0].aet."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key_path).lstrip(".")
 
 
 def _allowed(fault: Any) -> str:
@@ -222,10 +222,10 @@ def _allowed(fault: Any) -> str:
     return f"unknown key; allowed are {', '.join(node.model_fields)}"
 
 
-def _is_secret(place: Place) -> bool:
-    """Whether the value at a place is a secret, or has one in it: it is never printed."""
+def _is_secret(key_path: KeyPath) -> bool:
+    """Whether a value is a secret, or has one in it: it is never printed."""
     node: Any = Configuration
-    for part in place:
+    for part in key_path:
         if isinstance(part, str) and part in getattr(node, "model_fields", {}):
             types = _types(node.model_fields[part].annotation)
             if SecretStr in types:

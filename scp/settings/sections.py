@@ -234,6 +234,10 @@ class Configuration(BaseSettings):
         """Let flags overrule the environment; scp/settings/file.py adds the file below them."""
         return (init_settings, env_settings)
 
+    def find_peer(self, aet: str) -> Peer | None:
+        """Return the peer of an AE title, or None."""
+        return next((peer for peer in self.peers if peer.aet.strip() == aet.strip()), None)
+
     @property
     def data(self) -> Path:
         """The data directory (DESIGN: `$STATE_DIRECTORY`, or else ./imagingstudyd-data)."""

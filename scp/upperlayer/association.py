@@ -13,7 +13,6 @@ from pynetdicom.transport import AddressInformation
 
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
-from scp.services.store import StoreGroup
 from scp.upperlayer.context import ListenerContext
 from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
@@ -63,20 +62,20 @@ class ServedAssociation(Association):
         self.acceptor.implementation_version_name = context.ae.implementation_version_name
         self.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
         self.requestor.address_info = AddressInformation.from_tuple(peer)
-        self.connection = Connection(connection, received)
+        self._stores = context.store.group(self.record, lambda: self.connection.has_data)
+        self.connection = Connection(connection, received, before_wait=self._stores.flush)
         timeouts = context.dicom.timeouts
-        self.dul: UpperLayer = UpperLayer(self, self.connection, context.dicom, self.record, self._begin)
+        self.dul: UpperLayer = UpperLayer(
+            self, self.connection, context.dicom, self.record, self._begin, self._stores.flush
+        )
         self.dimse: DimseProvider = DimseProvider(self, timeouts.pdu, self.dul.pump, self.dul.pump_available)
         self.acse: Negotiation = Negotiation(self, context, self.record)
-        self._stores = StoreGroup(lambda: self.connection.has_data)
-        self.connection.before_wait = self._stores.flush
         self._dispatcher = Dispatcher(
-            context.store,
+            self._stores,
             self.record,
             context.admission.services,
             self.dul.send_command,
             self.dimse.deliver,
-            self._stores,
         )
         self._bind_handlers()
         self.set_socket(ConnectionSocket(self, connection, self.connection, timeouts.pdu))
@@ -90,6 +89,7 @@ class ServedAssociation(Association):
             # pynetdicom may raise anything: it ends this association only.
             self.record.set_outcome("aborted", f"{type(error).__name__}: {error}")
             self.record.log.exception("association_failed")
+            self.dul.abort_after_failure()
         finally:
             self._finish()
 
@@ -165,10 +165,17 @@ class ServedAssociation(Association):
             self.record.set_outcome("aborted", "shutdown")
             self.abort()
         elif self._work and self.dul.assembler.is_idle:
-            self._work.popleft()(self)
+            self._do(self._work.popleft())
         elif not self.dul.pump(monotonic() + self._context.dicom.timeouts.idle):
             self.record.set_outcome("aborted", "idle for too long")
             self.abort()
+
+    def _do(self, work: Work) -> None:
+        try:
+            work(self)
+        except Exception:
+            # It was not the peer's fault: the association goes on.
+            self.record.log.exception("posted_work_failed")
 
     def _end_by_peer(self) -> None:
         """Answer a release of the peer, or note its abort."""
@@ -186,7 +193,8 @@ class ServedAssociation(Association):
         self.kill()
 
     def _abort_blocking(self, block: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Send A-ABORT, without the sleep of pynetdicom's own."""
+        """Answer complete operations and send A-ABORT, without the sleep of pynetdicom's own."""
+        self._stores.flush()
         super()._abort_blocking(block=False)
         if block:
             self.kill()
@@ -211,18 +219,28 @@ class ServedAssociation(Association):
         return False
 
     def _finish(self) -> None:
-        self._stores.flush()
+        """Clean up: a step that fails does not stop the others."""
+        steps = (
+            self._stores.flush,
+            self._discard_incomplete,
+            self._report_end,
+            self.acse.end,
+            self.close_connection,
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception:
+                self.record.log.exception("association_end_failed")
+        self._on_end(self)
+
+    def _discard_incomplete(self) -> None:
         self.dul.assembler.discard(self.record.reason or "the association has ended")
+
+    def _report_end(self) -> None:
         self.record.set_outcome(
             "released" if self.is_released else "rejected" if self.is_rejected else "aborted"
         )
         self.record.log_end()
-        try:
-            if self.record.accepted and self._context.on_association_end:
-                self._context.on_association_end(self.record.info)
-        except Exception:
-            self.record.log.exception("association_end_failed")
-        finally:
-            self.acse.end()
-            self.close_connection()
-            self._on_end(self)
+        if self.record.accepted and self._context.on_association_end:
+            self._context.on_association_end(self.record.info)

@@ -12,20 +12,27 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from scp.wire.command_set import C_CANCEL_RQ, Command
 from scp.wire.pdus import COMMAND, LAST, InvalidMessage
-from scp.wire.status import IDENTIFIER_DOES_NOT_MATCH, MISTYPED_ARGUMENT
+from scp.wire.status import (
+    IDENTIFIER_DOES_NOT_MATCH,
+    INVALID_SOP_INSTANCE,
+    MISSING_ATTRIBUTE,
+    MISTYPED_ARGUMENT,
+    NO_SUCH_ACTION_TYPE,
+)
 
 # PS3.7 Section E.1: Priority.
 MEDIUM = 0
 
-# Requests that are held in memory while a service runs; further ones stay in the socket.
+# Requests that are held in memory while a service runs; further ones stay in the socket. While we wait for a
+# response that may be behind them, one more ends the association: it is outside the window that we grant.
 MAX_QUEUED_REQUESTS = 16
 
 
 # The status of a request by what is missing from it (PS3.7 Annex C; PS3.4 Table K.4-1).
 STATUS_OF_MISSING = {
-    "ModificationList": 0x0120,
-    "ActionTypeID": 0x0123,
-    "RequestedSOPInstanceUID": 0x0117,
+    "ModificationList": MISSING_ATTRIBUTE,
+    "ActionTypeID": NO_SUCH_ACTION_TYPE,
+    "RequestedSOPInstanceUID": INVALID_SOP_INSTANCE,
     "Identifier": IDENTIFIER_DOES_NOT_MATCH,
 }
 
@@ -81,6 +88,9 @@ class DimseProvider(DIMSEServiceProvider):
 
     def deliver(self, context_id: int, command: Command, data: bytes) -> None:
         """Queue a message for pynetdicom's services. Raises InvalidMessage, MissingParameter."""
+        is_request = not command.is_response and command.field != C_CANCEL_RQ
+        if is_request and self.msg_queue.qsize() >= MAX_QUEUED_REQUESTS:
+            raise InvalidMessage(f"more than {MAX_QUEUED_REQUESTS} requests without an answer")
         fragments = P_DATA()
         fragments.presentation_data_value_list.append((context_id, bytes([COMMAND | LAST]) + command.encoded))
         if data:

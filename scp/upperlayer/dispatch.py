@@ -7,7 +7,7 @@ from pynetdicom.presentation import PresentationContext
 
 from scp.association.contexts import VERIFICATION, allows_sop_class, is_storage
 from scp.observing.association_record import AssociationRecord
-from scp.services.store import StoreGroup, StoreService
+from scp.services.store import StoreGroup
 from scp.upperlayer.dimse import MissingParameter
 from scp.upperlayer.message_assembler import Operation
 from scp.wire.command_set import (
@@ -126,19 +126,17 @@ class Dispatcher:
 
     def __init__(
         self,
-        store: StoreService,
+        stores: StoreGroup,
         record: AssociationRecord,
         services: Mapping[str, str],
         send: Callable[[int, bytes], None],
         deliver: Callable[[int, Command, bytes], None],
-        group: StoreGroup,
     ) -> None:
-        self._store = store
+        self._stores = stores
         self._record = record
         self._services = services
         self._send = send
         self._deliver = deliver
-        self._group = group
 
     def begin(self, context_id: int, context: PresentationContext, command: Command) -> Operation:
         """Return the operation that a command begins. Raises InvalidMessage for unexpected responses."""
@@ -147,9 +145,9 @@ class Dispatcher:
         if command.field == C_STORE_RQ and refusal is None:
             syntax = str(context.transfer_syntax[0])
             send = partial(self._send, context_id)
-            return self._store.begin(self._record, command, abstract, syntax, send, self._group)
+            return self._stores.begin(command, abstract, syntax, send)
         # Answers keep the order of the requests.
-        self._group.flush()
+        self._stores.flush()
         if command.is_response:
             # Only the services send requests of our own, and check what answers them.
             if abstract not in self._services:

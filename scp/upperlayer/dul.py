@@ -22,7 +22,13 @@ from scp.observing.association_record import AssociationRecord
 from scp.settings.sections import DicomSettings
 from scp.upperlayer.dimse import MAX_QUEUED_REQUESTS
 from scp.upperlayer.message_assembler import MessageAssembler, Operation
-from scp.wire.associate_rq import AssociateRequest, UnreadableRequest, parse_request, parse_titles
+from scp.wire.associate_rq import (
+    REPEATED_FIELDS,
+    AssociateRequest,
+    UnreadableRequest,
+    parse_request,
+    parse_titles,
+)
 from scp.wire.command_set import Command
 from scp.wire.connection import Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.pdus import (
@@ -32,7 +38,6 @@ from scp.wire.pdus import (
     PDU_HEADER,
     PDU_LENGTHS,
     PDV_HEADER,
-    REPEATED_FIELDS,
     AbortReason,
     InvalidMessage,
     ProtocolViolation,
@@ -66,7 +71,11 @@ class ConnectionSocket(AssociationSocket):
 
 
 class UpperLayer(DULServiceProvider):
-    """The DUL service provider, without a thread: the thread that waits for a PDU reads the socket."""
+    """The DUL service provider, without a thread: the thread that waits for a PDU reads the socket.
+
+    `begin` returns the operation of a command. `answer_complete` keeps and answers the complete C-STORE
+    operations.
+    """
 
     def __init__(
         self,
@@ -75,12 +84,14 @@ class UpperLayer(DULServiceProvider):
         dicom: DicomSettings,
         record: AssociationRecord,
         begin: Callable[[int, Command], Operation],
+        answer_complete: Callable[[], None],
     ) -> None:
         super().__init__(assoc)
         self._connection = connection
         self._timeouts = dicom.timeouts
         self._max_pdu = dicom.max_pdu
         self._record = record
+        self._answer_complete = answer_complete
         self._reason = AbortReason.UNEXPECTED_PDU
         self._is_running_events = False
         self._request_deadline = monotonic() + self._timeouts.request
@@ -101,15 +112,22 @@ class UpperLayer(DULServiceProvider):
         self._kill_thread = True
         return True
 
+    @property
+    def _may_send_data(self) -> bool:
+        """Whether P-DATA may be sent: the association has not ended (PS3.8 Section 9.2, Table 9-10)."""
+        return self.state_machine.current_state in ("Sta6", "Sta8")
+
     def send_pdu(self, primitive: Any) -> None:
         """Send at once. Data is dropped where the association has ended."""
-        if isinstance(primitive, P_DATA) and self.state_machine.current_state not in ("Sta6", "Sta8"):
+        if isinstance(primitive, P_DATA) and not self._may_send_data:
             return
         super().send_pdu(primitive)
         self._run_events()
 
     def send_command(self, context_id: int, encoded: bytes) -> None:
-        """Send a command set, in PDUs of the peer's maximum length."""
+        """Send a command set in PDUs of the peer's maximum length. Dropped when it has ended."""
+        if not self._may_send_data:
+            return
         proposed_id = self.request.proposed_id(context_id) if self.request else context_id
         pdus = command_pdus(proposed_id, encoded, self.assoc.dimse.maximum_pdu_size)
         cast("ConnectionSocket", self.socket).send(pdus)
@@ -215,8 +233,7 @@ class UpperLayer(DULServiceProvider):
                 AbortReason.INVALID_PARAMETER_VALUE, f"a PDU of type {kind:02X} with {length} bytes"
             )
         body = bytes(self._connection.read_exactly(length, deadline))
-        # Complete operations are answered before a release, and kept before an abort.
-        self._connection.before_wait()
+        self._answer_complete()  # before the end of the association
         try:
             if kind == A_ASSOCIATE_RQ:
                 body = self._read_request(body)
@@ -256,10 +273,16 @@ class UpperLayer(DULServiceProvider):
 
     def _abort(self, violation: ProtocolViolation) -> None:
         """Abort as service provider, with the violation's reason (PS3.8 Section 9.2, AA-1 and AA-8)."""
-        self._connection.before_wait()
+        self._answer_complete()
         self._record.set_outcome("aborted", str(violation))
         self._reason = violation.reason
         self._post_event("Evt19")
+
+    def abort_after_failure(self) -> None:
+        """Abort as service provider because our own code has failed."""
+        if self._may_send_data:
+            self._reason = AbortReason.NOT_SPECIFIED
+            self._post_event("Evt19")
 
     def _connection_lost(self, why: str) -> None:
         self._record.set_outcome(
@@ -309,7 +332,7 @@ class UpperLayer(DULServiceProvider):
             for context in pdu.presentation_context:
                 context.presentation_context_id = self.request.proposed_id(cast("int", context.context_id))
             encoded = bytearray(pdu.encode())
-            encoded[REPEATED_FIELDS] = self.request.repeated
+            memoryview(encoded)[PDU_HEADER.size :][REPEATED_FIELDS] = self.request.repeated
             cast("ConnectionSocket", self.socket).send(bytes(encoded))
             return
         if self.request and isinstance(pdu, pynetdicom.pdu.P_DATA_TF):

@@ -76,7 +76,10 @@ class Negotiation(ACSE):
         super().send_accept()
 
     def _check_async_ops(self) -> AsynchronousOperationsWindowNegotiation:
-        """Grant so many operations as storage takes at one time (PS3.7 Section D.3.3.3); we perform one."""
+        """Return how many operations we let the caller invoke at one time (PS3.7 Section D.3.3.3).
+
+        The caller needs to perform only one: we invoke no other before its response.
+        """
         proposed = self.requestor.asynchronous_operations[0]
         granted = AsynchronousOperationsWindowNegotiation()
         granted.maximum_number_operations_invoked = min(proposed or MAX_OPERATIONS, MAX_OPERATIONS)
@@ -84,7 +87,7 @@ class Negotiation(ACSE):
         return granted
 
     def end(self) -> None:
-        """Give the association's place in the quota back."""
+        """Count the association no more."""
         if self._counted_as is not None:
             self._context.quota.free(self._counted_as)
 

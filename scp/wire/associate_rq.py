@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# PS3.8 Table 9-11: protocol version, reserved, titles, reserved. The answer repeats the titles and the bytes
-# after them (Table 9-17).
+# PS3.8 Table 9-11: protocol version, reserved, titles, reserved.
 _FIXED = struct.Struct(">H2x16s16s32x")
-_REPEATED = slice(4, _FIXED.size)
+# The titles and the bytes after them in the body of an A-ASSOCIATE-RQ; the A-ASSOCIATE-AC repeats them (PS3.8
+# Table 9-17).
+REPEATED_FIELDS = slice(4, _FIXED.size)
 _ITEM = struct.Struct(">BxH")
 _LENGTH = struct.Struct(">H")
 _MAXIMUM_LENGTH_VALUE = struct.Struct(">L")
@@ -139,7 +140,7 @@ def parse_request(body: bytes) -> AssociateRequest:
     encoded += b"".join(reader.contexts[proposed].encoded(own) for proposed, own in ids.items())
     encoded += _item(USER_INFORMATION, reader.user_items())
     return AssociateRequest(
-        titles, is_version_1, encoded, ids, body[_REPEATED], tuple(reader.oddities)[:MAX_ODDITIES]
+        titles, is_version_1, encoded, ids, body[REPEATED_FIELDS], tuple(reader.oddities)[:MAX_ODDITIES]
     )
 
 
@@ -175,17 +176,17 @@ class _Reader:
 
     def read(self, content: bytes) -> None:
         """Read all items. Raises UnreadableRequest where an item is too long before any context."""
-        cut_off = False
+        is_cut_off = False
         for kind, value, is_whole in self._items(content):
             # The content of an item that is too long is read as far as it goes.
-            cut_off = cut_off or not is_whole
+            is_cut_off = is_cut_off or not is_whole
             if kind in (PRESENTATION_CONTEXT, _ANSWERED_CONTEXT):
                 self._read_context(value)
             elif kind == USER_INFORMATION:
                 self._read_user_information(value)
             elif kind != APPLICATION_CONTEXT:
                 self.note(f"unknown item {kind:02X}")
-        if cut_off and not self.contexts:
+        if is_cut_off and not self.contexts:
             raise UnreadableRequest("no presentation context before an item longer than the request")
 
     def user_items(self) -> bytes:

@@ -35,17 +35,19 @@ class Interrupted(Exception):
     """Raised when another thread has called `interrupt`."""
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class Connection:
     """A connection, used by one thread. Other threads may call `wake` and `interrupt`.
 
-    Deadlines are times of `time.monotonic`. `received` is what has been read of it already.
+    Deadlines are times of `time.monotonic`. `received` is what has been read of it already. `before_wait` is
+    called before the thread waits for the peer to send.
     """
 
-    def __init__(self, connection: socket.socket, received: bytes = b"") -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        received: bytes = b"",
+        before_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         connection.setblocking(False)
         self._socket = connection
         # Anonymous memory takes no room until it is used, and it can be given back.
@@ -56,8 +58,7 @@ class Connection:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = Lock()
         self._interrupted = False
-        # Called before the thread waits for the peer: what was kept back is sent.
-        self.before_wait: Callable[[], None] = _nothing
+        self._before_wait = before_wait
         # Whether the peer may wait for a TCP acknowledgement; what we send carries one.
         self._owes_acknowledgement = False
         self._poll = select.poll()
@@ -197,7 +198,7 @@ class Connection:
 
     def _sleep(self, deadline: float) -> bool:
         """Wait until there is something to read. Returns False when woken."""
-        self.before_wait()
+        self._before_wait()
         if self._interrupted:
             raise Interrupted
         self._acknowledge()

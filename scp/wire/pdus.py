@@ -15,8 +15,6 @@ COMMAND = 0x01
 LAST = 0x02
 
 A_ASSOCIATE_RQ = 0x01
-# AE titles and reserved bytes of A-ASSOCIATE-RQ and -AC, which must be the same (PS3.8 Tables 9-11 and 9-17).
-REPEATED_FIELDS = slice(10, 74)
 A_ASSOCIATE_RJ = 0x03
 P_DATA_TF = 0x04
 

@@ -1,23 +1,70 @@
-"""DIMSE statuses, and the status of each failure (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+"""DIMSE statuses, and the status of each failure."""
 
 import re
+from collections.abc import Mapping
 
-from index import DatabaseFault, Disagreement, IndexFault, InvalidUID, NotKept, Unreadable
+from index import (
+    BadStepValue,
+    DatabaseFault,
+    Disagreement,
+    DuplicateStep,
+    IndexFault,
+    InvalidUID,
+    MissingAttribute,
+    MissingValue,
+    NoSuchStep,
+    NotKept,
+    Unreadable,
+)
 
 SUCCESS = 0x0000
+# PS3.7 Annex C.
+INVALID_ATTRIBUTE_VALUE = 0x0106
 PROCESSING_FAILURE = 0x0110
+DUPLICATE_SOP_INSTANCE = 0x0111
+NO_SUCH_SOP_INSTANCE = 0x0112
+INVALID_ARGUMENT_VALUE = 0x0115
+INVALID_SOP_INSTANCE = 0x0117
 NO_SUCH_SOP_CLASS = 0x0118
+MISSING_ATTRIBUTE = 0x0120
+MISSING_ATTRIBUTE_VALUE = 0x0121
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NO_SUCH_ACTION_TYPE = 0x0123
 UNRECOGNIZED_OPERATION = 0x0211
 MISTYPED_ARGUMENT = 0x0212
 RESOURCE_LIMITATION = 0x0213
+# PS3.4 Table B.2-1 (storage).
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 INVALID_UID = 0xC001
-# The same numbers in PS3.4 Table K.4-1 (worklist).
+# PS3.4 Table K.4-1 (worklist); OUT_OF_RESOURCES is in it too.
 IDENTIFIER_DOES_NOT_MATCH = 0xA900
 UNABLE_TO_PROCESS = 0xC000
+CANCELLED = 0xFE00
+PENDING = 0xFF00
+PENDING_WITHOUT_SOME_KEYS = 0xFF01
+
+# The status of a failure by its type; the first that matches decides.
+Statuses = Mapping[type[Exception], int]
+C_STORE: Statuses = {
+    Disagreement: DOES_NOT_MATCH_SOP_CLASS,
+    InvalidUID: INVALID_UID,
+    Unreadable: CANNOT_UNDERSTAND,
+    Exception: OUT_OF_RESOURCES,
+}
+# PS3.4 Section F.7.2.
+PROCEDURE_STEP: Statuses = {
+    BadStepValue: INVALID_ATTRIBUTE_VALUE,
+    DuplicateStep: DUPLICATE_SOP_INSTANCE,
+    NoSuchStep: NO_SUCH_SOP_INSTANCE,
+    InvalidUID: INVALID_SOP_INSTANCE,
+    MissingAttribute: MISSING_ATTRIBUTE,
+    MissingValue: MISSING_ATTRIBUTE_VALUE,
+    NotKept: RESOURCE_LIMITATION,
+    Exception: PROCESSING_FAILURE,
+}
+STORAGE_COMMITMENT: Statuses = {IndexFault: RESOURCE_LIMITATION, Exception: PROCESSING_FAILURE}
 
 # ErrorComment (0000,0902) is LO (PS3.7 Section E.1): 64 characters.
 ERROR_COMMENT_LENGTH = 64
@@ -25,21 +72,10 @@ ERROR_COMMENT_LENGTH = 64
 # A file or folder in a message of ours, with the blank after it: "/data/index.sqlite: ".
 _PATH = re.compile(r"\S*/\S*\s?")
 
-# The first type that matches decides.
-STORE_STATUS: tuple[tuple[type[Exception], int], ...] = (
-    (NotKept, OUT_OF_RESOURCES),
-    (Disagreement, DOES_NOT_MATCH_SOP_CLASS),
-    (InvalidUID, INVALID_UID),
-    (Unreadable, CANNOT_UNDERSTAND),
-    (IndexFault, OUT_OF_RESOURCES),
-    (OSError, OUT_OF_RESOURCES),
-    (Exception, OUT_OF_RESOURCES),
-)
 
-
-def store_status(error: Exception) -> int:
-    """Return the C-STORE status for a failure."""
-    return next(status for kind, status in STORE_STATUS if isinstance(error, kind))
+def status_of(error: Exception, statuses: Statuses) -> int:
+    """Return the status of a failure."""
+    return next(status for kind, status in statuses.items() if isinstance(error, kind))
 
 
 def reason_for_peer(error: Exception) -> str:

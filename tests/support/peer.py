@@ -68,13 +68,27 @@ class FakeStore:
         self.answer = Answer(0x0000)
         self.answers = {}
         self.before_answer = lambda _received: None
-        self._lock = Lock()
+        self.lock = Lock()
 
-    def begin(self, record, command, sop_class_uid, transfer_syntax, send, _group):
-        received = Received(record, command, sop_class_uid, transfer_syntax, send, self)
-        with self._lock:
-            self.received.append(received)
+    def group(self, record, _has_more):
+        return FakeGroup(self, record)
+
+
+@dataclass
+class FakeGroup:
+    """Takes the place of scp.services.store.StoreGroup; it answers each at once."""
+
+    store: FakeStore
+    record: object
+
+    def begin(self, command, sop_class_uid, transfer_syntax, send):
+        received = Received(self.record, command, sop_class_uid, transfer_syntax, send, self.store)
+        with self.store.lock:
+            self.store.received.append(received)
         return received
+
+    def flush(self):
+        pass
 
 
 def settings(**changes):

@@ -392,6 +392,23 @@ def test_a_socket_that_listens_already():
         run("echoscu", "127.0.0.1", str(server.port))
 
 
+def test_a_stop_is_no_failure_of_the_listeners_thread(serve, monkeypatch):
+    """The thread may see that it is to stop, and end, before `stop` has done its next step."""
+    server = serve()
+    thread = server.listener._worker._thread
+    plain = server.listener._wake_up
+
+    def wake_up():
+        plain()
+        thread.join(1)
+
+    monkeypatch.setattr(server.listener, "_wake_up", wake_up)
+    with structlog.testing.capture_logs() as events:
+        server.stop()
+
+    assert [] == events
+
+
 def test_stop_lets_an_object_finish(serve):
     server = serve()
     busy, go_on = threading.Event(), threading.Event()
@@ -451,6 +468,23 @@ def test_a_fault_in_one_connection_does_not_end_the_listener(serve, monkeypatch)
             assert (None, b"") == peer.read_pdu()
 
     run("echoscu", "127.0.0.1", str(server.port))
+
+
+def test_a_fault_in_a_peers_connection_beyond_the_limit_does_not_end_the_listener(monkeypatch):
+    with (
+        Running(limits={"associations": 2}, peers=[Peer(aet="CT1")]) as server,
+        Parrot(server.port) as held,
+        structlog.testing.capture_logs() as events,
+    ):
+        assert 0x02 == held.associate()[0]  # an unknown caller; one association is kept for peers
+        with monkeypatch.context() as patch, Parrot(server.port) as peer:
+            patch.setattr(server.listener, "_serve", lambda *_, **__: 1 / 0)
+            peer.send(associate_rq(calling="CT1"))
+            assert (None, b"") == peer.read_pdu()
+        with Parrot(server.port) as peer:
+            assert 0x02 == peer.associate(calling="CT1")[0]
+    named = [event["event"] for event in events]
+    assert (1, 0) == (named.count("connection_not_served"), named.count("worker_failed"))
 
 
 def test_a_fault_at_the_end_of_an_association_stays_there():

@@ -268,6 +268,12 @@ def test_sockets_of_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatc
     assert "LISTEN_FDS" not in os.environ
 
 
+def test_no_socket_is_passed_by_a_manager_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "0")
+    assert {} == systemd.passed_sockets()
+
+
 def test_passed_sockets_by_name() -> None:
     """In a process of its own, whose descriptors 3 and 4 are free to be passed."""
     script = (

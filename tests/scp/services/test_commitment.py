@@ -2,6 +2,7 @@
 
 import queue
 import re
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ class Modality:
     def __init__(self) -> None:
         self.reports: queue.Queue[tuple[int, Dataset]] = queue.Queue()
         self.status = 0x0000
+        # The AE titles of the last report's sender, and of its Retrieve AE Title (0008,0054).
+        self.sender = ("", "")
         self.ae = AE("CT1")
         self.ae.add_requested_context(COMMITMENT)
         self.ae.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
@@ -62,7 +65,9 @@ class Modality:
             self.server = None
 
     def take(self, event: evt.Event) -> tuple[int, None]:
-        self.reports.put((event.event_type, event.event_information))
+        information = event.event_information
+        self.sender = (event.assoc.requestor.ae_title, information.RetrieveAETitle)
+        self.reports.put((event.event_type, information))
         return self.status, None
 
     def ask(
@@ -140,6 +145,21 @@ def test_a_report_on_the_same_association(daemon: Daemon, modality: Modality) ->
         assert eventually(lambda: before + 1 == delivered(daemon))
 
 
+def test_a_report_after_a_reload_has_the_new_title(
+    start: Callable[..., Daemon], config: Path, modality: Modality, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(config.read_text())
+    daemon = start("--config", str(file))
+    send(daemon, tmp_path, 1, 2)
+    file.write_text(f'[dicom]\naet = "RENAMED"\n{config.read_text()}')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(lambda event: event.get("event") == "reloaded")
+    assert 0x0000 == modality.ask(daemon.port, STORED).Status
+    assert (1, STORED, []) == modality.told()
+    assert ("RENAMED", "RENAMED") == modality.sender
+
+
 def delivered(daemon: Daemon) -> int:
     return len([event for event in daemon.events[:] if event.get("outcome") == "delivered"])
 
@@ -147,10 +167,13 @@ def delivered(daemon: Daemon) -> int:
 def test_an_object_whose_file_is_gone(daemon: Daemon, modality: Modality, tmp_path: Path) -> None:
     gone = (CT_IMAGE_STORAGE, f"{ROOT}.1.1.3")
     send(daemon, tmp_path, 3)
-    (file,) = (
-        file for file in (daemon.data / "objects").rglob("*.dcm") if gone[1].encode() in file.read_bytes()
-    )
-    file.unlink()
+    objects = daemon.data / "objects"
+
+    def found() -> list[Path]:
+        return [file for file in objects.rglob("*.dcm") if gone[1].encode() in file.read_bytes()]
+
+    assert eventually(lambda: bool(found()))  # the journal has it before
+    found()[0].unlink()
     assert 0x0000 == modality.ask(daemon.port, [STORED[0], gone]).Status
     assert (2, STORED[:1], [(*gone, 0x0112)]) == modality.told()
     assert gone[1] == daemon.wait_for(lambda event: event["event"] == "object_damaged")["sop_instance_uid"]

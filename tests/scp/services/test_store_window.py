@@ -9,12 +9,26 @@ import pytest
 
 from index import Index
 from index.storage.journal import Journal
-from scp.services.store import MAX_OPERATIONS, StoreService
+from scp.observing.association_record import AssociationRecord
+from scp.services.store import MAX_OPERATIONS, MAX_WAITING, StoreGroup, StoreOperation, StoreService
+from scp.wire.command_set import parse
 from support.dicom import CT_IMAGE_STORAGE, ROOT, encoded, instance
 from support.filling import served
-from support.peer import EXPLICIT, Parrot, Running, echo_rq, item, p_data, pdv, store_message
+from support.peer import (
+    EXPLICIT,
+    Parrot,
+    Running,
+    echo_rq,
+    elements,
+    item,
+    p_data,
+    pdv,
+    store_message,
+    store_rq,
+    until,
+)
 
-SUCCESS, UNREADABLE = 0x0000, 0xC001
+SUCCESS, UNREADABLE, NOT_KEPT = 0x0000, 0xC001, 0xA700
 ECHO = "1.2.840.10008.1.1"
 CONTEXTS = ((1, CT_IMAGE_STORAGE, (EXPLICIT,)), (3, ECHO, (EXPLICIT,)))
 
@@ -154,6 +168,105 @@ def test_complete_ones_are_kept_though_the_peer_has_gone(index: Index) -> None:
         with Parrot(server.port) as peer:
             peer.associate(CONTEXTS)
             peer.send(messages(3) + messages(1)[:300])
-        server.stop(drain=60)
+        until(lambda: not server.listener.active())
     assert index.catch_up(60)
     assert [3] == [study["instances"] for study in index.studies()]
+
+
+def test_complete_ones_are_answered_before_the_abort_of_a_stop(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kept instance whose answer is lost is sent again: the modality shows it as failed."""
+    with Running(store=StoreService(index)) as server, Parrot(server.port) as peer:
+        peer.associate(CONTEXTS)
+        added: list[StoreOperation] = []
+        plain = StoreGroup.add
+
+        def add(group: StoreGroup, operation: StoreOperation) -> None:
+            added.append(operation)
+            if len(added) == 3:
+                for association in server.listener._snapshot():
+                    association.stop_when_idle()
+            plain(group, operation)
+
+        monkeypatch.setattr(StoreGroup, "add", add)
+        peer.send(messages(6))
+        assert [(1, SUCCESS), (2, SUCCESS), (3, SUCCESS)] == [answer_of(peer) for _ in range(3)]
+        assert 0x07 == peer.read_pdu()[0]
+        assert (None, b"") == peer.read_pdu()
+    assert index.catch_up(60)
+    assert [3] == [study["instances"] for study in index.studies()]
+
+
+class Sender:
+    """C-STORE operations without a network, where more has always arrived already."""
+
+    def __init__(self, index: Index) -> None:
+        record = AssociationRecord("127.0.0.1")
+        record.set_titles("SCU", "SCP")
+        self.group = StoreService(index).group(record, lambda: True)
+        self.answers: list[tuple[int, int]] = []
+
+    def begin(self, number: int, uid: str = "") -> StoreOperation:
+        command = parse(store_rq(uid or f"{ROOT}.1.1.{number}", sop_class=CT_IMAGE_STORAGE, message=number))
+        return self.group.begin(command, CT_IMAGE_STORAGE, EXPLICIT, self.take)
+
+    def send(self, number: int, **attributes: Any) -> None:
+        operation = self.begin(number)
+        operation.write(encoded(instance(1, 1, number, **attributes)))
+        operation.end()
+
+    def take(self, response: bytes) -> None:
+        found = elements(response)
+        self.answers.append((found[0x0120][0], struct.unpack("<H", found[0x0900])[0]))
+
+
+def test_a_small_one_does_not_wait_for_a_large_one(index: Index) -> None:
+    """The large one may take minutes: the sender of the small one would give it up."""
+    sender = Sender(index)
+    sender.send(1)
+    large = sender.begin(2)
+    large.write(bytes(60_000))
+    assert [] == sender.answers
+    large.write(bytes(10_000))
+    assert [(1, SUCCESS)] == sender.answers
+    large.discard("")
+
+
+def test_a_small_one_does_not_wait_for_a_data_set_that_is_dropped(index: Index) -> None:
+    sender = Sender(index)
+    sender.send(1)
+    refused = sender.begin(2, "no UID")
+    refused.write(bytes(1000))
+    assert [(1, SUCCESS)] == sender.answers
+    refused.end()
+    assert [(1, SUCCESS), (2, UNREADABLE)] == sender.answers
+
+
+def test_what_waits_in_memory_is_bounded(index: Index) -> None:
+    sender = Sender(index)
+    for number in range(1, 6):
+        assert [] == sender.answers
+        sender.send(number, EncapsulatedDocument=bytes(60_000))
+    assert 5 * 60_000 > MAX_WAITING > 4 * 60_000
+    assert [(number, SUCCESS) for number in range(1, 6)] == sender.answers
+
+
+def test_a_fault_of_our_own_is_answered_to_all_and_leaves_nothing(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = Sender(index)
+    sender.send(1)
+    sender.send(2)
+    monkeypatch.setattr("scp.services.store.keep_all", lambda _: 1 / 0)
+    sender.group.flush()
+    assert [(1, NOT_KEPT), (2, NOT_KEPT)] == sender.answers
+    monkeypatch.undo()
+    sender.send(3)
+    large = sender.begin(4)
+    large.write(bytes(100_000))
+    assert (3, SUCCESS) == sender.answers[-1]
+    monkeypatch.setattr("scp.services.store.keep_all", lambda _: 1 / 0)
+    large.end()
+    assert (4, NOT_KEPT) == sender.answers[-1]
+    assert [] == [file for file in (tmp_path / "data" / "incoming").rglob("*") if file.is_file()]

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
 
 from index import Index, Supervisor, UpstreamSettings
+from scp.association.client import Unreachable
 from scp.services.upstream import UpstreamWorklist
+from scp.settings.sections import Configuration, DicomSettings, Peer
 from support.daemon import Daemon, eventually, serving
 from support.dicom import instance, save
-from support.filling import STORAGE
+from support.filling import STORAGE, served
 from support.modality import associated
 from support.worklist import WORKLIST, findscu, item, query, wlmscpfs, write
 
@@ -282,10 +285,33 @@ def test_an_answer_that_cannot_be_decoded_is_a_bad_item() -> None:
             yield status(0x0000), None
 
     settings = UpstreamSettings(peer="UP")
-    answers, final = UpstreamWorklist(
-        SimpleNamespace(workers=Supervisor()), settings, None, lambda _: None
-    )._answers(Answering())
-    assert ([item(1), Dataset()], 0x0000) == (answers, final)
+    upstream = UpstreamWorklist(SimpleNamespace(workers=Supervisor()), settings, Configuration)
+    assert ([item(1), Dataset()], 0x0000) == upstream._answers(Answering())
+
+
+def test_an_upstream_worklist_is_queried_by_the_settings_in_force(tmp_path: Path) -> None:
+    """A reload changes our AE title, the peers and the timeouts."""
+    titles: list[str] = []
+
+    def find(event: evt.Event) -> Iterator[tuple[int, None]]:
+        titles.append(event.assoc.requestor.ae_title)
+        yield 0x0000, None
+
+    ae = AE("UP")
+    ae.add_supported_context(WORKLIST)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    peer = Peer(aet="UP", host="127.0.0.1", port=server.server_address[1])
+    try:
+        with served(tmp_path / "data") as index:
+            in_force = Configuration(dicom=DicomSettings(aet="FIRST"))
+            upstream = UpstreamWorklist(index, UpstreamSettings(peer="UP"), lambda: in_force)
+            with pytest.raises(Unreachable, match=r"peer UP: not in \[\[peers\]\]"):
+                upstream.query()
+            in_force = Configuration(dicom=DicomSettings(aet="SECOND"), peers=(peer,))
+            upstream.query()
+    finally:
+        server.shutdown()
+    assert ["SECOND"] == titles
 
 
 def test_an_upstream_worklist_is_followed(start: Callable[..., Daemon], folder: Path, tmp_path: Path) -> None:

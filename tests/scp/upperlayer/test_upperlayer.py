@@ -346,6 +346,63 @@ def test_an_abort_discards_the_object(peer):
     assert "by the peer" == peer.server.store.received[0].discarded
 
 
+def test_an_answer_after_our_abort_is_dropped(peer):
+    """P-DATA is for Sta6 and Sta8 (PS3.8 Section 9.2, Table 9-10)."""
+    peer.associate()
+    [association] = peer.server.listener._snapshot()
+    peer.server.store.before_answer = lambda _received: association.abort()
+    peer.send(store_message())
+
+    assert (0, 0) == abort_reason(peer)
+    until(lambda: peer.server.ended)
+
+
+def fail(_):
+    raise MemoryError("no memory")
+
+
+def test_a_failure_of_our_own_aborts(peer):
+    """A peer that only sees the connection close takes it for a fault of the network."""
+    peer.associate()
+    peer.server.store.before_answer = fail
+    with structlog.testing.capture_logs() as events:
+        peer.send(store_message())
+
+        assert (2, 0) == abort_reason(peer)
+        until(lambda: peer.server.ended)
+    assert ["MemoryError: no memory"] == [one["reason"] for one in events if one["event"] == "association"]
+
+
+def test_posted_work_that_fails_ends_no_association(peer):
+    peer.associate(BOTH)
+    [association] = peer.server.listener._snapshot()
+    with structlog.testing.capture_logs() as events:
+        association.post(fail)
+        until(lambda: events)
+        peer.send(p_data(pdv(3, 3, echo_rq())))
+
+        assert b"\0\0" == peer.read_response()[0x0900]
+    assert "posted_work_failed" == events[0]["event"]
+    assert 0x06 == peer.release()
+
+
+@pytest.mark.parametrize("step", ["_stores.flush", "_discard_incomplete", "_report_end", "acse.end"])
+def test_an_association_ends_though_a_step_of_its_end_fails(peer, step, monkeypatch):
+    peer.associate()
+    [association] = peer.server.listener._snapshot()
+    peer.send(p_data(pdv(1, 3, store_rq()), pdv(1, 0, b"half")))
+    until(lambda: peer.server.store.received)
+    owner, _, name = step.rpartition(".")
+    monkeypatch.setattr(getattr(association, owner) if owner else association, name, lambda: 1 / 0)
+    peer.close()
+    until(lambda: not peer.server.listener.active())
+
+    [received] = peer.server.store.received
+    assert bool(received.discarded) == (step != "_discard_incomplete")
+    assert bool(peer.server.ended) == (step != "_report_end")
+    assert -1 == association.connection._wake
+
+
 def test_a_release_in_the_middle_discards_the_object(peer):
     peer.associate()
     peer.send(p_data(pdv(1, 3, store_rq()), pdv(1, 0, b"half")))
@@ -523,6 +580,28 @@ def test_a_report_goes_out_on_the_same_association(serve):
 
     assert (b"\0\0", b"\0\x01", 9) == (acted[0x0900], request[0x0100], echoed[0x0120][0])
     assert [0x0000] == statuses
+
+
+@pytest.mark.parametrize("in_one_pdu", [True, False])
+def test_requests_before_a_response_to_us_are_bounded(serve, in_one_pdu):
+    """They are held in memory; a peer may invoke 16 at most (PS3.7 Section D.3.3.3)."""
+    server = serve(services={COMMITMENT: "commitment"}, unknown_callers="all")
+    statuses = []
+
+    def report(association):
+        answer, _ = association.send_n_event_report(Dataset(), 1, COMMITMENT, "1.2.840.10008.1.20.1.1")
+        statuses.append((answer.get("Status"), association.dimse.msg_queue.qsize()))
+
+    with Parrot(server.port) as peer:
+        peer.associate([(1, COMMITMENT, (IMPLICIT,)), (3, ECHO, (IMPLICIT,))])
+        [association] = server.listener._snapshot()
+        association.post(report)
+        assert 0x04 == peer.read_pdu()[0]
+        echo = pdv(3, 3, echo_rq())
+        peer.send(p_data(*[echo] * 17) if in_one_pdu else p_data(echo) * 17)
+        assert (2, 6) == abort_reason(peer)
+    until(lambda: server.ended)
+    assert [(None, 16)] == statuses
 
 
 # --- deadlines ---

@@ -1,12 +1,30 @@
-"""ErrorComment (0000,0902) tells a peer the reason, and nothing of how we keep our files."""
+"""The status of each failure; ErrorComment (0000,0902) tells the reason, and nothing of our files."""
 
 import errno
 import os
 
 import pytest
 
-from index import DatabaseFault, InvalidUID, NotKept
-from scp.wire.status import ERROR_COMMENT_LENGTH, error_comment
+from index import (
+    BadStepValue,
+    DatabaseFault,
+    Disagreement,
+    IndexFault,
+    InvalidUID,
+    NotKept,
+    StepEnded,
+    TooLarge,
+    Unreadable,
+)
+from scp.wire.status import (
+    C_STORE,
+    ERROR_COMMENT_LENGTH,
+    PROCEDURE_STEP,
+    STORAGE_COMMITMENT,
+    Statuses,
+    error_comment,
+    status_of,
+)
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/dicom/incoming/0000000000000000000001.dcm")
 
@@ -44,3 +62,23 @@ def test_a_comment_is_a_long_string() -> None:
 
     assert "Gr??e ? ?[31m?" == said[:14]
     assert ERROR_COMMENT_LENGTH == len(said)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind", "expected"),
+    [
+        (C_STORE, Disagreement, 0xA900),
+        (C_STORE, InvalidUID, 0xC001),
+        (C_STORE, Unreadable, 0xC000),
+        *((C_STORE, kind, 0xA700) for kind in (NotKept, TooLarge, DatabaseFault, OSError, KeyError)),
+        (PROCEDURE_STEP, BadStepValue, 0x0106),
+        (PROCEDURE_STEP, InvalidUID, 0x0117),
+        (PROCEDURE_STEP, NotKept, 0x0213),
+        *((PROCEDURE_STEP, kind, 0x0110) for kind in (StepEnded, DatabaseFault, KeyError)),
+        (STORAGE_COMMITMENT, IndexFault, 0x0213),
+        (STORAGE_COMMITMENT, KeyError, 0x0110),
+    ],
+)
+def test_the_status_of_a_failure(statuses: Statuses, kind: type[Exception], expected: int) -> None:
+    """PS3.4 Tables B.2-1 and F.7.2-2, PS3.7 Annex C."""
+    assert expected == status_of(kind("why"), statuses)
