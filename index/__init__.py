@@ -150,6 +150,7 @@ __all__ = [
 
 # The names of each module; "Name=Other" where it is Other in the module.
 _MODULES = {
+    "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
@@ -180,7 +181,6 @@ _MODULES = {
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
     "index.reception.instance": "InstanceReceiver Kept keep_all",
-    "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
     "index.records": "Disagreed Origin",
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
