@@ -11,6 +11,10 @@ class NotKept(IndexFault):
     """The instance cannot be kept now: too little space, an I/O error, a database that is busy."""
 
 
+class Contention(NotKept):
+    """Other processes change the same rows of the database. It may succeed when it is tried again."""
+
+
 class TooLarge(NotKept):
     """The object is larger than the configured limit, in bytes."""
 

@@ -20,6 +20,19 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """By which engine the tests of `tests/index` keep their indexes."""
+    parser.addoption("--engine", choices=("sqlite", "postgresql"), default="sqlite")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is of SQLite alone where the engine is another one."""
+    if config.getoption("--engine") != "sqlite":
+        left = [item for item in items if item.get_closest_marker("sqlite")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("sqlite")]
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Restore the signal mask: a daemon that runs within a test blocks signals."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import peewee
 import structlog
 
-from index.database.connection import SCHEMA_LOCK, Database
+from index.database.connection import SERVING_LOCK, Database
 from index.database.mark_changed import now
 from index.database.tables import Instance, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked
@@ -28,8 +28,6 @@ CHECK_SECONDS = 5.0
 # One of these newest instances is in the data directory of the index, though some may have been deleted.
 NEWEST = 20
 _SIZE = 64  # bytes of the file `identity` that are read
-# The first of two keys of a PostgreSQL advisory lock; the second is the schema.
-SERVING_LOCK = SCHEMA_LOCK + 1
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:

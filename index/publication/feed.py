@@ -114,7 +114,11 @@ def _other_study(database: Database, study: int, resource: int) -> list[int]:
 
 
 def record_changes(database: Database, study: int, changes: FeedChanges) -> None:
-    """Write the entries of a publication whose files are written; inside the transaction that marks it."""
+    """Write the entries of a publication whose files are written; inside the transaction that marks it.
+
+    Until its end no other process draws a number: the order of numbers is that in which readers see them.
+    """
+    database.lock_feed()
     now = time.time_ns() // 1_000_000
     rows = set(changes.kept)
     for resource in changes.changed:

@@ -14,7 +14,7 @@ from peewee import IntegrityError
 from index.database.connection import Database
 from index.database.instance_rows import ExistingInstance, InstanceRows, RowGone, conflict_path
 from index.database.tables import RemovedObject, UnindexedObject
-from index.errors import DatabaseFault, NotKept
+from index.errors import Contention, DatabaseFault, NotKept
 from index.reception.arrival import NEW, Arrival, Outcome
 from index.storage.object_store import ObjectStore
 
@@ -112,7 +112,7 @@ class Indexing:
                 raise  # no second try brings it back: it is set apart
             except OSError as error:
                 raise NotKept(f"objects: {error.strerror}") from error
-            except (RowGone, IntegrityError) as error:
+            except (RowGone, Contention, IntegrityError) as error:
                 self._rows.rolled_back()
                 if not left:
                     raise _last(error) from error
@@ -225,6 +225,8 @@ class Indexing:
                     log.exception("object_left_behind", path=path)
 
 
-def _last(error: RowGone | IntegrityError) -> Exception:
+def _last(error: Exception) -> Exception:
     """Return what the last try ends with: a constraint refuses the batch for good, other processes do not."""
-    return NotKept("database: other processes change the same rows") if isinstance(error, RowGone) else error
+    return (
+        Contention("database: other processes change the same rows") if isinstance(error, RowGone) else error
+    )

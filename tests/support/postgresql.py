@@ -8,10 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psycopg
+
 
 def _binaries() -> Path:
     """Return the folder of the newest server's commands, on Debian."""
     return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+
+
+def create_database(url: str, name: str, template: str = "template1") -> str:
+    """Make a database beside that of the URL, as a copy of another one; return its URL."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return url.replace("/postgres?", f"/{name}?")
+
+
+def drop_database(url: str, name: str) -> None:
+    """Remove such a database, whoever uses it."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

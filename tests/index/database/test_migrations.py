@@ -14,6 +14,8 @@ from index.database.tables import Table
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
+pytestmark = pytest.mark.sqlite
+
 SCRIPTS = sorted(
     (
         one

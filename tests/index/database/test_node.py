@@ -144,6 +144,7 @@ def test_an_empty_identity_is_named(elsewhere: str, tmp_path: Path) -> None:
         opened(tmp_path / "one", elsewhere)
 
 
+@pytest.mark.sqlite
 def test_an_index_in_its_directory_needs_no_identity(tmp_path: Path) -> None:
     """A backup is copied to where it is to be."""
     with Index(tmp_path / "one", STORAGE) as index:

@@ -1,12 +1,17 @@
 """The same index in a real PostgreSQL."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from index import Index, IndexSettings, NotFound, Outcome
+from index import Index, IndexSettings, NotFound, NotKept, Outcome
+from index.database.connection import Database, open_database
+from index.database.tables import Change, Resource, Source
+from index.errors import Contention
+from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads
 from support.postgresql import server
@@ -42,3 +47,88 @@ def test_the_same_instances_give_the_same_bytes(url: str, tmp_path: Path) -> Non
         on_server.resource(f"{ROOT}.1")
     for index in indexes.values():
         index.close()
+
+
+@pytest.fixture
+def databases(url: str, tmp_path: Path) -> Iterator[tuple[Database, Database]]:
+    """The same database in two processes, as it were."""
+    pair = open_database(url, tmp_path), open_database(url, tmp_path)
+    yield pair
+    for database in pair:
+        database.close()
+
+
+def test_a_reader_of_several_queries_has_one_snapshot(databases: tuple[Database, Database]) -> None:
+    mine, theirs = databases
+    query = Source.select(Source.id).where(Source.calling_aet == "SNAPSHOT")
+    with mine.reading():
+        assert [] == mine.rows(query)
+        with theirs.writing():
+            theirs.execute(Source.insert(calling_aet="SNAPSHOT", called_aet="", address=""))
+        assert 1 == len(theirs.rows(query))
+        with mine.reading():
+            assert [] == mine.rows(query)
+    assert 1 == len(mine.rows(query))
+
+
+def test_numbers_of_the_feed_are_seen_in_their_order(
+    databases: tuple[Database, Database], url: str, tmp_path: Path
+) -> None:
+    """A reader that remembers a number never misses one before it, which is committed later."""
+    with databases[0].writing():
+        row = Resource.insert(fhir="r4", type="Patient", name="feed", version=1, sha256="", deleted=0)
+        resource = databases[0].execute(row)
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def write(database: Database, version: int) -> None:
+        with database.writing():
+            database.lock_feed()
+            database.execute(Change.insert(resource=resource, version=version, kind="updated", changed=0))
+            if version == 1:
+                begun.set()
+                assert go_on.wait(60)
+
+    first = threading.Thread(target=write, args=(databases[0], 1))
+    second = threading.Thread(target=write, args=(databases[1], 2))
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    other = open_database(url, tmp_path)
+    with other.connection():
+        assert eventually(lambda: other.peewee.execute_sql(waiting).fetchone()[0])
+        query = Change.select(Change.version).where(Change.resource == resource).order_by(Change.id)
+        seen.append(other.rows(query))
+        go_on.set()
+        first.join()
+        second.join()
+        seen.append(other.rows(query))
+    other.close()
+    assert [[], [(1,), (2,)]] == seen
+
+
+def test_a_deadlock_is_tried_again(databases: tuple[Database, Database]) -> None:
+    with databases[0].writing():
+        for name in ("LOCK1", "LOCK2"):
+            databases[0].execute(Source.insert(calling_aet=name, called_aet="", address=""))
+    both, errors = threading.Barrier(2), []
+
+    def cross(database: Database, names: tuple[str, str]) -> None:
+        try:
+            with database.writing():
+                for name in names:
+                    database.execute(Source.update(called_aet="X").where(Source.calling_aet == name))
+                    if name == names[0]:
+                        both.wait(60)
+        except NotKept as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=cross, args=(database, names))
+        for database, names in zip(databases, (("LOCK1", "LOCK2"), ("LOCK2", "LOCK1")), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [Contention] == [type(error) for error in errors]

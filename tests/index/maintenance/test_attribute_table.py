@@ -19,6 +19,8 @@ from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads
 from support.postgresql import server
 
+pytestmark = pytest.mark.sqlite
+
 PROTOCOL = tag_for_keyword("ProtocolName")
 NUMBER = tag_for_keyword("InstanceNumber")
 SETTINGS = STORAGE, IndexSettings(), FhirSettings()

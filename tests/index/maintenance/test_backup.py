@@ -13,6 +13,8 @@ from support.daemon import Daemon, cli, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import STORAGE, files, keep
 
+pytestmark = pytest.mark.sqlite
+
 
 def fill(index: Index) -> None:
     for study in (1, 2, 3):

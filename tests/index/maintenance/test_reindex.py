@@ -13,6 +13,8 @@ from index.database.tables import Conflict, Instance, Source, Study
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
+pytestmark = pytest.mark.sqlite
+
 SCANNER = Origin("CT7", "ARCHIVE", "10.1.2.3", "a")
 
 

@@ -66,6 +66,7 @@ def test_size_takes_the_oldest_until_the_rest_fits(tmp_path: Path) -> None:
         assert [f"{ROOT}.1"] == [one.uid for one in index.retain()]
 
 
+@pytest.mark.sqlite
 def test_a_daemon_applies_the_rules(start: Callable[..., Daemon], tmp_path: Path) -> None:
     filled(tmp_path / "data").close()
     daemon = start(IMAGINGSTUDYD_RETENTION__DAYS="15")

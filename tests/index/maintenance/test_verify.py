@@ -48,10 +48,15 @@ def change(query: object) -> Callable[[Index], None]:
     """Damage rows as no program of ours would."""
 
     def damage(index: Index) -> None:
+        unchecked, checked = (
+            ("PRAGMA foreign_keys = 0", "PRAGMA foreign_keys = 1")
+            if index._database.is_sqlite
+            else ("SET session_replication_role = replica", "SET session_replication_role = origin")
+        )
         with index._database.connection():
-            index._database.peewee.execute_sql("PRAGMA foreign_keys = 0")
+            index._database.peewee.execute_sql(unchecked)
             index._database.execute(query)
-            index._database.peewee.execute_sql("PRAGMA foreign_keys = 1")
+            index._database.peewee.execute_sql(checked)
 
     return damage
 

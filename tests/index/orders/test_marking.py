@@ -91,6 +91,7 @@ def test_a_study_looks_at_the_orders_of_its_patient_only(index: Index) -> None:
     assert ["P5"] == [option.patient.number for option in candidate_orders(index._database, facts)]
 
 
+@pytest.mark.sqlite
 def test_marking_is_one_statement_without_a_list(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40, 80):
         study(index, number, PatientID="P7", AccessionNumber="A7")

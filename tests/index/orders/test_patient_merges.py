@@ -279,6 +279,7 @@ def test_an_unlink_names_two_patients(ris: Sender) -> None:
         assert verdict(ris.send(adt("A37", *segments))).startswith("AE PID: two patients are unlinked")
 
 
+@pytest.mark.sqlite
 def test_patients_of_a_number_are_found_by_an_index(index: Index) -> None:
     from index.orders.patients.identities import known_identities
 

@@ -39,6 +39,7 @@ def requested(study_uid: str, accession: str) -> list[Dataset]:
     return [made]
 
 
+@pytest.mark.sqlite
 def test_a_study_of_which_nothing_arrived_is_named(index: Index, tmp_path: Path) -> None:
     step(
         index,

@@ -93,6 +93,7 @@ def test_what_studies_of_one_patient_say_is_told_anew_when_one_goes(index: Index
     assert ["Right"] == json.loads(patient.read_bytes())["name"][0]["family"]
 
 
+@pytest.mark.sqlite
 def test_the_command_prints_and_follows(index: Index) -> None:
     keep(index, instance(1))
     index.publish()

@@ -110,6 +110,7 @@ def test_it_takes_the_place_of_the_other_one(index: Index) -> None:
     assert ([], [], []) == (index.studies_in_conflict(), index.kept_aside(LOST), verify(index))
 
 
+@pytest.mark.sqlite
 def test_the_command_line(index: Index) -> None:
     where = ("--data", str(index.data))
     listed = cli("studies", "--json", *where)

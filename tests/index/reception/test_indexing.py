@@ -10,6 +10,7 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from index import DatabaseFault, Index, NotKept, Outcome
 from index.database.instance_rows import RowGone
+from index.errors import Contention
 from index.reception.indexing import TRIES, Indexing
 from support.daemon import eventually
 from support.dicom import ROOT, instance
@@ -165,6 +166,7 @@ def test_an_instance_is_kept_though_tidying_up_fails(index: Index, monkeypatch: 
     assert [1] == [study["instances"] for study in index.studies()]
 
 
+@pytest.mark.sqlite
 def test_a_damaged_database_is_told_whoever_meets_it_first(tmp_path: Path) -> None:
     told: list[DatabaseFault] = []
     index = Index(tmp_path, STORAGE, on_fatal=told.append)
@@ -260,6 +262,21 @@ def test_an_instance_is_deleted_while_it_is_replaced(tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(Indexing, "_place", place_after_deletion)
         assert Outcome.STORED is keep(index, instance(StudyDescription="Other")).outcome
+
+
+def test_a_deadlock_with_another_process_is_tried_again(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a log: a single try would be answered A700."""
+    plain, deadlocks = rows(index).add, [Contention("database: deadlock detected") for _ in range(TRIES - 1)]
+
+    def add(batch):
+        if deadlocks:
+            raise deadlocks.pop()
+        return plain(batch)
+
+    monkeypatch.setattr(rows(index), "add", add)
+    assert Outcome.STORED is keep(index, instance()).outcome
 
 
 def test_rows_that_others_change_again_and_again_are_waited_for(

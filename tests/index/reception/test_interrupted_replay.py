@@ -106,6 +106,7 @@ def test_the_daemon_tries_again_while_it_receives(
         assert again._reception._log.is_open
 
 
+@pytest.mark.sqlite
 def test_an_older_instance_replaces_no_newer_one(
     index: Index, tmp_path: Path, failing: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_folder_of_a_large_object_is_missing(index: Index, tmp_path: Path) -
         assert 1 == instances(again)
 
 
+@pytest.mark.sqlite
 def test_numbers_do_not_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index is restored from a backup that is newer than the one that `reindex` made."""
     data = tmp_path / "data"

@@ -56,6 +56,7 @@ def positions(data: Path) -> list[tuple[int, int]]:
     )
 
 
+@pytest.mark.sqlite
 def test_the_journal_is_needed_until_files_and_rows_are_synced(index: Index) -> None:
     for number in range(1, 4):
         keep(index, instance(number=number))
@@ -138,6 +139,7 @@ def test_a_replay_that_is_killed_again_and_again(
     assert expected == described(data)
 
 
+@pytest.mark.sqlite
 def test_origin_and_time_are_kept(index: Index, tmp_path: Path) -> None:
     keep(index, instance(), ORIGIN)
     columns = "SELECT uid, path, received, sha1, size, calling_aet, called_aet, address"
@@ -179,6 +181,7 @@ def test_a_large_object_whose_row_was_lost_after_its_rename(index: Index, tmp_pa
     assert expected == described(data)
 
 
+@pytest.mark.sqlite
 def test_what_was_deleted_stays_deleted(index: Index, tmp_path: Path) -> None:
     keep(index, instance())
     keep(index, instance(2))
@@ -255,6 +258,7 @@ def test_reindex_after_a_power_cut(index: Index, tmp_path: Path, lost: tuple[str
     assert expected == described(data)
 
 
+@pytest.mark.sqlite
 def test_an_object_without_a_row_or_a_record_is_indexed(tmp_path: Path) -> None:
     """After an index was restored from a backup, say: it was acknowledged once, and is never thrown away."""
     index = served(tmp_path / "data", STORAGE)

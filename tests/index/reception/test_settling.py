@@ -1,7 +1,6 @@
 """A part of the journal is free when all that its records tell of is durable elsewhere, and not before."""
 
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +27,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def is_settled(index: Index) -> bool:
-    connection = sqlite3.connect(index.data / "index.sqlite")
-    ((number, settled),) = connection.execute("SELECT number, settled FROM journal_position")
-    connection.close()
+    number, settled = index._reception._replay._positions()
     return 0 < number == settled
 
 
