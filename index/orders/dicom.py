@@ -105,7 +105,7 @@ def attributes_of(dataset: Dataset, depth: int = 0) -> dict[str, Any]:
     """
     if depth > MAX_DEPTH:
         raise BadItem(f"is nested more than {MAX_DEPTH} deep")
-    if name := cut_off(dataset):
+    if not depth and (name := cut_off(dataset)):
         raise BadItem(f"ends within the value of {name}")
     attributes: dict[str, Any] = {}
     for tag in sorted(map(int, dataset.keys())):
