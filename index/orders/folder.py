@@ -10,7 +10,6 @@ from pathlib import Path
 import structlog
 from peewee import chunked
 
-from index.errors import IndexFault
 from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.records import NewOrder, Source
 from index.orders.store import AT_ONCE, OrderStore
@@ -99,8 +98,6 @@ class WorklistFolder:
     def _put(self, orders: Sequence[NewOrder]) -> None:
         """Put orders into the index. Raises NotKept, DatabaseFault."""
         for order, error in zip(orders, self._store.put_each(orders), strict=True):
-            if isinstance(error, IndexFault):
-                raise error
             if error:
                 self._pass_over(order.identity, order.stamp, error)
             else:

@@ -1,14 +1,14 @@
 """Orders from files and folders: DICOM worklist files, HL7 messages, FHIR resources."""
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 import structlog
 
-from index.errors import DatabaseFault, IndexFault
+from index.errors import DatabaseFault, IndexFault, NotKept
 from index.orders import fhir
 from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.hl7.handler import Handler
@@ -59,7 +59,12 @@ class OrderImport:
     def _put_read(self, report: Imported) -> None:
         """Put the worklist files into the index that have been read."""
         read, self._read = self._read, []
-        for (path, _), error in zip(read, self._store.put_each([order for _, order in read]), strict=True):
+        errors: Sequence[Exception | None]
+        try:
+            errors = self._store.put_each([order for _, order in read])
+        except NotKept as fault:
+            errors = [fault] * len(read)
+        for (path, _), error in zip(read, errors, strict=True):
             if error:
                 _failed(report, path, error)
             else:
