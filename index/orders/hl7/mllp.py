@@ -153,7 +153,7 @@ class FrameReader:
         try:
             chunk = self._connection.recv(_CHUNK)
         except TimeoutError:
-            raise ReadTimeout(f"silent for {seconds:.0f} s") from None
+            raise ReadTimeout(f"silent for {seconds:.1f} s") from None
         except OSError as error:
             raise ConnectionEnded(str(error.strerror)) from error
         self._buffer += chunk
