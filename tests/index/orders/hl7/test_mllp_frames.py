@@ -336,6 +336,7 @@ def test_no_order_carries_the_patient_of_another_message(pieces: list[bytes]) ->
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(_STREAMS)
 @settings(max_examples=100_000, deadline=None)
 def test_no_order_carries_the_patient_of_another_message_at_length(pieces: list[bytes]) -> None:
@@ -351,6 +352,7 @@ def test_frames_hold_no_start_and_end_where_they_end(chunks: list[bytes]) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([START, END, b"\x1c", A]), max_size=12))
 @settings(max_examples=100_000, deadline=None)
 def test_frames_at_length(chunks: list[bytes]) -> None:
