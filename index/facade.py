@@ -18,7 +18,7 @@ from index.errors import DatabaseFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
-from index.maintenance.retention import Expired, Housekeeper, Retention
+from index.maintenance.retention import Expired, Retention, RetentionWorker
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -130,7 +130,7 @@ class Index:
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
-        self._housekeeper = Housekeeper(self._retention, self.workers)
+        self._retention_worker = RetentionWorker(self._retention, self.workers)
         self._reception = Reception(
             self._database,
             self._objects,
@@ -162,7 +162,7 @@ class Index:
         self._objects.room.keeps_reserve = True
         self._objects.room.reserve.hold()
         self._publisher.start()
-        self._housekeeper.start()
+        self._retention_worker.start()
         self.orders.serve(self._on_fatal)
 
     def makes_progress(self, seconds: float) -> bool:
@@ -176,7 +176,7 @@ class Index:
     def close(self) -> None:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
-            self._housekeeper.stop()
+            self._retention_worker.stop()
             self.orders.stop()
             self._reception.stop()
             self._publisher.stop()

@@ -6,11 +6,14 @@ an invalid identifier, code, title, date or number is left out, since a part of 
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
+from itertools import zip_longest
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
@@ -57,25 +60,65 @@ _ALLOWED = _table(
 
 
 _UNDEFINED = 0xFFFFFFFF  # PS3.5 Section 7.1.1
+# Sequences within sequences that are looked into: the readers of worklist items, keys and steps take no more.
+_NESTING_LIMIT = 8
 
 
-def cut_off(dataset: "Dataset") -> str:
-    """Return which element's value ends before its length says so; empty where none does.
+def cut_off(dataset: "Dataset", depth: int = 0) -> str:
+    """Return the keyword of an element whose value does not fit its length; empty where all fit.
 
-    pydicom takes what there is of it: a part of an identifier names another thing.
+    Such a value ends too early, or has a part of the next item. pydicom takes it, but a part of an identifier
+    names another thing. Sequences that pydicom cannot read are left to the caller.
     """
     from pydicom.datadict import keyword_for_tag
     from pydicom.dataelem import RawDataElement
 
     for tag in dataset.keys():  # noqa: SIM118  items would be decoded
-        # An element without a value counts as deferred, and would be decoded too: that fails for odd VRs.
+        # An element without a value counts as deferred, and would be decoded too: that fails for unknown VRs.
         element: Any = dataset.get_item(tag, keep_deferred=True)
         if isinstance(element, RawDataElement):
-            if element.length != _UNDEFINED and len(element.value or b"") < element.length:
+            items = _items(element)
+            if element.length not in (_UNDEFINED, len(element.value or b"")) or not _fit(items, element):
                 return keyword_for_tag(tag) or str(tag)
-        elif element.VR == "SQ" and (inner := next(filter(None, map(cut_off, element.value or ())), "")):
-            return inner
+        else:
+            items = element.value or () if element.VR == "SQ" else ()
+        if depth < _NESTING_LIMIT:
+            for item in items:
+                if name := cut_off(item, depth + 1):
+                    return name
     return ""
+
+
+def _items(element: "RawDataElement") -> "Iterable[Dataset]":
+    """Return the items of an element of defined length; none where pydicom does not read any.
+
+    The element stays as it is: one that pydicom failed to decode would be another at the next access.
+    """
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+    from pydicom.values import convert_SQ
+
+    tag, vr, value = element.tag, element.VR, element.value or b""
+    if vr in (None, "UN") and dictionary_has_tag(tag):
+        vr = dictionary_VR(tag)
+    if vr != "SQ":
+        return ()
+    try:
+        return convert_SQ(value, element.is_implicit_VR, element.is_little_endian, offset=element.value_tell)
+    except Exception:  # noqa: BLE001  pydicom raises many kinds of error for damaged bytes
+        return ()
+
+
+def _fit(items: "Iterable[Dataset]", sequence: "RawDataElement") -> bool:
+    """Whether each item of defined length ends where the next one begins, the last within the sequence."""
+    value = sequence.value or b""
+    to_number = Struct("<I" if sequence.is_little_endian else ">I").unpack_from
+    starts = [item.seq_item_tell - sequence.value_tell for item in items]
+    for start, end in zip_longest(starts, starts[1:]):
+        (length,) = to_number(value, start + 4)
+        behind = start + 8 + length
+        if length != _UNDEFINED and (behind > len(value) if end is None else behind != end):
+            return False
+    return True
 
 
 @cache

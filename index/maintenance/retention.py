@@ -132,7 +132,7 @@ class Retention:
         return max(known) if len(known) == len(each) else None
 
 
-class Housekeeper:
+class RetentionWorker:
     """Applies the rules once an hour in a running daemon."""
 
     def __init__(self, retention: Retention, workers: Supervisor | None = None) -> None:

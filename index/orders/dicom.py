@@ -49,12 +49,16 @@ class _File(BytesIO):
 
 def read_file(path: Path) -> Dataset:
     """Read a worklist file, with or without file meta information. Raises BadItem, OSError."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(path.stat().st_mode):
         raise BadItem("is not a regular file")
-    if status.st_size > MAX_FILE:
-        raise BadItem(f"{status.st_size} bytes are more than the {MAX_FILE} that a worklist item may have")
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        return parse(file.read(MAX_FILE + 1))
+
+
+def parse(content: bytes) -> Dataset:
+    """Return the data set of the content of a worklist file. Raises BadItem."""
+    if len(content) > MAX_FILE:
+        raise BadItem(f"its bytes are more than the {MAX_FILE} that a worklist item may have")
     try:
         dataset: Dataset = dcmread(_File(content), force=True)
     except Exception as error:  # pydicom raises many kinds of error for a damaged file
@@ -105,7 +109,7 @@ def attributes_of(dataset: Dataset, depth: int = 0) -> dict[str, Any]:
     """
     if depth > MAX_DEPTH:
         raise BadItem(f"is nested more than {MAX_DEPTH} deep")
-    if name := cut_off(dataset):
+    if not depth and (name := cut_off(dataset)):
         raise BadItem(f"ends within the value of {name}")
     attributes: dict[str, Any] = {}
     for tag in sorted(map(int, dataset.keys())):

@@ -10,7 +10,6 @@ from pathlib import Path
 import structlog
 from peewee import chunked
 
-from index.errors import IndexFault
 from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.records import NewOrder, Source
 from index.orders.store import AT_ONCE, OrderStore
@@ -34,7 +33,9 @@ class WorklistFolder:
         self._root = root
         self._sender = str(root.absolute())
         self._interval = interval
+        # By name: the stamps of files that are not worklist items, and why others cannot be read now.
         self._bad: dict[str, str] = {}
+        self._unread: dict[str, str] = {}
         self._unreadable = ""
         self._worker = (workers or Supervisor()).add("worklist-folder", self._run, depends=True)
         self._stopping = self._worker.stopping
@@ -84,14 +85,21 @@ class WorklistFolder:
                 self._store.withdraw(Source.FILE, self._sender, name)
                 log.info("worklist_file_gone", file=name)
         self._bad = {name: stamp for name, stamp in self._bad.items() if name in found}
+        self._unread = {name: reason for name, reason in self._unread.items() if name in found}
         self._worker.done()
 
     def _read(self, name: str, path: Path, stamp: str) -> NewOrder | None:
         """Return the order of a file; None where it has none, or is no more."""
         try:
-            return order_of(read_file(path), Source.FILE, self._sender, name, stamp)
+            dataset = read_file(path)
+            self._unread.pop(name, None)
+            return order_of(dataset, Source.FILE, self._sender, name, stamp)
         except FileNotFoundError:
             pass  # removed meanwhile; the next update follows that
+        except OSError as error:  # such as a fault of the network: the next update tries again
+            if self._unread.get(name) != str(error):
+                log.warning("worklist_file_passed_over", file=name, reason=str(error))
+            self._unread[name] = str(error)
         except Exception as error:  # noqa: BLE001  a fault of one file stops no other
             self._pass_over(name, stamp, error)
         return None
@@ -99,8 +107,6 @@ class WorklistFolder:
     def _put(self, orders: Sequence[NewOrder]) -> None:
         """Put orders into the index. Raises NotKept, DatabaseFault."""
         for order, error in zip(orders, self._store.put_each(orders), strict=True):
-            if isinstance(error, IndexFault):
-                raise error
             if error:
                 self._pass_over(order.identity, order.stamp, error)
             else:
@@ -109,7 +115,7 @@ class WorklistFolder:
 
     def _pass_over(self, name: str, stamp: str, error: Exception) -> None:
         self._bad[name] = stamp
-        fault = None if isinstance(error, BadItem | OSError) else error
+        fault = None if isinstance(error, BadItem) else error
         log.warning("worklist_file_passed_over", file=name, reason=str(error), exc_info=fault)
 
     def _files(self) -> Iterator[tuple[str, tuple[Path, str]]]:

@@ -1,16 +1,16 @@
 """Orders from files and folders: DICOM worklist files, HL7 messages, FHIR resources."""
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 import structlog
 
-from index.errors import DatabaseFault, IndexFault
+from index.errors import DatabaseFault, IndexFault, NotKept
 from index.orders import fhir
-from index.orders.dicom import BadItem, order_of, printable, read_file
+from index.orders.dicom import BadItem, order_of, parse, printable
 from index.orders.hl7.handler import Handler
 from index.orders.hl7.message import ENVELOPE, messages
 from index.orders.records import NewOrder, Source
@@ -59,27 +59,33 @@ class OrderImport:
     def _put_read(self, report: Imported) -> None:
         """Put the worklist files into the index that have been read."""
         read, self._read = self._read, []
-        for (path, _), error in zip(read, self._store.put_each([order for _, order in read]), strict=True):
+        errors: Sequence[Exception | None]
+        try:
+            errors = self._store.put_each([order for _, order in read])
+        except NotKept as fault:
+            errors = [fault] * len(read)
+        for (path, _), error in zip(read, errors, strict=True):
             if error:
                 _failed(report, path, error)
             else:
                 report.taken += 1
 
     def _import(self, path: Path, report: Imported, *, is_named: bool) -> None:
-        status = path.stat()
         # A pipe is read only if it is named: one in a folder may have no writer.
-        if not (is_named or stat.S_ISREG(status.st_mode)):
+        if not (is_named or stat.S_ISREG(path.stat().st_mode)):
             raise BadItem("is not a regular file")
-        if status.st_size > MAX_FILE:
-            raise BadItem(f"{status.st_size} bytes are more than the {MAX_FILE} that are read")
-        content = path.read_bytes().removeprefix(_BOM)
-        start = content.lstrip(b" \t\r\n" + _FRAMING)
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+        if len(content) > MAX_FILE:
+            raise BadItem(f"its bytes are more than the {MAX_FILE} that are read")
+        text = content.removeprefix(_BOM)
+        start = text.lstrip(b" \t\r\n" + _FRAMING)
         if start.startswith((b"{", b"MSH", *ENVELOPE)):
             self._put_read(report)  # what a message changes depends on what came before it
         if start.startswith(b"{"):
-            report.taken += len(self._store.put_all(fhir.orders_of(orjson.loads(content))))
+            report.taken += len(self._store.put_all(fhir.orders_of(orjson.loads(text))))
         elif start.startswith((b"MSH", *ENVELOPE)):
-            for number, message in enumerate(messages(content), start=1):
+            for number, message in enumerate(messages(text), start=1):
                 answer, acknowledgement = self._handler.handle(message)
                 if answer == "AA":
                     report.taken += 1
@@ -87,7 +93,7 @@ class OrderImport:
                     reason = f"message {number}: {_reason(acknowledgement)}"
                     report.failed.append((Path(printable(path)), reason))
         else:
-            order = order_of(read_file(path), Source.FILE, "import", printable(path.absolute()))
+            order = order_of(parse(content), Source.FILE, "import", printable(path.absolute()))
             self._read.append((path, order))
             if len(self._read) >= AT_ONCE:
                 self._put_read(report)

@@ -14,7 +14,7 @@ from index.database.mark_changed import ensure_study, mark_order_changed, now
 from index.database.statements import Placeholder
 from index.database.tables import ImagingOrder, ScheduledStep, StudyOrder, canonical
 from index.dicom.value_rules import doubts
-from index.errors import DatabaseFault, NotFound
+from index.errors import DatabaseFault, NotFound, NotKept
 from index.orders.patients.identities import current_attributes, patient_columns, patient_row
 from index.orders.records import (
     ENDED,
@@ -50,37 +50,43 @@ class OrderStore:
         A new order without a Study Instance UID gets one, and keeps it until its source names another. A
         change does not set back a state that a modality has set. An order without a date is for now.
         """
-        with self._database.writing():
-            return self._put(order)
+        (row,) = self.put_all([order])
+        return row
 
     def put_all(self, orders: Iterable[NewOrder]) -> list[int]:
         """Add or change several orders in one transaction."""
         with self._database.writing():
-            return [self._put(order) for order in orders]
+            put = [self._put(order) for order in orders]
+        for row, order in put:
+            steps = {"ScheduledProcedureStepSequence": list(order.steps)}
+            if unfit := list(doubts({**order.patient, **order.attributes, **steps})):
+                log.warning("order_doubts", order=row, doubts=unfit)
+        return [row for row, _ in put]
 
     def put_each(self, orders: Sequence[NewOrder]) -> list[Exception | None]:
-        """Add or change orders, in one transaction where none of them fails; return what each failed by.
+        """Add or change orders, in one transaction where none of them is bad; return the fault of each.
 
-        Raises DatabaseFault.
+        Raises NotKept, DatabaseFault: then some of the orders may be in the index.
         """
         try:
             self.put_all(orders)
-        except DatabaseFault:
+        except (NotKept, DatabaseFault):
             raise
-        except Exception:  # noqa: BLE001  one of them: each by itself tells which
+        except Exception:  # noqa: BLE001  one of them is bad: each by itself shows which
             return [self._fault(order) for order in orders]
         return [None] * len(orders)
 
     def _fault(self, order: NewOrder) -> Exception | None:
         try:
             self.put(order)
-        except DatabaseFault:
+        except (NotKept, DatabaseFault):
             raise
         except Exception as error:  # noqa: BLE001  it is returned
             return error
         return None
 
-    def _put(self, order: NewOrder) -> int:
+    def _put(self, order: NewOrder) -> tuple[int, NewOrder]:
+        """Put an order in the caller's transaction; return its row id, and the order as it is kept."""
         before = self._find(order.source, order.sender, order.identity)
         order = self._merged(order, before[0] if before and order.partial else None)
         key = digest("order", order.source, order.sender, order.identity)
@@ -113,10 +119,7 @@ class OrderStore:
         self._follow_steps(row)
         ensure_study(self._database, uid)
         mark_order_changed(self._database, row, uid)
-        steps = {"ScheduledProcedureStepSequence": list(order.steps)}
-        if unfit := list(doubts({**order.patient, **order.attributes, **steps})):
-            log.warning("order_doubts", order=row, doubts=unfit)
-        return row
+        return row, order
 
     def _new_uid(self, order: NewOrder) -> str:
         """Return a new Study Instance UID, or that of another order of the same requested procedure."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import orjson
 import structlog
+from peewee import chunked
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from index.errors import IndexFault
 from index.orders.dicom import BadItem, attributes_of, order_of
 from index.orders.records import NewOrder, Source
-from index.orders.store import OrderStore
+from index.orders.store import AT_ONCE, OrderStore
 from index.query.charsets import UTF_8
 from index.query.keys import Key
 from index.query.worklist_keys import KEYS, SCHEDULED_STEPS
@@ -70,24 +70,20 @@ def take_over(store: OrderStore, sender: str, answers: Iterable[Dataset], *, com
         first = given.get(identity) or replace(order, identity=identity, steps=())
         given[identity] = replace(first, steps=[*first.steps, *order.steps])
     stamps = store.stamps(Source.UPSTREAM, sender)
-    changed = 0
-    for identity, order in given.items():
-        try:
-            stamp = _stamp(order)
-            if stamps.get(identity) != stamp:
-                store.put(replace(order, stamp=stamp))
-                changed += 1
-        except IndexFault:
-            raise
-        except Exception as error:  # a fault of one order stops no other
-            log.exception("upstream_order_failed", peer=sender)
-            bad.append(f"an order: {type(error).__name__}")
+    stamped = (replace(order, stamp=_stamp(order)) for order in given.values())
+    changed = [order for order in stamped if stamps.get(order.identity) != order.stamp]
+    faults: list[Exception] = []
+    for page in chunked(changed, AT_ONCE):
+        faults += filter(None, store.put_each(page))
+    for fault in faults:
+        log.error("upstream_order_failed", peer=sender, exc_info=fault)
+        bad.append(f"an order: {type(fault).__name__}")
     # A bad item without an identity may be any of the missing orders.
     is_known = complete and "" not in bad_identities
     gone = stamps.keys() - given.keys() - bad_identities if is_known else set()
     for identity in sorted(gone):
         store.withdraw(Source.UPSTREAM, sender, identity)
-    return TakenOver(items, changed, len(gone), tuple(bad))
+    return TakenOver(items, len(changed) - len(faults), len(gone), tuple(bad))
 
 
 def _identity(attributes: Attributes) -> str:

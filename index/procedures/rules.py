@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from index.dicom.uids import is_uid
 from index.errors import IndexFault
 from index.orders.records import OrderStatus
 from index.records import Attributes
@@ -98,7 +99,7 @@ class MissingValue(StepFault):
 def check_created(present: Attributes, keywords: frozenset[str]) -> None:
     """Check the attributes of a new step. `keywords` are those at the top level, with a value or without.
 
-    Raises MissingAttribute, MissingValue.
+    Raises MissingAttribute, MissingValue, BadStepValue.
     """
     for first, *below in REQUIRED:
         if first not in keywords:
@@ -108,18 +109,22 @@ def check_created(present: Attributes, keywords: frozenset[str]) -> None:
         for keyword in below:
             if not all(item.get(keyword) for item in present[first]):
                 raise MissingAttribute(f"{first}: {keyword} is missing")
+    for uid in studies_of(present):
+        if not is_uid(uid):
+            raise BadStepValue(f"{SCHEDULED}: StudyInstanceUID = {uid[:64]!r}: not a UID")
 
 
-def next_state(state: PerformedStepStatus | None, asked: str | None) -> PerformedStepStatus:
-    """Return the state after a request. Raises StepEnded, BadStepValue."""
+def next_state(state: PerformedStepStatus | None, asked: Any) -> PerformedStepStatus:
+    """Return the state after a request for a state; None: it names none. Raises StepEnded, BadStepValue."""
     if state is not None and not TRANSITIONS[state]:
         raise StepEnded(f"the step is {state}: it may no longer be updated")
     if asked is None and state is not None:
         return state
-    if asked not in TRANSITIONS[state]:
+    text = str(asked)  # of several values as well
+    if text not in TRANSITIONS[state]:
         allowed = ", ".join(sorted(TRANSITIONS[state]))
-        raise BadStepValue(f"{STATUS} = {asked}: allowed is {allowed}")
-    return PerformedStepStatus(asked)
+        raise BadStepValue(f"{STATUS} = {text}: allowed is {allowed}")
+    return PerformedStepStatus(text)
 
 
 def merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

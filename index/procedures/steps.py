@@ -95,7 +95,7 @@ class Procedures:
             if not rows:
                 raise NoSuchStep(f"there is no step {uid}")
             ((step, before, content),) = rows
-            asked = str(dataset[STATUS].value or "") if STATUS in dataset else None
+            asked = dataset[STATUS].value or "" if STATUS in dataset else None
             state = next_state(PerformedStepStatus(before), asked)
             content = merged(content, changes)
             attributes = _attributes(content)

@@ -35,7 +35,7 @@ def read_identifier(dataset: Dataset, depth: int = 0) -> Identifier:
     """
     if depth > MAX_DEPTH:
         raise BadIdentifier("identifier", f"nested more than {MAX_DEPTH} deep")
-    if name := cut_off(dataset):
+    if not depth and (name := cut_off(dataset)):
         raise BadIdentifier(name, "ends within its value")
     identifier: Identifier = {}
     for tag in sorted(dataset.keys()):

@@ -44,7 +44,7 @@ ITEM_LIMIT = 64
 # The cost of an element that is read by itself, in elements that are skipped together.
 _SPECIAL_COST = 5
 DISORDER = "Elements are out of order"
-NO_VR = "Elements have no VR, or one that is none"
+NO_VR = "Elements have no VR, or an unknown one"
 
 # The last tag wanted, without and with functional groups (multi-frame objects have NumberOfFrames).
 _LAST = max(tag for tag in WANTED if tag != SHARED_GROUPS.tag)

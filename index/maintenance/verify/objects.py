@@ -59,7 +59,7 @@ def _number(name: str) -> int | None:
     return number if name == f"{number:03x}.dcm" and number < FOLDER_SIZE else None
 
 
-def check_orphans(context: VerifyContext) -> Iterator[Finding]:
+def check_objects_without_row(context: VerifyContext) -> Iterator[Finding]:
     """Find objects without a row; to repair that, index them, or give them to a row whose object is lost."""
     known = KnownPaths()
     last = 0
@@ -77,12 +77,12 @@ def check_orphans(context: VerifyContext) -> Iterator[Finding]:
         path for path in context.objects.filed_since(None, pass_over=no_files.append) if path not in known
     ]
     for at in range(0, len(suspects), PAGE):
-        yield from _orphans(context, suspects[at : at + PAGE])
+        yield from _without_row(context, suspects[at : at + PAGE])
     for path in no_files:
         yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is not a file, left alone")
 
 
-def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
+def _without_row(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
     """Look again: since the first look rows may have been added, and files removed."""
     settled = [path for path in suspects if context.is_settled(context.data / path)]
     for table in (Instance, RemovedObject):
@@ -96,10 +96,10 @@ def _orphans(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
         )
     )
     for path in settled:
-        yield _orphan(context, path, refused.get(path, ""))
+        yield _object_without_row(context, path, refused.get(path, ""))
 
 
-def _orphan(context: VerifyContext, path: str, refused: str) -> Finding:
+def _object_without_row(context: VerifyContext, path: str, refused: str) -> Finding:
     """Index an object without a row where asked for; `refused` is why the index did not take it."""
     kind = Kind.OBJECT_NOT_INDEXED if refused else Kind.OBJECT_WITHOUT_ROW
     detail = refused or "is in no row"

@@ -12,7 +12,7 @@ from index.maintenance.deletion import Deletion
 from index.maintenance.verify.conflicts import check_conflicts, check_studies_in_conflict
 from index.maintenance.verify.context import VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
-from index.maintenance.verify.objects import check_objects, check_orphans
+from index.maintenance.verify.objects import check_objects, check_objects_without_row
 from index.maintenance.verify.rereading import check_attribute_table
 from index.maintenance.verify.resources import check_incoming, check_resources, check_unpublished
 from index.maintenance.verify.rows import check_counts, check_database, check_references
@@ -35,7 +35,7 @@ def verify(
     yield from check_incoming(context)
     yield from check_references(context)
     yield from check_attribute_table(context, publish)
-    yield from check_orphans(context)
+    yield from check_objects_without_row(context)
     yield from _check_objects(context, integrity)
     yield from check_conflicts(context)
     yield from check_studies_in_conflict(context)

@@ -1,4 +1,4 @@
-"""The handler of HL7 messages: it writes orders, updates patients, and answers."""
+"""Apply HL7 messages to orders and patients, and acknowledge each message (HL7 v2.5.1 Section 2.9)."""
 
 import itertools
 import threading
@@ -36,7 +36,10 @@ ORDERS = ("ORM^O01", "OMI^O23", "OMG^O19")
 
 
 class Handler:
-    """Handles messages. A message is checked as a whole before anything is written."""
+    """Handles HL7 messages of orders (OMI, OMG, ORM) and patients (ADT).
+
+    All orders of a message are checked before the first is written.
+    """
 
     def __init__(
         self, database: Database, store: OrderStore, patients: Patients, senders: Sequence[Hl7Sender] = ()
@@ -201,7 +204,7 @@ class Handler:
 
 
 def _attributes(request: OrderRequest, known: KnownOrder, sender: str) -> dict[str, Any]:
-    """Return what a change tells of an order; another sender's keeps the numbers that its own sender uses."""
+    """Return the attributes of a change; another sender's order keeps the numbers of its own sender."""
     if known.sender == sender:
         return request.attributes
     numbers = {

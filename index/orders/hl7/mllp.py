@@ -90,12 +90,9 @@ class FrameReader:
             searched = max(0, len(self._buffer) - 1)
             if len(self._buffer) > MAX_MESSAGE:
                 self._refuse(deadline)
-            if self._buffer.endswith(END[:1]):
-                if self._nothing_follows():
-                    end = len(self._buffer) - 1
-                    break
-            elif not self._read(max(0.0, deadline - time.monotonic())):
-                raise ConnectionEnded("the connection ended within a message")
+            if not self._goes_on(deadline, "a message"):
+                end = len(self._buffer) - 1
+                break
         content = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return content
@@ -113,24 +110,37 @@ class FrameReader:
 
     def _refuse(self, deadline: float) -> NoReturn:
         """Read a message that is too large to its end, so that its sender reads the answer to it."""
-        head = bytes(self._buffer[:_CHUNK])
-        while True:
+        head, end = bytes(self._buffer[:_CHUNK]), 0
+        while not end:
             found = _END.search(self._buffer)
             if self._buffer.find(START, 0, found.start() if found else len(self._buffer)) >= 0:
                 raise ConnectionEnded("a message that is too large is cut off by another one")
             if found:
-                del self._buffer[: found.end()]
-                raise TooLarge(head)
-            del self._buffer[:-1]
-            if not self._read(max(0.0, deadline - time.monotonic())):
-                raise ConnectionEnded("the connection ended within a message that is too large")
+                end = found.end()
+            else:
+                del self._buffer[:-1]
+                end = 0 if self._goes_on(deadline, "a message that is too large") else len(self._buffer)
+        del self._buffer[:end]
+        raise TooLarge(head)
 
-    def _nothing_follows(self) -> bool:
-        """Whether the first byte of END is not followed by any byte."""
-        try:
-            return not self._read(END_SECONDS)
-        except ReadTimeout:
+    def _goes_on(self, deadline: float, what: str) -> bool:
+        """Read more of a message; return False where nothing follows the first byte of END.
+
+        Raises ConnectionEnded where the message takes too long or the connection ends within it.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ReadTimeout(f"{what} took more than {self._message:.0f} s")
+        if not self._buffer.endswith(END[:1]):
+            if not self._read(left):
+                raise ConnectionEnded(f"the connection ended within {what}")
             return True
+        try:
+            return self._read(min(left, END_SECONDS))
+        except ReadTimeout:
+            if left < END_SECONDS:
+                raise
+            return False
 
     def _ignore(self, count: int) -> None:
         if not self._has_logged and self._buffer[:count].strip():
@@ -143,7 +153,7 @@ class FrameReader:
         try:
             chunk = self._connection.recv(_CHUNK)
         except TimeoutError:
-            raise ReadTimeout(f"silent for {seconds:.0f} s") from None
+            raise ReadTimeout(f"silent for {seconds:.1f} s") from None
         except OSError as error:
             raise ConnectionEnded(str(error.strerror)) from error
         self._buffer += chunk

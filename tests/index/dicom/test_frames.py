@@ -153,6 +153,7 @@ def test_damaged_frames_are_read_without_a_fault(noise: bytes, at: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(st.binary(max_size=8), st.integers(0, 1000))
 @settings(max_examples=100_000, deadline=None)
 def test_damaged_frames_long(noise: bytes, at: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from index import BadStepValue, Index
@@ -102,3 +103,25 @@ def test_a_step_that_is_cut_off_is_refused(index: Index) -> None:
     told = dcmread(BytesIO(stream.getvalue()[:-10]), force=True)
     with pytest.raises(BadStepValue, match="ends within its value"):
         index.procedures.update("1.2.826.0.1.55.9.1", told)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_step_whose_items_are_cut_off_is_refused(index: Index, *, implicit: bool) -> None:
+    """A UID that ends before its length, within items whose own lengths are right."""
+
+    def read(dataset: Dataset, uid: bytes) -> Dataset:
+        stream = DicomBytesIO()
+        stream.is_little_endian, stream.is_implicit_VR = True, implicit
+        write_dataset(stream, dataset)
+        content = stream.getvalue()
+        at = content.index(uid) - (4 if implicit else 2)
+        return read_dataset(
+            BytesIO(content[:at] + b"\x1e" + content[at + 1 :]), implicit, is_little_endian=True
+        )
+
+    with pytest.raises(BadStepValue, match="StudyInstanceUID ends within its value"):
+        index.procedures.create("1.2.3.9", "CT1", read(begun(study_uid="1.2.3.45"), b"1.2.3.45"))
+    index.procedures.create("1.2.3.9", "CT1", begun(study_uid="1.2.3.45"))
+    with pytest.raises(BadStepValue, match="ReferencedSOPInstanceUID ends within its value"):
+        index.procedures.update("1.2.3.9", read(ended("COMPLETED", "1.2.3", ["1.2.3.67"]), b"1.2.3.67"))
+    assert 0 == index.procedures.completeness("1.2.3.45").expected

@@ -208,10 +208,24 @@ def test_a_request_that_is_cut_off_is_refused() -> None:
     """A part of the list would be reported as all of it."""
     encoded = encode(asked("1.2.3", STORED), is_implicit_vr=True, is_little_endian=True) or b""
     for end in (len(encoded) - 1, len(encoded) - 20):
-        event = SimpleNamespace(
-            request=SimpleNamespace(RequestedSOPInstanceUID=INSTANCE),
-            action_type=1,
-            action_information=decode(BytesIO(encoded[:end]), is_implicit_vr=True, is_little_endian=True),
-        )
         with pytest.raises(BadRequest, match="ReferencedSOPSequence ends within its value"):
-            _parse_request(cast("Any", event))
+            parsed(encoded[:end])
+
+
+def parsed(encoded: bytes) -> object:
+    event = SimpleNamespace(
+        request=SimpleNamespace(RequestedSOPInstanceUID=INSTANCE),
+        action_type=1,
+        action_information=decode(BytesIO(encoded), is_implicit_vr=True, is_little_endian=True),
+    )
+    return _parse_request(cast("Any", event))
+
+
+def test_a_request_whose_last_uid_is_cut_off_is_refused() -> None:
+    """Half a UID would be reported as an instance that is not there, or as another one that is."""
+    encoded = encode(asked("1.2.3", STORED), is_implicit_vr=True, is_little_endian=True) or b""
+    at = encoded.rindex(STORED[-1][1].encode()) - 4
+    longer = encoded[:at] + bytes([encoded[at] + 10]) + encoded[at + 1 :]
+    assert parsed(encoded)
+    with pytest.raises(BadRequest, match="ReferencedSOPInstanceUID ends within its value"):
+        parsed(longer)

@@ -207,6 +207,7 @@ def test_parsers_raise_only_their_own_errors(content: bytes) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(_CONTENTS)
 @settings(max_examples=100_000, deadline=None)
 def test_parsers_raise_only_their_own_errors_at_length(content: bytes) -> None:

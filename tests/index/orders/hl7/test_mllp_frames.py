@@ -50,6 +50,40 @@ class Chunks:
         return self._chunks.pop(0) if self._chunks else b""
 
 
+class Slow(Chunks):
+    """A connection that gives a chunk after so many seconds of a clock of its own, and falls silent then."""
+
+    def __init__(self, seconds: float, *chunks: bytes) -> None:
+        super().__init__(*chunks, ends=False)
+        self.now = 0.0
+        self._seconds = seconds
+        self._timeout = 0.0
+        self._waited = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def settimeout(self, seconds: float) -> None:
+        self._timeout = seconds
+
+    def recv(self, size: int) -> bytes:
+        wait = self._seconds - self._waited if self._chunks else float("inf")
+        if wait > self._timeout:
+            self.now += self._timeout
+            self._waited += self._timeout
+            raise TimeoutError
+        self.now += wait
+        self._waited = 0.0
+        return super().recv(size)
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float, *chunks: bytes) -> tuple[Slow, mllp.FrameReader]:
+    """Return a connection and its reader, which takes no message of more than one second."""
+    connection = Slow(seconds, *chunks)
+    monkeypatch.setattr(mllp, "time", connection)
+    return connection, mllp.FrameReader(connection, idle=5.0, message=1.0)
+
+
 def read(*chunks: bytes, ends: bool = True) -> list[bytes]:
     """Return the frames of a connection."""
     cut = mllp.FrameReader(Chunks(*chunks, ends=ends))
@@ -159,6 +193,65 @@ def test_a_message_that_is_too_large_takes_no_other_with_it(monkeypatch: pytest.
         mllp.FrameReader(Chunks(*large)).next()
 
 
+@pytest.mark.parametrize("piece", [b"x", b"\x1c", b"x\x1c", b"\x1cx"])
+@pytest.mark.parametrize("seconds", [0.3, 0.001])
+def test_a_message_has_its_time_whatever_its_pieces_end_in(
+    monkeypatch: pytest.MonkeyPatch, piece: bytes, seconds: float
+) -> None:
+    """The time is from the first byte of a message to its last: pieces in time do not make it longer."""
+    connection, frames = slow(monkeypatch, seconds, START + A, *[piece] * 5000)
+    with pytest.raises(mllp.ReadTimeout):
+        frames.next()
+    assert connection.now < 1.0 + 2 * seconds
+
+
+@pytest.mark.parametrize("piece", [b"x", b"\x1c", b"x\x1c", b"\x1cx"])
+@pytest.mark.parametrize("seconds", [0.3, 0.001])
+def test_a_message_that_is_too_large_has_no_more_time(
+    monkeypatch: pytest.MonkeyPatch, piece: bytes, seconds: float
+) -> None:
+    monkeypatch.setattr(mllp, "MAX_MESSAGE", 100)
+    connection, frames = slow(monkeypatch, seconds, START + A, *[piece] * 5000)
+    with pytest.raises(mllp.ReadTimeout):
+        frames.next()
+    assert connection.now < 1.0 + 2 * seconds
+
+
+def test_a_message_that_ends_without_cr_in_time_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, frames = slow(monkeypatch, 0.4, START + A, b"\x1c")
+    assert A == frames.next()
+    assert connection.now == pytest.approx(0.8 + mllp.END_SECONDS)
+    # Without the whole wait it may be the beginning of a message only.
+    _, frames = slow(monkeypatch, 0.6, START + A[:60] + b"\x1c", A[60:] + b"\x1c")
+    assert A[:60] == frames.next()
+    _, frames = slow(monkeypatch, 0.2, START + A[:20], A[20:40], A[40:60], A[60:80], A[80:] + b"\x1c")
+    with pytest.raises(mllp.ReadTimeout):
+        frames.next()
+
+
+@pytest.mark.parametrize("end", [b"\x1c", b"x\x1c", b"\x1c\x1c", END, b"\x1c\n"])
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_message_that_is_too_large_is_answered_however_it_ends(
+    monkeypatch: pytest.MonkeyPatch, end: bytes, *, closes: bool
+) -> None:
+    monkeypatch.setattr(mllp, "MAX_MESSAGE", len(A) - 1)
+    for chunks in ([START + A, end], [START + A, b"more", *(bytes((byte,)) for byte in end)]):
+        frames = mllp.FrameReader(Chunks(*chunks, ends=not closes))
+        with pytest.raises(mllp.TooLarge) as refused:
+            frames.next()
+        assert refused.value.head.startswith(A[:-1])
+        with pytest.raises(mllp.ConnectionEnded):
+            frames.next()
+
+
+def test_the_message_after_one_that_is_too_large_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mllp, "MAX_MESSAGE", len(A) - 1)
+    frames = mllp.FrameReader(Chunks(START + A, b"\x1c", START + b"MSH|" + END))
+    with pytest.raises(mllp.TooLarge):
+        frames.next()
+    assert b"MSH|" == frames.next()
+
+
 def test_a_frame_that_ends_without_cr_is_answered_while_its_sender_waits(ris: Sender) -> None:
     ris.socket.sendall(START + A + END[:1])
     assert "AA" == verdict(ris.answer())
@@ -243,6 +336,7 @@ def test_no_order_carries_the_patient_of_another_message(pieces: list[bytes]) ->
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(_STREAMS)
 @settings(max_examples=100_000, deadline=None)
 def test_no_order_carries_the_patient_of_another_message_at_length(pieces: list[bytes]) -> None:
@@ -258,6 +352,7 @@ def test_frames_hold_no_start_and_end_where_they_end(chunks: list[bytes]) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([START, END, b"\x1c", A]), max_size=12))
 @settings(max_examples=100_000, deadline=None)
 def test_frames_at_length(chunks: list[bytes]) -> None:
