@@ -42,3 +42,15 @@ class ConnectionPool(PooledPsycopg3Database):  # type: ignore[misc]
     """A pool of connections."""
 
     psycopg2_adapter = psycopg3_adapter = _Adapter
+
+
+def in_schema(pool: Any, schema: str) -> ConnectionPool:
+    """Return a pool of connections to the same database that see the tables of one schema only."""
+    name = '"' + schema.replace('"', '""') + '"'
+    # Spaces and backslashes are escaped (libpq, `options`).
+    path = "".join(f"\\{letter}" if letter in " \\" else letter for letter in name)
+    params = {
+        **pool.connect_params,
+        "options": f"{pool.connect_params.get('options', '')} -c search_path={path}",
+    }
+    return ConnectionPool(pool.database, **params)

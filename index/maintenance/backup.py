@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from index.database.connection import Database, open_sqlite
-from index.database.copy_tables import close_and_merge
+from index.database.new_index import close_whole
 from index.database.tables import Conflict, Instance, RemovedObject, Resource, Series, Study
 from index.errors import DatabaseFault
 from index.maintenance.verify.counts import recount
@@ -78,7 +78,7 @@ class Backup:
                 # A backup has no resources: a daemon that serves from it writes all of them.
                 snapshot.execute(Resource.update(sha256=""))
                 snapshot.execute(Study.update(revision=Study.revision + 1))
-            close_and_merge(snapshot)
+            close_whole(snapshot)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(self._target / "index.sqlite")
