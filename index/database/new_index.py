@@ -8,7 +8,7 @@ a table that a later migration adds is among them.
 import os
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ _SUFFIX, _NAME_LENGTH = "_imagingstudyd_new", 63
 
 _HERE = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
 _SEQUENCES = f"""
-    SELECT s.relname, t.relname FROM pg_class s
+    SELECT s.relname, t.relname, a.attname FROM pg_class s
     LEFT JOIN pg_depend d ON d.objid = s.oid AND d.classid = 'pg_class'::regclass
         AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
     LEFT JOIN pg_class t ON t.oid = d.refobjid
+    LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
     WHERE s.relkind = 'S' AND s.relnamespace = {_HERE} ORDER BY s.relname
 """  # noqa: S608  ours
 _FOREIGN_KEYS = f"""
@@ -86,12 +87,17 @@ def last_ids(database: Database) -> dict[str, int]:
     if database.is_sqlite:
         return {name: seq for name, seq in _fetched(database, "SELECT name, seq FROM sqlite_sequence") if seq}
     ids = {}
-    for sequence, table in _fetched(database, _SEQUENCES):
+    for sequence, table, column in _fetched(database, _SEQUENCES):
         if table is None:
             raise DatabaseFault(f"{database.name}: sequence {sequence} belongs to no table")
-        ((last, is_called),) = _fetched(database, f"SELECT last_value, is_called FROM {quoted(sequence)}")  # noqa: S608
-        if is_called:
-            ids[table] = int(last)
+        # As SQLite counts them: also ids that were given by hand.
+        ((last, highest),) = _fetched(
+            database,
+            f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END,"  # noqa: S608
+            f" (SELECT coalesce(max({quoted(column)}), 0) FROM {quoted(table)}) FROM {quoted(sequence)}",
+        )
+        if last or highest:
+            ids[table] = max(last, highest)
     return ids
 
 
@@ -104,7 +110,7 @@ def set_last_ids(database: Database, ids: Mapping[str, int]) -> None:
                 "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last)
             )
         return
-    for sequence, table in _fetched(database, _SEQUENCES):
+    for sequence, table, _ in _fetched(database, _SEQUENCES):
         if table in ids:
             database.peewee.execute_sql("SELECT setval(%s, %s)", (quoted(sequence), ids[table]))
 
@@ -146,7 +152,9 @@ def loading(database: Database) -> Iterator[None]:
                 )
 
 
-def read_rows(database: Database, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def read_rows(
+    database: Database, table: str, columns: Sequence[str]
+) -> Generator[tuple[Any, ...], None, None]:
     """Yield all rows, a few in memory at a time, inside a transaction."""
     sql = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table)}"  # noqa: S608
     if database.is_sqlite:

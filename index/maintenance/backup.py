@@ -3,7 +3,7 @@
 The index comes first. An object is written before its row, so every row of the snapshot has its object,
 unless that has been deleted since; then the row is deleted from the backup too. Objects never change: later
 runs add the new ones. To restore, copy the folder to the place of the data directory; the daemon then
-publishes all resources again. PostgreSQL has pg_dump.
+publishes all resources again. PostgreSQL has tools of its own, whose commands are named in the same order.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from index.database.connection import Database, open_sqlite
 from index.database.new_index import close_whole
@@ -38,6 +39,34 @@ class BackedUp:
     bytes: int = 0
     removed: int = 0
     missing: list[str] = field(default_factory=list)
+
+
+def with_postgresql_tools(data: Path, database: Database, target: Path) -> DatabaseFault:
+    """Return the fault that names the commands, in its notes, that back a PostgreSQL index up and restore it."""
+    from index.database.postgresql import connection_string
+
+    folder, dump = quote(str(target)), quote(str(target / "index.dump"))
+    parts = "objects", "conflicts", "identity"
+
+    def copied(source: Path | str) -> str:
+        return " ".join(f"{source}/{part}" for part in parts)
+
+    fault = DatabaseFault(
+        "index.url: PostgreSQL backs its index up by itself. These commands back up index and objects, beside a "
+        "running daemon; the index first, since an object is written before its row"
+    )
+    for note in (
+        f"    mkdir {folder}",
+        f"    pg_dump --format=custom --file={dump} --dbname={quote(connection_string(database.peewee))}",
+        f"    cp -a {copied(quote(str(data.resolve())))} {folder}/",
+        "and these restore them, into an empty database and a new data directory, and prove that they are whole:",
+        "    mkdir NEW_DATA",
+        f"    cp -a {copied(folder)} NEW_DATA/",
+        f"    pg_restore --exit-on-error --no-owner --dbname=NEW_URL {dump}",
+        "    IMAGINGSTUDYD_INDEX__URL=NEW_URL imagingstudyd verify --repair --data NEW_DATA",
+    ):
+        fault.add_note(note)
+    return fault
 
 
 class Backup:
