@@ -42,7 +42,7 @@ class BackedUp:
 
 
 def with_postgresql_tools(data: Path, database: Database, target: Path) -> DatabaseFault:
-    """Return the fault that names the commands, in its notes, that back a PostgreSQL index up and restore it."""
+    """Return a fault whose notes are the commands that back up a PostgreSQL index, and restore it."""
     from index.database.postgresql import connection_string
 
     folder, dump = quote(str(target)), quote(str(target / "index.dump"))
@@ -52,14 +52,14 @@ def with_postgresql_tools(data: Path, database: Database, target: Path) -> Datab
         return " ".join(f"{source}/{part}" for part in parts)
 
     fault = DatabaseFault(
-        "index.url: PostgreSQL backs its index up by itself. These commands back up index and objects, beside a "
-        "running daemon; the index first, since an object is written before its row"
+        "index.url: PostgreSQL backs its index up by itself. These commands back up index and objects, "
+        "beside a running daemon; the index first, since an object is written before its row"
     )
     for note in (
         f"    mkdir {folder}",
         f"    pg_dump --format=custom --file={dump} --dbname={quote(connection_string(database.peewee))}",
         f"    cp -a {copied(quote(str(data.resolve())))} {folder}/",
-        "and these restore them, into an empty database and a new data directory, and prove that they are whole:",
+        "and these restore both, into an empty database and a new data directory, and prove them whole:",
         "    mkdir NEW_DATA",
         f"    cp -a {copied(folder)} NEW_DATA/",
         f"    pg_restore --exit-on-error --no-owner --dbname=NEW_URL {dump}",

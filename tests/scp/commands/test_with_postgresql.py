@@ -138,7 +138,8 @@ def test_a_restored_dump_is_proven_by_verify(url: str, start: Callable[..., Daem
     assert 0 == repaired.returncode, repaired
     assert 0 == cli("verify", "--data", str(data), "--grace", "0", **proven).returncode
     again = start(data=data, **proven)
-    assert [f"{ROOT}.1"] == [study["uid"] for study in again.studies()]
+    listed = json.loads(cli("studies", "--json", "--data", str(data), **proven).stdout)
+    assert [(f"{ROOT}.1", 3)] == [(study["uid"], study["instances"]) for study in listed]
     assert again.resource(f"{ROOT}.1", "r4").exists()
     # A lost object is found.
     next((data / "objects").rglob("*.dcm")).unlink()
