@@ -203,7 +203,7 @@ class NewIndex(ABC):
     def exchange(self, new: Database, *, is_old_damaged: bool = False) -> None:
         """Close the new index and put it in the place of the old one: at any moment one of them is there.
 
-        The old one must be closed, as `close_whole` does it.
+        The old one must be closed, as by `close_whole`.
         """
 
 
@@ -286,8 +286,21 @@ class NewSchema(NewIndex):
         if not self.is_begun():
             self._run(f"CREATE SCHEMA {quoted(self._new_schema)}")
         new = Database(in_schema(self._old.peewee, self._new_schema), self._old.types, name=self._old.name)
-        new.migrate()
+        try:
+            new.migrate()
+            self._check_ownership(new)
+        except BaseException:
+            new.close()
+            raise
         return new
+
+    def _check_ownership(self, new: Database) -> None:
+        """Raise DatabaseFault where another program's tables have our names: they would be dropped."""
+        there = table_names(self._old)
+        if "schema_version" not in there and (foreign := sorted(set(there) & set(table_names(new)))):
+            raise DatabaseFault(
+                f"{new.name}: schema {self._schema} holds no index, but other tables: {', '.join(foreign)}"
+            )
 
     def remove(self) -> None:
         """See NewIndex."""

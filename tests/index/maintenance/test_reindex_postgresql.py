@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, Origin, Rebuilt, reindex
 from index.database import new_index
-from index.database.connection import open_database
+from index.database.connection import open_database, open_unmigrated
 from index.database.new_index import column_names, last_ids, read_rows, table_names
 from index.database.tables import Conflict, Instance, Source, Study
 from index.errors import ForeignIndex, NewerSchema
@@ -121,6 +121,46 @@ def test_resources_are_the_same_and_nothing_is_forgotten(url: str, tmp_path: Pat
     numbers = [entry.seq for entry in known(tmp_path, url)[1]]
     assert told < set(numbers)
     assert sorted(set(numbers)) == numbers
+
+
+def structure(url: str) -> list[tuple[object, ...]]:
+    """Every column, index, constraint and sequence of the schema."""
+    return [
+        row
+        for statement in (
+            (
+                "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity"
+                " FROM information_schema.columns WHERE table_schema = 'public'"
+            ),
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+            (
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+                " WHERE connamespace = 'public'::regnamespace"
+            ),
+            "SELECT sequencename, data_type::text FROM pg_sequences WHERE schemaname = 'public'",
+        )
+        for row in sorted(run(url, statement), key=repr)
+    ]
+
+
+def test_the_schema_is_that_of_the_migrations(url: str, tmp_path: Path) -> None:
+    """Foreign keys are taken off while rows are copied."""
+    fill(tmp_path, url)
+    before = structure(url)
+    assert any("FOREIGN KEY" in str(row) for row in before)
+    again(tmp_path, url)
+    assert before == structure(url)
+
+
+def test_tables_of_another_program_with_our_names_stay(url: str, tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
+    other = open_unmigrated(url, Path())
+    with other.writing():
+        other.peewee.execute_sql("CREATE TABLE patient (name TEXT)")
+    with pytest.raises(DatabaseFault, match="holds no index, but other tables: patient"):
+        again(tmp_path, url)
+    assert ["patient"] == table_names(other)
+    other.close()
 
 
 def test_an_interrupted_run_goes_on(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
