@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
     from index.maintenance.deletion import Deleted
+    from index.maintenance.migrate_index import Migrated, migrate_index
     from index.maintenance.rebuild import Rebuilt
     from index.maintenance.retention import Expired
     from index.maintenance.verify import Finding
@@ -104,6 +105,7 @@ __all__ = [
     "Kept",
     "ListedOrder",
     "Locked",
+    "Migrated",
     "MissingAttribute",
     "MissingValue",
     "NewOrder",
@@ -143,6 +145,7 @@ __all__ = [
     "is_served",
     "is_uid",
     "keep_all",
+    "migrate_index",
     "outdated_instances",
     "reindex",
     "take_over",
@@ -163,6 +166,7 @@ _MODULES = {
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",
     "index.maintenance.deletion": "Deleted",
+    "index.maintenance.migrate_index": "Migrated migrate_index",
     "index.maintenance.rebuild": "Rebuilt",
     "index.maintenance.retention": "Expired",
     "index.maintenance.verify": "Finding",

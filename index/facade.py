@@ -250,12 +250,13 @@ class Index:
     ) -> "BackedUp":
         """Back up index and objects into a folder, or renew what is there, while all goes on.
 
-        Raises DatabaseFault where the index is PostgreSQL's, Locked, NotKept, OSError.
+        Raises DatabaseFault where the index is PostgreSQL's, with the commands to be used; Locked, NotKept,
+        OSError.
         """
-        from index.maintenance.backup import Backup
+        from index.maintenance.backup import Backup, with_postgresql_tools
 
         if self._index_file is None:
-            raise DatabaseFault("index.url: this backs up an SQLite index; for PostgreSQL use pg_dump")
+            raise with_postgresql_tools(self.data, self._database, target)
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
         return backup.run()
 

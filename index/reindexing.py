@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from index.database.connection import sqlite_path
 from index.database.settings import IndexSettings
-from index.errors import DatabaseFault
 from index.facade import Index
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
@@ -23,16 +21,14 @@ def reindex(
     """Make the index anew from the objects, and publish what that changes.
 
     `progress` is called with how many more objects are done. Raises Locked where the index is in use,
-    DatabaseFault where it is PostgreSQL's or of a newer version, OSError; then the old index is as it was.
+    DatabaseFault where it is of a newer version or cannot be used, OSError; then the old index is as it was.
     """
-    path = sqlite_path(index.url.get_secret_value() if index.url else None, data)
-    if path is None:
-        raise DatabaseFault("index.url: reindex makes an SQLite index anew; for PostgreSQL use pg_restore")
+    url = index.url.get_secret_value() if index.url else None
     serving = DirectoryLock(data)
     try:
         using = UseLock(data, alone=True)
         try:
-            rebuilt = Rebuild(path, ObjectStore(data), storage, progress).run()
+            rebuilt = Rebuild(url, ObjectStore(data), storage, progress).run()
         finally:
             using.release()
     finally:

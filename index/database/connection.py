@@ -103,7 +103,8 @@ class Database:
         self.name = name or str(database.database)
         # Whether each transaction sets what its commit syncs: SQLite with durability = power-loss.
         self._sync = sync
-        self._types = types
+        # The SQL types of this engine, by the names that migrations use.
+        self.types = types
         self.is_sqlite = isinstance(database, peewee.SqliteDatabase)
         self._prepared: dict[Callable[[Callable[[str], peewee.SQL]], peewee.Query], Statement] = {}
         # Writers of this process wait for each other here; SQLite itself would sleep and try again.
@@ -215,7 +216,7 @@ class Database:
             self.lock_schema()
             self.peewee.execute_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
             for number in self._missing(available):
-                for statement in statements(available[number].format(**self._types)):
+                for statement in statements(available[number].format(**self.types)):
                     self.peewee.execute_sql(statement)
                 self.peewee.execute_sql(f"INSERT INTO schema_version (version) VALUES ({number})")  # noqa: S608
 
@@ -302,13 +303,20 @@ def open_database(
     `on_fatal` is called once, in the thread that first finds the database damaged or its disk failing.
     Raises DatabaseFault.
     """
-    path = sqlite_path(url, data)
-    database = open_sqlite(path, sync=sync, on_fatal=on_fatal) if path else _by_url(url or "", on_fatal)
+    database = open_unmigrated(url, data, sync=sync, on_fatal=on_fatal)
     try:
         database.migrate()
     except (NotKept, peewee.PeeweeException) as error:
         raise DatabaseFault(f"{database.name}: cannot be opened: {error}") from error
     return database
+
+
+def open_unmigrated(
+    url: str | None, data: Path, *, sync: bool = True, on_fatal: OnFatal = lambda _: None
+) -> Database:
+    """Open the same database, whatever tables it has. Raises DatabaseFault."""
+    path = sqlite_path(url, data)
+    return open_sqlite(path, sync=sync, on_fatal=on_fatal) if path else _by_url(url or "", on_fatal)
 
 
 def sqlite_path(url: str | None, data: Path) -> Path | None:

@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 from peewee import Psycopg3Adapter
 from playhouse.postgres_ext import PooledPsycopg3Database, Psycopg3Database
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Json, Jsonb
 
@@ -42,3 +43,21 @@ class ConnectionPool(PooledPsycopg3Database):  # type: ignore[misc]
     """A pool of connections."""
 
     psycopg2_adapter = psycopg3_adapter = _Adapter
+
+
+def connection_string(pool: Any) -> str:
+    """Return what psql and pg_dump connect with (libpq, connection strings), without the password."""
+    params = {name: value for name, value in pool.connect_params.items() if name != "password"}
+    return make_conninfo(dbname=pool.database, **params)
+
+
+def in_schema(pool: Any, schema: str) -> ConnectionPool:
+    """Return a pool of connections to the same database that see the tables of one schema only."""
+    name = '"' + schema.replace('"', '""') + '"'
+    # Spaces and backslashes are escaped (libpq, `options`).
+    path = "".join(f"\\{letter}" if letter in " \\" else letter for letter in name)
+    params = {
+        **pool.connect_params,
+        "options": f"{pool.connect_params.get('options', '')} -c search_path={path}",
+    }
+    return ConnectionPool(pool.database, **params)

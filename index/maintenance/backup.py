@@ -3,7 +3,7 @@
 The index comes first. An object is written before its row, so every row of the snapshot has its object,
 unless that has been deleted since; then the row is deleted from the backup too. Objects never change: later
 runs add the new ones. To restore, copy the folder to the place of the data directory; the daemon then
-publishes all resources again. PostgreSQL has pg_dump.
+publishes all resources again. PostgreSQL has tools of its own, whose commands are named in the same order.
 """
 
 import contextlib
@@ -13,9 +13,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from index.database.connection import Database, open_sqlite
-from index.database.copy_tables import close_and_merge
+from index.database.new_index import close_whole
 from index.database.tables import Conflict, Instance, RemovedObject, Resource, Series, Study
 from index.errors import DatabaseFault
 from index.maintenance.verify.counts import recount
@@ -38,6 +39,34 @@ class BackedUp:
     bytes: int = 0
     removed: int = 0
     missing: list[str] = field(default_factory=list)
+
+
+def with_postgresql_tools(data: Path, database: Database, target: Path) -> DatabaseFault:
+    """Return a fault whose notes are the commands that back up a PostgreSQL index, and restore it."""
+    from index.database.postgresql import connection_string
+
+    folder, dump = quote(str(target)), quote(str(target / "index.dump"))
+    parts = "objects", "conflicts", "identity"
+
+    def copied(source: Path | str) -> str:
+        return " ".join(f"{source}/{part}" for part in parts)
+
+    fault = DatabaseFault(
+        "index.url: PostgreSQL backs its index up by itself. These commands back up index and objects, "
+        "beside a running daemon; the index first, since an object is written before its row"
+    )
+    for note in (
+        f"    mkdir {folder}",
+        f"    pg_dump --format=custom --file={dump} --dbname={quote(connection_string(database.peewee))}",
+        f"    cp -a {copied(quote(str(data.resolve())))} {folder}/",
+        "and these restore both, into an empty database and a new data directory, and prove them whole:",
+        "    mkdir NEW_DATA",
+        f"    cp -a {copied(folder)} NEW_DATA/",
+        f"    pg_restore --exit-on-error --no-owner --dbname=NEW_URL {dump}",
+        "    IMAGINGSTUDYD_INDEX__URL=NEW_URL imagingstudyd verify --repair --data NEW_DATA",
+    ):
+        fault.add_note(note)
+    return fault
 
 
 class Backup:
@@ -78,7 +107,7 @@ class Backup:
                 # A backup has no resources: a daemon that serves from it writes all of them.
                 snapshot.execute(Resource.update(sha256=""))
                 snapshot.execute(Study.update(revision=Study.revision + 1))
-            close_and_merge(snapshot)
+            close_whole(snapshot)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(self._target / "index.sqlite")

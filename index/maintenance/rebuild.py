@@ -18,28 +18,28 @@ import peewee
 import structlog
 
 from index.database.attribute_tables import note_current
-from index.database.connection import Database, open_sqlite
-from index.database.copy_tables import (
-    OldInstance,
-    close_and_merge,
-    copy_tables,
-    delete_empty_series,
-    fingerprint,
-    old_instances,
-)
+from index.database.connection import Database, open_unmigrated, sqlite_path
 from index.database.instance_rows import InstanceRows, StoredObject
-from index.database.node import check_owner, is_elsewhere
+from index.database.new_index import NewIndex, close_whole, new_index, table_names
+from index.database.node import ServingLock, check_owner, is_elsewhere
 from index.database.tables import RemovedObject
 from index.dicom.attributes import table_digest
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
+from index.maintenance.old_index import (
+    OldInstance,
+    copy_tables,
+    delete_empty_series,
+    fingerprint,
+    old_instances,
+)
 from index.maintenance.verify.objects import KnownPaths
 from index.reception.indexing import Indexing
 from index.reception.recovery import Replay, restore_all
 from index.records import Origin
 from index.settings import StorageSettings
-from index.storage.durable import open_file, sync_folder
+from index.storage.durable import open_file
 from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -48,8 +48,6 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 # Threads that read objects; they wait for the disk most of the time.
 WORKERS = 4
-# The page cache of the new database, in kB: all parts of its indexes are written while it grows.
-CACHE = 64 * 1024
 
 Progress = Callable[[int], None]
 
@@ -66,17 +64,20 @@ class Rebuilt:
 
 
 class Rebuild:
-    """One rebuild of the SQLite index at `path`, which no other process may have open."""
+    """One rebuild of the index of a data directory, which no other process may have open.
+
+    `url` is as in `[index]`; None: SQLite's file in the data directory.
+    """
 
     def __init__(
         self,
-        path: Path,
+        url: str | None,
         objects: ObjectStore,
         storage: StorageSettings,
         progress: Progress = lambda _: None,
     ) -> None:
-        self._path = path
-        self._new_path = path.with_name(f"{path.name}.new")
+        self._url = url
+        self._path = sqlite_path(url, objects.data)
         self._objects = objects
         self._storage = storage
         self._progress = progress
@@ -85,22 +86,41 @@ class Rebuild:
     def run(self) -> Rebuilt:
         """Make the new index and put it in the place of the old one.
 
-        Raises NewerSchema, ForeignIndex, OSError, NotKept; then the old index is as it was.
+        Raises NewerSchema, ForeignIndex, OSError, NotKept, DatabaseFault, and Locked where another daemon
+        serves from a PostgreSQL index; then the old index is as it was.
         """
-        old = self._open_old()
+        with contextlib.ExitStack() as stack:
+            if self._path:
+                old, place = self._open_file(self._path), new_index(self._path)
+            else:
+                server = stack.enter_context(
+                    contextlib.closing(open_unmigrated(self._url, self._objects.data))
+                )
+                place = new_index(server)
+                lock = ServingLock(server, lambda _: None)
+                lock.take()
+                stack.callback(lock.release)
+                old = self._open_schema(server)
+            self._make(old, place)
+        return self._rebuilt
+
+    def _make(self, old: Database | None, place: NewIndex) -> None:
         if old is None:
             restore_all(self._objects, self._objects.journal)
         new = None
         try:
-            new = self._begin(old)
+            new = self._begin(old, place)
             self._fill(old, new)
-            self._finish(old, new)
-        finally:
-            for database in (old, new):
-                if database is not None:
-                    database.close()
-        self._exchange(damaged=old is None)
-        return self._rebuilt
+            self._finish(new)
+        except BaseException:
+            if new is not None:
+                new.close()
+            if old is not None:
+                old.close()
+            raise
+        if old is not None:
+            close_whole(old)
+        place.exchange(new, is_old_damaged=old is None)
 
     def _fill(self, old: Database | None, new: Database) -> None:
         rows = InstanceRows(new)
@@ -114,69 +134,79 @@ class Rebuild:
                 self._write(new, rows, read, done)
                 self._progress(len(batch))
 
-    def _open_old(self) -> Database | None:
-        """Open the old index. None: it is missing or damaged, and only the objects are used."""
-        if not self._path.exists():
-            self._rebuilt.lost = f"{self._path} is not there"
+    def _open_file(self, path: Path) -> Database | None:
+        """Open the old index in a file. None: it is missing or damaged, and only the objects are used."""
+        if not path.exists():
+            self._rebuilt.lost = f"{path} is not there"
             return None
-        old = open_sqlite(self._path, sync=True)
+        old = open_unmigrated(self._url, self._objects.data)
         try:
             old.migrate()
             with old.connection():
                 result = old.peewee.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if result != "ok":
                 raise DatabaseFault(result)
-            if is_elsewhere(self._path, self._objects.data):
-                check_owner(old, self._objects.data)
-            indexing = Indexing(
-                old,
-                self._objects,
-                replace=self._storage.duplicates == "replace",
-                conflicts_kept=self._storage.conflicts,
-            )
-            Replay(old, self._objects, indexing, self._objects.journal).run()
-            for (path,) in old.rows(RemovedObject.select(RemovedObject.path)):
-                self._objects.remove(path)
-            with old.writing():
-                old.execute(RemovedObject.delete())
+            self._bring_forward(old)
         except (NewerSchema, ForeignIndex):
             old.close()
             raise
         except (IndexFault, peewee.PeeweeException) as error:
             old.close()
-            self._rebuilt.lost = f"{self._path} is damaged: {error}"
+            self._rebuilt.lost = f"{path} is damaged: {error}"
             return None
         return old
 
-    def _begin(self, old: Database | None) -> Database:
+    def _open_schema(self, server: Database) -> Database | None:
+        """Use the old index in a PostgreSQL schema; None: it is not there. A server's fault is not damage."""
+        if "schema_version" not in table_names(server):
+            self._rebuilt.lost = f"{server.name} holds no index"
+            return None
+        server.migrate()
+        self._bring_forward(server)
+        return server
+
+    def _bring_forward(self, old: Database) -> None:
+        """Let the old index know all that was acknowledged, and finish deletions."""
+        if is_elsewhere(self._path, self._objects.data):
+            check_owner(old, self._objects.data)
+        indexing = Indexing(
+            old,
+            self._objects,
+            replace=self._storage.duplicates == "replace",
+            conflicts_kept=self._storage.conflicts,
+        )
+        Replay(old, self._objects, indexing, self._objects.journal).run()
+        for (path,) in old.rows(RemovedObject.select(RemovedObject.path)):
+            self._objects.remove(path)
+        with old.writing():
+            old.execute(RemovedObject.delete())
+
+    def _begin(self, old: Database | None, place: NewIndex) -> Database:
         """Open the new index of an interrupted run, or begin one."""
         state = self._state(old)
-        if self._new_path.exists():
+        if place.is_begun():
             with contextlib.suppress(IndexFault, peewee.PeeweeException):
-                new = self._open_new()
-                known, done = new.peewee.execute_sql("SELECT state, done FROM rebuild").fetchone()
-                if known == state:
+                new = place.open()
+                done = self._done(new, state)
+                if done is not None:
                     self._rebuilt.resumed_at = done
                     return new
                 new.close()
-        self._remove_new()
-        new = self._open_new()
+        place.remove()
+        new = place.open()
         with new.connection():
             new.peewee.execute_sql("CREATE TABLE rebuild (state TEXT NOT NULL, done INTEGER NOT NULL)")
             if old is not None:
-                copy_tables(self._path, new)
+                copy_tables(old, place, new)
             note_current(new)
-            new.peewee.execute_sql("INSERT INTO rebuild (state, done) VALUES (?, 0)", (state,))
+            new.peewee.execute_sql(f"INSERT INTO rebuild (state, done) VALUES ('{state}', 0)")  # noqa: S608  a hash
         return new
 
-    def _open_new(self) -> Database:
-        new = open_sqlite(self._new_path, sync=False, cache=CACHE)
-        new.migrate()
-        return new
-
-    def _remove_new(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self._new_path}{suffix}").unlink(missing_ok=True)
+    def _done(self, new: Database, state: str) -> int | None:
+        """Return how many objects of the same state are done; None: it is to be begun anew."""
+        with new.connection():
+            row = new.peewee.execute_sql("SELECT state, done FROM rebuild").fetchone()
+        return int(row[1]) if row and row[0] == state else None
 
     def _state(self, old: Database | None) -> str:
         """Return a hash of the attribute table, objects and index, to see whether they have changed."""
@@ -221,7 +251,7 @@ class Rebuild:
     ) -> None:
         found = [one for one in read if isinstance(one, StoredObject)]
         fresh: dict[str, StoredObject] = {}
-        with new.writing():
+        with new.writing(durable=False):
             known = rows.find([one.header.sop_instance_uid for one in found])
             for one in read:
                 if not isinstance(one, StoredObject):
@@ -231,7 +261,7 @@ class Rebuild:
                 else:
                     fresh[uid] = one
             rows.add(list(fresh.values()))
-            new.peewee.execute_sql("UPDATE rebuild SET done = ?", (done,))
+            new.peewee.execute_sql(f"UPDATE rebuild SET done = {done:d}")  # noqa: S608
         rows.committed()
 
     def _not_indexed(self, path: str, reason: str) -> None:
@@ -240,28 +270,8 @@ class Rebuild:
         else:
             self._rebuilt.missing.append(path)
 
-    def _finish(self, old: Database | None, new: Database) -> None:
+    def _finish(self, new: Database) -> None:
         with new.writing():
             delete_empty_series(new)
             self._rebuilt.instances = new.peewee.execute_sql("SELECT count(*) FROM instance").fetchone()[0]
             new.peewee.execute_sql("DROP TABLE rebuild")
-        close_and_merge(new)
-        if old is not None:
-            close_and_merge(old)
-
-    def _exchange(self, *, damaged: bool) -> None:
-        """Give the new index its name, so that at any moment a complete index has it."""
-        with self._new_path.open("rb") as file:
-            os.fsync(file.fileno())
-        if damaged and self._path.exists():
-            self._keep_damaged()
-        self._new_path.replace(self._path)
-        sync_folder(self._path.parent)
-
-    def _keep_damaged(self) -> None:
-        """Keep a damaged index beside the new one, which must not be used with its write-ahead log."""
-        damaged = self._path.with_name(f"{self._path.name}.damaged")
-        damaged.unlink(missing_ok=True)
-        damaged.hardlink_to(self._path)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)

@@ -67,11 +67,13 @@ def exit_on_bad_configuration() -> Iterator[None]:
 
 @contextmanager
 def exit_on_fault() -> Iterator[None]:
-    """Print what went wrong in one line, and end with status 1."""
+    """Print what went wrong in one line, and what the error notes to be done; end with status 1."""
     try:
         yield
     except (IndexFault, OSError) as error:
         print_message(f"imagingstudyd: {error}")
+        for note in getattr(error, "__notes__", ()):
+            print_message(note)
         raise typer.Exit(FAILED) from None
 
 

@@ -1,6 +1,7 @@
-"""`delete`, `verify`, `reindex`, `retain`, `backup`: maintenance of a data directory."""
+"""`delete`, `verify`, `reindex`, `migrate-index`, `retain`, `backup`: maintenance of a data directory."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from scp.commands.application import (
     FAILED,
+    WRONG_USAGE,
     AsJSON,
     Config,
     Data,
@@ -99,6 +101,65 @@ def reindex(config: Config = None, data: Data = None, as_json: AsJSON = False) -
         raise typer.Exit(FAILED)
 
 
+@app.command("migrate-index")
+def migrate_index(
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", help="URL of the index that is copied, as in [index] url.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database, or of a new file.")],
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Copy the index from SQLite to PostgreSQL or back while no daemon runs, and prove the copy equal.
+
+    FROM is not changed. An interrupted run leaves TO empty; run it again.
+    """
+    from index import migrate_index as copy_index
+
+    _check_urls(FROM=source, TO=target)
+    configuration = load_configuration(config, data)
+    with exit_on_fault():
+        migrated = copy_index(configuration.data, source, target, partial(progress, unit="rows"))
+    if as_json:
+        print_json(asdict(migrated))
+    for table in migrated.not_copied:
+        print_message(f"not copied {table}: it is no table of the index")
+    for difference in migrated.differences:
+        print_message(f"FROM and TO differ: {difference}")
+    if migrated.differences:
+        print_message("imagingstudyd: TO is left empty")
+        raise typer.Exit(FAILED)
+    if not as_json:
+        print_line(
+            f"{sum(migrated.tables.values())} rows of {len(migrated.tables)} tables: FROM and TO are equal "
+            "in row counts, content and last ids"
+        )
+    print_message(
+        "set [index] url to TO before the daemon starts again; FROM would lack what comes from now on"
+    )
+
+
+def _check_urls(**urls: str) -> None:
+    """End with status 2 where a URL is not one that [index] url may have. Its value is not printed."""
+    from pydantic import SecretStr, ValidationError
+
+    from index import IndexSettings
+
+    faults = []
+    for name, url in urls.items():
+        try:
+            IndexSettings(url=SecretStr(url))
+        except ValidationError as error:
+            faults += [f"{name}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+    if len(set(urls.values())) < len(urls):
+        faults.append(f"{' and '.join(urls)} are the same")
+    for fault in faults:
+        print_message(fault)
+    if faults:
+        raise typer.Exit(WRONG_USAGE)
+
+
 @app.command()
 def retain(
     config: Config = None,
@@ -127,7 +188,10 @@ def backup(
     link: HardLinks = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """Back up index and objects, also beside a running daemon. To restore, copy the folder back and serve."""
+    """Back up index and objects, also beside a running daemon. To restore, copy the folder back and serve.
+
+    With an index in PostgreSQL, it prints the commands that do so.
+    """
     with use_index(config, data) as index, progress("backing up") as advance:
         done = index.backup(target, link=link, progress=advance)
     if as_json:

@@ -51,10 +51,10 @@ def paths_with_reasons(pairs: Iterable[tuple[object, str]]) -> list[dict[str, st
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """Show how many files are done. Yields a function that is called with how many more are done."""
+def progress(doing: str, total: int | None = None, *, unit: str = "files") -> Iterator[Callable[[int], None]]:
+    """Show how many files or rows are done. Yields a function that is called with how many more are done."""
     if not sys.stderr.isatty():
-        lines = _ProgressLines(doing)
+        lines = _ProgressLines(doing, total, unit)
         yield lines.advance
         lines.print()
         return
@@ -63,26 +63,28 @@ def progress(doing: str) -> Iterator[Callable[[int], None]]:
 
     columns = (TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(doing, total=None)
+        task = bar.add_task(doing, total=total)
         yield lambda more: bar.advance(task, more)
 
 
 class _ProgressLines:
     """Progress off a terminal: a line now and then, and at the end."""
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, total: int | None, unit: str) -> None:
         self._doing = doing
+        self._of = "" if total is None else f" of {total}"
+        self._unit = unit
         self._done = 0
         self._printed = time.monotonic()
 
     def advance(self, more: int) -> None:
-        """Count files, and print a line when it is time."""
+        """Count them, and print a line when it is time. Rows are too many for lines by their number."""
         before, self._done = self._done, self._done + more
         is_due = time.monotonic() - self._printed >= PROGRESS_SECONDS
-        if is_due or before // PROGRESS_FILES < self._done // PROGRESS_FILES:
+        if is_due or (self._unit == "files" and before // PROGRESS_FILES < self._done // PROGRESS_FILES):
             self.print()
 
     def print(self) -> None:
-        """Print how many files are done."""
+        """Print how many are done."""
         self._printed = time.monotonic()
-        print_message(f"{self._doing}: {self._done} files")
+        print_message(f"{self._doing}: {self._done}{self._of} {self._unit}")

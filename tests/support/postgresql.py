@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
+from index.database.connection import open_unmigrated
+
 
 def _binaries() -> Path:
     """Return the folder of the newest server's commands, on Debian."""
@@ -53,3 +55,13 @@ def server() -> Iterator[str]:
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
             run(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
+
+
+def emptied(url: str) -> str:
+    """Empty the database, and return its URL."""
+    database = open_unmigrated(url, Path())
+    with database.connection():
+        database.peewee.execute_sql("DROP SCHEMA public CASCADE")
+        database.peewee.execute_sql("CREATE SCHEMA public")
+    database.close()
+    return url

@@ -63,8 +63,7 @@ def check_attribute_table(context: VerifyContext, publish: Callable[[], object])
         _reread_outdated(context)
         if not context.served:
             publish()
-    ways = ["imagingstudyd reindex"] if context.database.is_sqlite else []
-    advice = ": run " + " or ".join(f"`{way}`" for way in [*ways, "imagingstudyd verify --repair"])
+    advice = ": run `imagingstudyd reindex` or `imagingstudyd verify --repair`"
     detail = f"{count} instances were read with another attribute table{'' if context.repair else advice}"
     yield Finding(Kind.ATTRIBUTES_OUTDATED, "index", context.database.name, detail, context.repair)
 

@@ -15,13 +15,12 @@ from pydantic import SecretStr
 
 from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, StorageSettings, reindex
 from index.database import node
-from index.database.connection import open_database
 from index.database.node import Node
 from index.errors import ForeignIndex
 from support.daemon import Daemon, cli, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import files, keep
-from support.postgresql import server
+from support.postgresql import emptied, server
 
 STORAGE = StorageSettings(watermark=0, durability="process-crash")
 
@@ -38,15 +37,6 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/elsewhere.sqlite"
     return emptied(request.getfixturevalue("postgresql"))
-
-
-def emptied(url: str) -> str:
-    database = open_database(url, Path())
-    with database.connection():
-        database.peewee.execute_sql("DROP SCHEMA public CASCADE")
-        database.peewee.execute_sql("CREATE SCHEMA public")
-    database.close()
-    return url
 
 
 def opened(data: Path, url: str, **options: object) -> Index:

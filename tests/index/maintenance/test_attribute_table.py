@@ -226,6 +226,8 @@ def test_the_same_in_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for repair in (False, True):
                 (found,) = index.verify(repair=repair, grace=0)
                 assert "2 instances" in found.detail
-                assert repair or found.detail.endswith("run `imagingstudyd verify --repair`")
+                assert repair or found.detail.endswith(
+                    "`imagingstudyd reindex` or `imagingstudyd verify --repair`"
+                )
                 assert repair == found.mended
             assert [] == list(index.verify(grace=0))
