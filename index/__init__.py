@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
+    from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.value_matching import BadIdentifier
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
@@ -75,8 +76,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
+    "SORTS",
+    "STATES",
     "AETitle",
     "BackedUp",
+    "BadFilter",
     "BadIdentifier",
     "BadStepValue",
     "CannotListen",
@@ -126,6 +130,7 @@ __all__ = [
     "StepFault",
     "StepResult",
     "StorageSettings",
+    "StudyFilter",
     "Supervisor",
     "TakenOver",
     "TooLarge",
@@ -174,6 +179,7 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
+    "index.query.study_filter": "SORTS STATES BadFilter StudyFilter",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",

@@ -33,8 +33,10 @@ from index.publication.directory import Directory
 from index.publication.feed import Entry, changes
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
+from index.publication.search import find, fits
 from index.publication.study import StudyPublication
-from index.publication.study_rows import announced_summaries, load_study, summaries
+from index.publication.study_rows import announced_summaries, load_study
+from index.query.study_filter import StudyFilter
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
@@ -322,16 +324,22 @@ class Index:
         )
 
     def studies(self) -> list[dict[str, Any]]:
-        """Return all studies, each as a mapping of the contract's keys."""
-        return [asdict(summary) for summary in summaries(self._database)]
+        """Return all studies that have instances, in the order of their arrival: see `find_studies`."""
+        return list(self.find_studies())
 
-    def announced(self) -> list[dict[str, Any]]:
+    def find_studies(self, wanted: StudyFilter | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the studies that a filter asks for, each as a mapping of the contract's keys."""
+        return (asdict(one.summary) for one in find(self._database, wanted or StudyFilter()))
+
+    def announced(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
-        return [asdict(summary) for summary in announced_summaries(self._database)]
+        found = announced_summaries(self._database)
+        return [asdict(summary) for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
-    def studies_in_conflict(self) -> list[dict[str, Any]]:
+    def studies_in_conflict(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
-        return [asdict(summary) for summary in summaries_in_conflict(self._database, self.data)]
+        found = summaries_in_conflict(self._database, self.data)
+        return [asdict(summary) for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
     def kept_aside(self, uid: str) -> list[ConflictingObject]:
         """Return the data sets of a study that are kept aside."""
