@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from index.dicom.value_rules import cut_off
     from index.errors import (
         CannotListen,
+        ChangesPruned,
         DatabaseFault,
         Disagreement,
         IndexFault,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         Unique,
     )
     from index.storage.lock import is_served
+    from index.storage.room import free_space
     from index.supervisor import Supervisor, WorkerState
     from index.worklist.query import WorklistQuery
 
@@ -84,6 +86,7 @@ __all__ = [
     "BadIdentifier",
     "BadStepValue",
     "CannotListen",
+    "ChangesPruned",
     "CommitmentReport",
     "Commitments",
     "Completeness",
@@ -142,6 +145,7 @@ __all__ = [
     "WorklistSettings",
     "cut_off",
     "everything",
+    "free_space",
     "is_charset",
     "is_served",
     "is_uid",
@@ -158,7 +162,7 @@ _MODULES = {
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
-    "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"
+    "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID Locked"
     " NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.hooks": "Observer State",
@@ -190,6 +194,7 @@ _MODULES = {
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
     "index.storage.lock": "is_served",
+    "index.storage.room": "free_space",
     "index.supervisor": "Supervisor WorkerState",
     "index.worklist.query": "WorklistQuery",
 }

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,7 +29,7 @@ from index.publication.conflicts import (
     summaries_in_conflict,
 )
 from index.publication.directory import Directory
-from index.publication.feed import Entry, changes
+from index.publication.feed import Entry, changes, pruned
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.search import find, fits
@@ -132,7 +131,7 @@ class Index:
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
-        self._housekeeper = Housekeeper(self._retention, self.workers)
+        self._housekeeper = Housekeeper(self._database, self._retention, pace, self.workers)
         self._reception = Reception(
             self._database,
             self._objects,
@@ -309,7 +308,7 @@ class Index:
 
     def state(self) -> State:
         """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
-        free, shortage = self._objects.room.look()
+        free = self._objects.room.look()
         return State(
             self._reception.waiting(),
             self._reception.fill(),
@@ -318,9 +317,10 @@ class Index:
             self._publisher.failing(),
             self._publisher.lag(),
             self._reception.conflicts(),
-            free,
+            free.bytes,
             self._objects.room.watermark,
-            shortage,
+            free.inodes,
+            free.shortage,
         )
 
     def studies(self) -> list[dict[str, Any]]:
@@ -329,17 +329,17 @@ class Index:
 
     def find_studies(self, wanted: StudyFilter | None = None) -> Iterator[dict[str, Any]]:
         """Yield the studies that a filter asks for, each as a mapping of the contract's keys."""
-        return (asdict(one.summary) for one in find(self._database, wanted or StudyFilter()))
+        return (one.summary.row() for one in find(self._database, wanted or StudyFilter()))
 
     def announced(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
         found = announced_summaries(self._database)
-        return [asdict(summary) for summary, name in found if fits(summary, name, wanted or StudyFilter())]
+        return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
     def studies_in_conflict(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
         found = summaries_in_conflict(self._database, self.data)
-        return [asdict(summary) for summary, name in found if fits(summary, name, wanted or StudyFilter())]
+        return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
     def kept_aside(self, uid: str) -> list[ConflictingObject]:
         """Return the data sets of a study that are kept aside."""
@@ -375,8 +375,12 @@ class Index:
         )
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
-        """Yield the entries of the change feed behind number `since`, oldest first."""
+        """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
         return changes(self._database, since)
+
+    def changes_pruned(self) -> int:
+        """Return the number up to which entries of the change feed have been deleted; 0: none was."""
+        return pruned(self._database)
 
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""

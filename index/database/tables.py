@@ -188,6 +188,12 @@ class Change(Table):
     changed = peewee.BigIntegerField()
 
 
+class ChangePruned(Table):
+    """The number up to which the change feed was pruned: one row, or none."""
+
+    number = peewee.BigIntegerField()
+
+
 class RemovedObject(Table):
     """An object whose row is deleted and whose file is not yet."""
 

@@ -10,9 +10,10 @@ from index.database.connection import Database
 from index.database.tables import Study
 from index.errors import NotFound
 from index.maintenance.deletion import Deletion
+from index.publication.feed import prune
 from index.publication.search import find, total_bytes
 from index.query.study_filter import StudyFilter
-from index.settings import RetentionSettings
+from index.settings import PublishSettings, RetentionSettings
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -40,11 +41,6 @@ class Retention:
         self._database = database
         self._deletion = deletion
         self._settings = settings
-
-    @property
-    def is_active(self) -> bool:
-        """Whether there is any rule."""
-        return self._settings.is_active
 
     def expired(self, now: float | None = None) -> Iterator[Expired]:
         """Yield the studies that have expired, oldest first, without deleting any.
@@ -115,17 +111,24 @@ class Retention:
 
 
 class Housekeeper:
-    """Applies the rules once an hour in a running daemon."""
+    """Applies the rules, and prunes the change feed, once an hour in a running daemon."""
 
-    def __init__(self, retention: Retention, workers: Supervisor | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        retention: Retention,
+        publish: PublishSettings,
+        workers: Supervisor | None = None,
+    ) -> None:
+        self._database = database
         self._retention = retention
+        self._keep_changes = publish.keep_changes
         # Deleting terabytes takes long; the next start continues.
         self._worker = (workers or Supervisor()).add("retention", self._run, depends=True)
 
     def start(self) -> None:
-        """Begin, if there is a rule."""
-        if self._retention.is_active:
-            self._worker.start()
+        """Begin."""
+        self._worker.start()
 
     def stop(self) -> None:
         """End; a deletion that has begun is finished."""
@@ -135,6 +138,8 @@ class Housekeeper:
         while True:
             try:
                 self._retention.apply()
+                if deleted := prune(self._database, self._keep_changes):
+                    log.info("changes_pruned", entries=deleted, keep=self._keep_changes)
             except Exception as error:  # the fault may be gone in an hour
                 log.exception("retention_failed")
                 self._worker.failed(error)

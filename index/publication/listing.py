@@ -4,8 +4,8 @@ A study that has changed since has a row of an older revision, or none: index/pu
 lists it as it is now.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from peewee import JOIN, SQL, chunked, fn
@@ -46,19 +46,9 @@ class Listed:
     bytes: int
     sources: tuple[tuple[str, str], ...]
 
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns by which it is found and ordered."""
-        return {
-            "id": self.id,
-            "state": self.state,
-            "patient_id": key(self.summary.patient_id),
-            "accession": key(self.summary.accession),
-            "name": key(plain_name(self.name)),
-            "started": key(self.summary.started),
-            "last_received": self.last_received,
-            "bytes": self.bytes,
-        }
+    def column(self, name: str) -> Any:
+        """Return a column by which it is found or ordered."""
+        return COLUMNS[name](self)
 
     @property
     def terms(self) -> set[tuple[str, str]]:
@@ -66,6 +56,17 @@ class Listed:
         modalities = {("modality", key(modality).upper()) for modality in self.summary.modalities}
         return modalities | {("name", term) for term in name_terms(self.name)}
 
+
+COLUMNS: Mapping[str, Callable[[Listed], Any]] = {
+    "id": lambda one: one.id,
+    "state": lambda one: one.state,
+    "patient_id": lambda one: key(one.summary.patient_id),
+    "accession": lambda one: key(one.summary.accession),
+    "name": lambda one: key(plain_name(one.name)),
+    "started": lambda one: key(one.summary.started),
+    "last_received": lambda one: one.last_received,
+    "bytes": lambda one: one.bytes,
+}
 
 # The columns that `from_row` reads.
 ROW = (
@@ -97,8 +98,9 @@ def save(database: Database, made: Sequence[Listed]) -> None:
     revisions = dict(database.rows(rows))
     new = [one for one in made if one.revision >= revisions.get(one.id, -1)]
     for one in new:
-        details = {"summary": asdict(one.summary), "name": one.name, "sources": one.sources}
-        values = {**one.columns, "revision": one.revision, "details": details}
+        details = {"summary": one.summary.row(), "name": one.name, "sources": one.sources}
+        columns = {name: value(one) for name, value in COLUMNS.items()}
+        values = {**columns, "revision": one.revision, "details": details}
         if one.id in revisions:
             database.execute(StudyListing.update(values).where(StudyListing.id == one.id))
         else:

@@ -14,14 +14,15 @@ from index.database.connection import Database
 from index.database.patterns import fits_pattern
 from index.database.tables import StudyListing, StudyTerm
 from index.errors import NotKept
-from index.publication.listing import ROW, Listed, as_they_are, bring_up_to_date, from_row, outdated
+from index.publication.listing import COLUMNS, ROW, Listed, as_they_are, bring_up_to_date, from_row, outdated
 from index.publication.study_rows import Summary
 from index.query.study_filter import StudyFilter, TextTest
 
-# Studies that one query reads.
-PAGE = 500
+# Studies that the first query reads, and the later ones: most lists are left after the first.
+FIRST_PAGE = 50
+PAGE = 1000
 # Studies of one value that are read and then ordered, instead of reading all in order and testing each.
-FEW = 1000
+FEW = 300
 # Changed studies that are elected anew for each list; of more, the rows are made first.
 CHANGED = 500
 
@@ -39,6 +40,8 @@ ORDERS: dict[str, peewee.Field] = {
 def find(database: Database, wanted: StudyFilter) -> Iterator[Listed]:
     """Yield the studies that a filter asks for, in its order."""
     changed = _changed(database)
+    if not changed:
+        return _made(database, wanted)
     fits = [one for one in as_they_are(database, sorted(changed)) if _fits(one, wanted)]
     fits.sort(key=_sort_key(wanted), reverse=wanted.is_descending)
     made = (one for one in _made(database, wanted) if one.id not in changed)
@@ -75,19 +78,20 @@ def _changed(database: Database) -> set[int]:
 
 def _sort_key(wanted: StudyFilter) -> Callable[[Listed], tuple[Any, int]]:
     column = ORDERS[wanted.order].column_name
-    return lambda one: (one.columns[column], one.id)
+    value = COLUMNS[column]
+    return lambda one: (value(one), one.id)
 
 
 def _fits(one: Listed, wanted: StudyFilter) -> bool:
     """Whether a study is asked for: the same as `_condition`, without SQL."""
-    columns, terms = one.columns, one.terms
-    return (
-        one.state == wanted.of_state
-        and all(test.fits(columns[column]) for column, test in wanted.columns.items())
-        and all(
-            any(kind == its_kind and test.fits(value) for its_kind, value in terms)
-            for kind, test in wanted.terms.items()
-        )
+    if one.state != wanted.of_state:
+        return False
+    if not all(test.fits(one.column(column)) for column, test in wanted.columns.items()):
+        return False
+    terms = one.terms if wanted.terms else ()
+    return all(
+        any(kind == its_kind and test.fits(value) for its_kind, value in terms)
+        for kind, test in wanted.terms.items()
     )
 
 
@@ -148,13 +152,15 @@ def _conditions(database: Database, wanted: StudyFilter) -> Iterable[Any]:
 
 def _pages(database: Database, wanted: StudyFilter) -> Iterator[Listed]:
     last: Listed | None = None
+    size = FIRST_PAGE
     while True:
-        rows = database.rows(page(database, wanted, last))
+        rows = database.rows(page(database, wanted, last).limit(size))
         for row in rows:
             last = from_row(row)
             yield last
-        if len(rows) < PAGE:
+        if len(rows) < size:
             return
+        size = PAGE
 
 
 def page(database: Database, wanted: StudyFilter, last: Listed | None = None) -> Any:
@@ -166,4 +172,4 @@ def page(database: Database, wanted: StudyFilter, last: Listed | None = None) ->
         values = _sort_key(wanted)(last)[-len(by) :]
         here, there = (peewee.Tuple(*by), peewee.Tuple(*values)) if len(by) > 1 else (by[0], values[0])
         query = query.where(here < there if wanted.is_descending else here > there)
-    return query.order_by(*(one.desc() if wanted.is_descending else one for one in by)).limit(PAGE)
+    return query.order_by(*(one.desc() if wanted.is_descending else one for one in by))

@@ -168,6 +168,8 @@ def changes(
 ) -> None:
     """Print the change feed: which resource changed, to which version, when; with --json a line for each."""
     with use_index(config, data) as index, suppress(KeyboardInterrupt, BrokenPipeError):
+        if not since and (pruned := index.changes_pruned()):
+            print_message(f"changes up to number {pruned} have been deleted ([publish] keep_changes)")
         while True:
             for entry in index.changes(since):
                 since = entry.seq

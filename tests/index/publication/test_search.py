@@ -91,6 +91,7 @@ def test_rows_and_what_has_changed_are_found_alike(
 ) -> None:
     """By pages in order, by the ids of few, and without any row: the same studies in the same order."""
     monkeypatch.setattr(search, "FEW", few)
+    monkeypatch.setattr(search, "FIRST_PAGE", 3)
     monkeypatch.setattr(search, "PAGE", 7)
     database = filled._database
     every = as_they_are(database, [study for (study,) in database.rows(Study.select(Study.id))])
