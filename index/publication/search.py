@@ -55,13 +55,16 @@ def fits(summary: Summary, name: str, wanted: StudyFilter) -> bool:
 
 def total_bytes(database: Database) -> int:
     """Return the bytes of all objects of studies, by the index alone."""
-    available = StudyListing.state == "available"
     changed = _changed(database)
-    size = fn.COALESCE(fn.SUM(StudyListing.bytes), 0)
-    ((total,),) = database.rows(StudyListing.select(size).where(available))
-    older = StudyListing.select(size).where(available & StudyListing.id.in_(list(changed)))
-    ((before,),) = database.rows(older)
+    ((total,),) = database.rows(sum_of_bytes())
+    ((before,),) = database.rows(sum_of_bytes().where(StudyListing.id.in_(list(changed))))
     return int(total) - int(before) + sum(one.bytes for one in as_they_are(database, list(changed)))
+
+
+def sum_of_bytes() -> Any:
+    """Return the query for the bytes of all rows; its index has them all."""
+    size = fn.COALESCE(fn.SUM(StudyListing.bytes), 0)
+    return StudyListing.select(size).where(StudyListing.state == "available")
 
 
 def _changed(database: Database) -> set[int]:

@@ -131,6 +131,23 @@ def test_few_are_found_by_an_index(filled: Index, asked: dict[str, str]) -> None
         assert not [line for line in plan if "SCAN" in line or "Seq Scan" in line], plan
 
 
+def test_retention_reads_an_index(filled: Index) -> None:
+    """The pages in the order of reception are above; the bytes of all studies stand in that index."""
+    database = filled._database
+    plan = explain(database, search.sum_of_bytes())
+    assert not [line for line in plan if "SCAN" in line or "Seq Scan" in line], plan
+    if database.is_sqlite:
+        assert ["SEARCH t1 USING COVERING INDEX study_listing_received (state=?)"] == [
+            line.replace('"t1"', "t1") for line in plan
+        ]
+    sizes = [one.bytes for one in search.find(database, StudyFilter())]
+    assert (
+        sum(sizes)
+        == search.total_bytes(database)
+        == sum(path.stat().st_size for path in (filled.data / "objects").rglob("*.dcm"))
+    )
+
+
 def test_what_has_changed_is_found_without_what_has_not(filled: Index) -> None:
     for query in outdated_queries():
         plan = explain(filled._database, query)
