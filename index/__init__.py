@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from index.dicom.value_rules import cut_off
     from index.errors import (
         CannotListen,
+        ChangesPruned,
         DatabaseFault,
         Disagreement,
         IndexFault,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
+    from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.value_matching import BadIdentifier
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
@@ -72,17 +74,22 @@ if TYPE_CHECKING:
     )
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
+    from index.storage.room import free_space
     from index.supervisor import Supervisor, WorkerState
     from index.worklist.query import WorklistQuery
 
 __all__ = [
     "DATA_NAMES",
     "IMPLEMENTATION_CLASS_UID",
+    "SORTS",
+    "STATES",
     "AETitle",
     "BackedUp",
+    "BadFilter",
     "BadIdentifier",
     "BadStepValue",
     "CannotListen",
+    "ChangesPruned",
     "CommitmentReport",
     "Commitments",
     "Completeness",
@@ -130,6 +137,7 @@ __all__ = [
     "StepFault",
     "StepResult",
     "StorageSettings",
+    "StudyFilter",
     "Supervisor",
     "TakenOver",
     "TooLarge",
@@ -141,6 +149,7 @@ __all__ = [
     "WorklistSettings",
     "cut_off",
     "everything",
+    "free_space",
     "is_charset",
     "is_served",
     "is_uid",
@@ -159,7 +168,7 @@ _MODULES = {
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
-    "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"
+    "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID Locked"
     " NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.hooks": "Observer State",
@@ -181,6 +190,7 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
+    "index.query.study_filter": "SORTS STATES BadFilter StudyFilter",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
@@ -191,6 +201,7 @@ _MODULES = {
     " Unique",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
+    "index.storage.room": "free_space",
     "index.supervisor": "Supervisor WorkerState",
     "index.worklist.query": "WorklistQuery",
 }

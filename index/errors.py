@@ -35,6 +35,10 @@ class NotFound(IndexFault):
     """The study, instance or resource asked for is not in the index."""
 
 
+class ChangesPruned(IndexFault):
+    """Entries of the change feed behind the number asked for have been deleted: a reader would miss them."""
+
+
 class NotExpressible(IndexFault):
     """A FHIR version cannot hold this study. The text gives the reason."""
 

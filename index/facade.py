@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +17,7 @@ from index.errors import DatabaseFault, Locked, NotFound, NotKept
 from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
-from index.maintenance.retention import Expired, Retention, RetentionWorker
+from index.maintenance.retention import Expired, MaintenanceWorker, Retention
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -30,11 +29,13 @@ from index.publication.conflicts import (
     summaries_in_conflict,
 )
 from index.publication.directory import Directory
-from index.publication.feed import Entry, changes
+from index.publication.feed import Entry, changes, pruned
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
+from index.publication.search import find, fits
 from index.publication.study import StudyPublication
-from index.publication.study_rows import announced_summaries, load_study, summaries
+from index.publication.study_rows import announced_summaries, load_study
+from index.query.study_filter import StudyFilter
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
@@ -130,7 +131,7 @@ class Index:
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
-        self._retention_worker = RetentionWorker(self._retention, self.workers)
+        self._maintenance = MaintenanceWorker(self._database, self._retention, pace, self.workers)
         self._reception = Reception(
             self._database,
             self._objects,
@@ -162,7 +163,7 @@ class Index:
         self._objects.room.keeps_reserve = True
         self._objects.room.reserve.hold()
         self._publisher.start()
-        self._retention_worker.start()
+        self._maintenance.start()
         self.orders.serve(self._on_fatal)
 
     def makes_progress(self, seconds: float) -> bool:
@@ -176,7 +177,7 @@ class Index:
     def close(self) -> None:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
-            self._retention_worker.stop()
+            self._maintenance.stop()
             self.orders.stop()
             self._reception.stop()
             self._publisher.stop()
@@ -308,7 +309,7 @@ class Index:
 
     def state(self) -> State:
         """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
-        free, shortage = self._objects.room.look()
+        free = self._objects.room.look()
         return State(
             self._reception.waiting(),
             self._reception.fill(),
@@ -317,22 +318,29 @@ class Index:
             self._publisher.failing(),
             self._publisher.lag(),
             self._reception.conflicts(),
-            free,
+            free.bytes,
             self._objects.room.watermark,
-            shortage,
+            free.inodes,
+            free.shortage,
         )
 
     def studies(self) -> list[dict[str, Any]]:
-        """Return all studies, each as a mapping of the contract's keys."""
-        return [asdict(summary) for summary in summaries(self._database)]
+        """Return all studies that have instances, in the order of their arrival: see `find_studies`."""
+        return list(self.find_studies())
 
-    def announced(self) -> list[dict[str, Any]]:
+    def find_studies(self, wanted: StudyFilter | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the studies that a filter asks for, each as a mapping of the contract's keys."""
+        return (one.summary.row() for one in find(self._database, wanted or StudyFilter()))
+
+    def announced(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
-        return [asdict(summary) for summary in announced_summaries(self._database)]
+        found = announced_summaries(self._database)
+        return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
-    def studies_in_conflict(self) -> list[dict[str, Any]]:
+    def studies_in_conflict(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
-        return [asdict(summary) for summary in summaries_in_conflict(self._database, self.data)]
+        found = summaries_in_conflict(self._database, self.data)
+        return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
     def kept_aside(self, uid: str) -> list[ConflictingObject]:
         """Return the data sets of a study that are kept aside."""
@@ -368,8 +376,12 @@ class Index:
         )
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
-        """Yield the entries of the change feed behind number `since`, oldest first."""
+        """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
         return changes(self._database, since)
+
+    def changes_pruned(self) -> int:
+        """Return the number up to which entries of the change feed have been deleted; 0: none was."""
+        return pruned(self._database)
 
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""

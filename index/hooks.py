@@ -27,7 +27,8 @@ class State:
     `waiting`: instances that wait for their sync or their row. `journal`: how full that is, from 0 to 1.
     `index_failing`: whether the last try to index failed. `unpublished`: studies that wait for publication;
     `failing`: those whose last try failed. `publication_lag`: the longest time that a study is overdue, in
-    seconds. `free` and `watermark` are in bytes. `shortage`: why there is too little space, or empty.
+    seconds. `free` and `watermark` are in bytes. `free_inodes`: None where the file system has no
+    such number. `shortage`: why there is too little space, or empty.
     """
 
     waiting: int
@@ -39,4 +40,5 @@ class State:
     conflicts: int
     free: int
     watermark: int
+    free_inodes: int | None = None
     shortage: str = ""

@@ -115,11 +115,15 @@ class RetentionSettings(Section):
 
 
 class PublishSettings(Section):
-    """`[publish]`: how often a growing study is written again."""
+    """`[publish]`: how often a growing study is written again, and how long the change feed is."""
 
     interval: Annotated[float, Field(ge=0, le=86400)] = Field(
         0.5, description="Seconds between two rewrites of a study that grows, at least."
     )
     backoff: Annotated[float, Field(ge=0)] = Field(
         20.0, description="The same as a multiple of what the study's last rewrite took."
+    )
+    keep_changes: Annotated[int, Field(ge=1)] = Field(
+        10_000_000,
+        description="How many numbers of the change feed are kept; once an hour older entries are deleted.",
     )

@@ -24,7 +24,7 @@ PAGES = {
     page: page.read_text(encoding="utf-8") for page in (TREE / "README.md", *(TREE / "docs").glob("*.md"))
 }
 README = PAGES[TREE / "README.md"]
-COMMANDS = re.findall(r"imagingstudyd ((?:worklist )?[a-z]+)", "".join(PAGES.values()))
+COMMANDS = re.findall(r"imagingstudyd ((?:worklist )?[a-z-]+)", "".join(PAGES.values()))
 INSTALL_SECONDS = 600
 
 

@@ -67,6 +67,31 @@ class Study(Table):
     withdrawn = peewee.IntegerField(default=0)
 
 
+class StudyListing(Table):
+    """What `studies` lists of a study (`id`), as of a `revision` of it; -1: still to be made.
+
+    Columns are for search and order: the name without case and accents, empty where there is no value.
+    """
+
+    revision = peewee.BigIntegerField()
+    state = peewee.TextField()
+    patient_id = peewee.TextField()
+    accession = peewee.TextField()
+    name = peewee.TextField()
+    started = peewee.TextField()
+    last_received = peewee.BigIntegerField()
+    bytes = peewee.BigIntegerField()
+    details = JSONField()
+
+
+class StudyTerm(Table):
+    """A value by which a study is found; `kind`: name or modality. Unique by all three."""
+
+    study = peewee.ForeignKeyField(Study)
+    kind = peewee.TextField()
+    value = peewee.TextField()
+
+
 class StudyVariant(Table):
     """A distinct set of patient and study attributes, and how many instances have it. Unique by digest."""
 
@@ -161,6 +186,12 @@ class Change(Table):
     version = peewee.IntegerField()
     kind = peewee.TextField()
     changed = peewee.BigIntegerField()
+
+
+class ChangePruned(Table):
+    """The number up to which the change feed was pruned: one row, or none."""
+
+    number = peewee.BigIntegerField()
 
 
 class RemovedObject(Table):

@@ -21,6 +21,7 @@ from index.database.tables import (
     Series,
     SeriesVariant,
     Study,
+    StudyListing,
     StudyVariant,
 )
 from index.errors import NotFound, NotKept
@@ -236,6 +237,9 @@ class Deletion:
         execute = self._database.execute
         empty = Study.update(withdrawn=1).where((Study.id == study) & (Study.instance_count == 0))
         is_empty = execute(empty)
+        if is_empty:
+            # It holds the patient's name; the publisher makes what is to be listed still.
+            execute(StudyListing.delete().where(StudyListing.id == study))
         if not (is_empty and self._keep_tombstone):
             execute(
                 StudyVariant.delete().where(

@@ -1,18 +1,19 @@
 """Retention: deletes studies that are older, or more, than `[retention]` allows."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
-from peewee import fn
 
 from index.database.connection import Database
-from index.database.tables import Instance, Series, Source, Study
+from index.database.tables import Study
 from index.errors import NotFound
 from index.maintenance.deletion import Deletion
-from index.settings import RetentionSettings
+from index.publication.feed import prune
+from index.publication.search import find, total_bytes
+from index.query.study_filter import StudyFilter
+from index.settings import PublishSettings, RetentionSettings
 from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -41,11 +42,6 @@ class Retention:
         self._deletion = deletion
         self._settings = settings
 
-    @property
-    def is_active(self) -> bool:
-        """Whether there is any rule."""
-        return self._settings.is_active
-
     def expired(self, now: float | None = None) -> Iterator[Expired]:
         """Yield the studies that have expired, oldest first, without deleting any.
 
@@ -55,19 +51,23 @@ class Retention:
         if not settings.is_active:
             return
         now_ms = int((now or time.time()) * 1000)
-        senders = self._senders()
-        studies = self._studies()
-        total = sum(size for _, _, _, size, _ in studies)
-        for study, uid, received, size, instances in studies:
-            days = self._days(senders.get(study, ()))
+        total = total_bytes(self._database) if settings.size is not None else 0
+        shortest = min(self._rules(), default=None)
+        for study in find(self._database, StudyFilter(sort="received")):
+            age = now_ms - study.last_received
+            is_over = settings.size is not None and total > settings.size
+            if not is_over and (shortest is None or age <= shortest * _DAY_MS):
+                return  # the rest came later
+            days = self._days(study.sources)
             reason = ""
-            if days is not None and now_ms - received > days * _DAY_MS:
+            if days is not None and age > days * _DAY_MS:
                 reason = f"received more than {days:g} days ago"
-            elif settings.size is not None and total > settings.size:
+            elif is_over:
                 reason = f"all objects are {total} bytes, more than retention.size = {settings.size}"
             if reason:
-                total -= size
-                yield Expired(uid, received, size, instances, reason)
+                total -= study.bytes
+                instances = study.summary.instances
+                yield Expired(study.summary.uid, study.last_received, study.bytes, instances, reason)
 
     def apply(self) -> list[Expired]:
         """Delete the expired studies; return them. A study that grows meanwhile stays until the next time."""
@@ -89,39 +89,17 @@ class Retention:
             deleted.append(study)
         return deleted
 
-    def _studies(self) -> list[tuple[int, str, int, int, int]]:
-        size = fn.SUM(Instance.size)
-        query = (
-            Study.select(Study.id, Study.uid, Study.last_received, size, Study.instance_count)
-            .join(Series)
-            .join(Instance)
-            .group_by(Study.id, Study.uid, Study.last_received, Study.instance_count)
-            .order_by(Study.last_received, Study.id)
-        )
-        return [
-            (study, uid, received, int(total), count)
-            for study, uid, received, total, count in self._database.rows(query)
-        ]
-
     def _received(self, uid: str) -> int | None:
         rows = self._database.rows(Study.select(Study.last_received).where(Study.uid == uid))
         return int(rows[0][0]) if rows else None
 
-    def _senders(self) -> Mapping[int, list[tuple[str, str]]]:
-        """Return calling and called AE titles of each study, if a rule needs them."""
-        senders: dict[int, list[tuple[str, str]]] = defaultdict(list)
-        if self._settings.calling_aets or self._settings.called_aets:
-            query = (
-                Instance.select(Series.study, Source.calling_aet, Source.called_aet)
-                .join(Series)
-                .join_from(Instance, Source)
-                .distinct()
-            )
-            for study, calling, called in self._database.rows(query):
-                senders[study].append((calling, called))
-        return senders
+    def _rules(self) -> list[float]:
+        """Return the days of all rules."""
+        settings = self._settings
+        every = [settings.days, *settings.calling_aets.values(), *settings.called_aets.values()]
+        return [days for days in every if days is not None]
 
-    def _days(self, senders: list[tuple[str, str]] | tuple[()]) -> float | None:
+    def _days(self, senders: Sequence[tuple[str, str]]) -> float | None:
         """Return for how many days a study of these senders is kept; None: for ever."""
         settings = self._settings
         each = [
@@ -132,18 +110,25 @@ class Retention:
         return max(known) if len(known) == len(each) else None
 
 
-class RetentionWorker:
-    """Applies the rules once an hour in a running daemon."""
+class MaintenanceWorker:
+    """Applies the rules, and prunes the change feed, once an hour in a running daemon."""
 
-    def __init__(self, retention: Retention, workers: Supervisor | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        retention: Retention,
+        publish: PublishSettings,
+        workers: Supervisor | None = None,
+    ) -> None:
+        self._database = database
         self._retention = retention
+        self._keep_changes = publish.keep_changes
         # Deleting terabytes takes long; the next start continues.
         self._worker = (workers or Supervisor()).add("retention", self._run, depends=True)
 
     def start(self) -> None:
-        """Begin, if there is a rule."""
-        if self._retention.is_active:
-            self._worker.start()
+        """Begin."""
+        self._worker.start()
 
     def stop(self) -> None:
         """End; a deletion that has begun is finished."""
@@ -153,6 +138,8 @@ class RetentionWorker:
         while True:
             try:
                 self._retention.apply()
+                if deleted := prune(self._database, self._keep_changes):
+                    log.info("changes_pruned", entries=deleted, keep=self._keep_changes)
             except Exception as error:  # the fault may be gone in an hour
                 log.exception("retention_failed")
                 self._worker.failed(error)

@@ -72,11 +72,11 @@ def studies_only_in_conflict(database: Database) -> list[list[ConflictingObject]
     return list(studies.values())
 
 
-def summaries_in_conflict(database: Database, data: Path) -> Iterator[StudyInConflict]:
-    """Yield the line in `studies` of each study whose data sets are all in conflict."""
+def summaries_in_conflict(database: Database, data: Path) -> Iterator[tuple[StudyInConflict, str]]:
+    """Yield the line in `studies`, and the patient's name, of each study with data sets in conflict only."""
     for found in studies_only_in_conflict(database):
         header = _header(data / found[0].path)
-        yield StudyInConflict(
+        summary = StudyInConflict(
             found[0].study_uid,
             header.patient.get("PatientID"),
             header.study.get("AccessionNumber"),
@@ -86,6 +86,7 @@ def summaries_in_conflict(database: Database, data: Path) -> Iterator[StudyInCon
             study_date(header.study),
             len(found),
         )
+        yield summary, str(header.patient.get("PatientName") or "")
 
 
 def _header(path: Path) -> Header:

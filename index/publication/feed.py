@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from index.database.connection import Database
-from index.database.tables import Change, Resource, Study, StudyResource
+from index.database.tables import Change, ChangePruned, Resource, Study, StudyResource
+from index.errors import ChangesPruned
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 # Entries that are read at a time, and so held in memory.
@@ -171,7 +172,11 @@ def _delete(database: Database, row: int, now: int) -> None:
 
 
 def changes(database: Database, since: int = 0) -> Iterator[Entry]:
-    """Yield every change after number `since`, oldest first."""
+    """Yield every change after number `since`, oldest first; after 0, every change that is still there.
+
+    Raises ChangesPruned where entries after `since` have been deleted.
+    """
+    remembered = since
     while True:
         query = (
             Change.select(
@@ -189,8 +194,39 @@ def changes(database: Database, since: int = 0) -> Iterator[Entry]:
             .limit(PAGE)
         )
         rows = database.rows(query)
+        # After the page was read: what was deleted before is marked by now.
+        if 0 < remembered < (number := pruned(database)):
+            raise ChangesPruned(
+                f"changes up to number {number} have been deleted ([publish] keep_changes), {remembered} is"
+                f" before: read all resources below fhir/, then the changes since {number}"
+            )
         for row in rows:
             yield Entry(*row)
         if len(rows) < PAGE:
             return
-        since = rows[-1][0]
+        remembered = since = rows[-1][0]
+
+
+def pruned(database: Database) -> int:
+    """Return the number up to which entries have been deleted; 0: none was."""
+    rows = database.rows(ChangePruned.select(ChangePruned.number))
+    return max((int(number) for (number,) in rows), default=0)
+
+
+def prune(database: Database, keep: int) -> int:
+    """Delete all entries but those of the last `keep` numbers; return how many. Raises NotKept.
+
+    In parts: publication waits for each transaction.
+    """
+    rows = database.rows(Change.select(Change.id).order_by(Change.id.desc()).limit(1))
+    until = rows[0][0] - keep if rows else 0
+    deleted = 0
+    while first := database.rows(
+        Change.select(Change.id).where(Change.id <= until).order_by(Change.id).limit(1)
+    ):
+        last = min(until, first[0][0] + PAGE - 1)
+        with database.writing(durable=False):
+            deleted += int(database.execute(Change.delete().where(Change.id <= last)))
+            database.execute(ChangePruned.delete())
+            database.execute(ChangePruned.insert(number=last))
+    return deleted

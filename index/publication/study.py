@@ -12,6 +12,7 @@ from index.errors import NotExpressible, NotFound
 from index.imagingstudy import Rules, build
 from index.publication.directory import Directory, encode
 from index.publication.feed import PublishedResource, compare_with_feed, record_changes
+from index.publication.listing import as_they_are, remove, save
 from index.publication.study_rows import load_study
 from index.records import Study as StudyRecord
 
@@ -68,9 +69,11 @@ class StudyPublication:
             self._directory.write(*resource.key, resource.content)
         for key in changes.orphaned:
             self._directory.remove(*key)
+        listed = as_they_are(self._database, [study])
         with self._database.writing():
             record_changes(self._database, study, changes)
             self._database.execute(Study.update(published=revision).where(Study.id == study))
+            save(self._database, listed) if listed else remove(self._database, [study])
         return PublicationResult(uid, instances, len(changes.changed), len(changes.orphaned))
 
     def resources(self, study: StudyRecord, version: str) -> list[PublishedResource]:

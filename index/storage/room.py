@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from index.errors import NotKept
 from index.storage.reserve import Reserve
@@ -13,6 +14,42 @@ LOOK_SECONDS = 0.1
 LEAST_BYTES = 256 * 1024
 # The same for a watermark's share of inodes.
 LEAST_INODES = 100
+
+
+class Free(NamedTuple):
+    """What is free: bytes, why nothing more is taken, and inodes, None where the file system has no number.
+
+    `above`: bytes and inodes down to the watermark.
+    """
+
+    bytes: int
+    shortage: str
+    inodes: int | None
+    above: tuple[int, int]
+
+
+def free_space(folder: Path, watermark: int) -> Free:
+    """Look at the disk of a folder. Raises OSError."""
+    statistics = os.statvfs(folder)
+    free = statistics.f_bavail * statistics.f_frsize
+    counts = bool(statistics.f_files)
+    inodes, least = (max(0, statistics.f_favail), _least_inodes(statistics, watermark)) if counts else (1, 0)
+    above = (free - watermark, inodes - least)
+    shortage = ""
+    if above[0] < 0:
+        shortage = f"free space is {free} bytes, below storage.watermark = {watermark}"
+    elif free < LEAST_BYTES or not inodes:
+        shortage = f"the disk is full: free are {free} bytes and {inodes} inodes"
+    elif above[1] < 0:
+        shortage = f"{inodes} inodes are free, fewer than the {least} that storage.watermark keeps of them"
+    return Free(free, shortage, inodes if counts else None, above)
+
+
+def _least_inodes(statistics: os.statvfs_result, watermark: int) -> int:
+    size = statistics.f_blocks * statistics.f_frsize
+    if not (watermark and size):
+        return 0
+    return max(LEAST_INODES, statistics.f_files * min(watermark, size) // size)
 
 
 class Room:
@@ -36,7 +73,7 @@ class Room:
         if now < self._look_again and self._bytes_left >= 0 and self._inodes_left >= 0 and not self._shortage:
             return
         try:
-            _, self._shortage = self.look()
+            self._shortage = self.look().shortage
         except OSError as error:
             raise NotKept(f"{self._folder}: {error.strerror}") from error
         self._look_again = now + LOOK_SECONDS
@@ -48,33 +85,11 @@ class Room:
         self._bytes_left -= size
         self._inodes_left -= 1
 
-    def look(self) -> tuple[int, str]:
-        """Return how many bytes are free, and why nothing more is taken, or nothing. Raises OSError."""
-        statistics = os.statvfs(self._folder)
-        free = statistics.f_bavail * statistics.f_frsize
-        # Some file systems count no inodes.
-        inodes, least = (
-            (statistics.f_favail, self._least_inodes(statistics)) if statistics.f_files else (1, 0)
-        )
-        self._bytes_left, self._inodes_left = free - self.watermark, max(0, inodes) - least
-        if self._bytes_left < 0:
-            return free, f"free space is {free} bytes, below storage.watermark = {self.watermark}"
-        if free < LEAST_BYTES or not inodes:
-            return free, f"the disk is full: free are {free} bytes and {inodes} inodes"
-        if self._inodes_left < 0:
-            return (
-                free,
-                f"{inodes} inodes are free, fewer than the {least} that storage.watermark keeps of them",
-            )
-        if self.keeps_reserve and not self.reserve.hold():
-            return (
-                free,
-                f"free space is {free} bytes: too little for the reserve, by which objects are deleted",
-            )
-        return free, ""
-
-    def _least_inodes(self, statistics: os.statvfs_result) -> int:
-        size = statistics.f_blocks * statistics.f_frsize
-        if not (self.watermark and size):
-            return 0
-        return max(LEAST_INODES, statistics.f_files * min(self.watermark, size) // size)
+    def look(self) -> Free:
+        """Return what is free, and why nothing more is taken. Raises OSError."""
+        found = free_space(self._folder, self.watermark)
+        self._bytes_left, self._inodes_left = found.above
+        if not found.shortage and self.keeps_reserve and not self.reserve.hold():
+            why = "too little for the reserve, by which objects are deleted"
+            return found._replace(shortage=f"free space is {found.bytes} bytes: {why}")
+        return found

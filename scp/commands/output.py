@@ -45,6 +45,15 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.write(json_line(value))
 
 
+def print_json_array(values: Iterable[Any]) -> None:
+    """Print the same of a list, one value after the other, so that it is never held as a whole."""
+    write, before = sys.stdout.buffer.write, b"["
+    for value in values:
+        write(before + json_line(value)[:-1])
+        before = b","
+    write(b"[]\n" if before == b"[" else b"]\n")
+
+
 def paths_with_reasons(pairs: Iterable[tuple[object, str]]) -> list[dict[str, str]]:
     """Return files, each with the reason why it was not taken, for JSON."""
     return [{"path": str(path), "reason": reason} for path, reason in pairs]

@@ -2,23 +2,29 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scp.commands.application import AsJSON, Config, Data, app, use_index
-from scp.commands.output import print_json, print_line, print_message, print_table
+from index import SORTS, STATES, BadFilter, StudyFilter
+from scp.commands.application import WRONG_USAGE, AsJSON, Config, Data, app, use_index
+from scp.commands.output import print_json, print_json_array, print_line, print_message, print_table
 from scp.observing.text import visible_json
 
 if TYPE_CHECKING:
-    from index import Completeness, Entry
+    from index import Entry, Index
 
 # How often --follow looks for new entries.
 FOLLOW_SECONDS = 0.5
+# Rows of one table: its columns are as wide as their longest value, so all are held in memory.
+TABLE_ROWS = 1000
+_COLUMNS = ("Study Instance UID", "Patient ID", "Accession", "Modalities", "Series", "Instances", "Started")
 
 Unmatched = Annotated[bool, typer.Option("--unmatched", help="Only those without an order, and why.")]
 Incomplete = Annotated[
@@ -38,42 +44,87 @@ class Fhir(StrEnum):
 def studies(
     config: Config = None,
     data: Data = None,
+    patient: Annotated[str, typer.Option(help="PatientID; also with wildcards, * and ?.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Patient's name or a component of it, without regard to case and accents; * and ?."
+        ),
+    ] = "",
+    accession: Annotated[str, typer.Option(help="Accession Number; * and ?.")] = "",
+    modality: Annotated[str, typer.Option(help="Modality of one of its series; * and ?.")] = "",
+    since: Annotated[str, typer.Option(metavar="DATE", help="Started (StudyDate) then or later.")] = "",
+    until: Annotated[str, typer.Option(metavar="DATE", help="Started then or before.")] = "",
+    state: Annotated[
+        str, typer.Option(help=f"Status in FHIR R4 and R5: {', '.join(STATES)}. Default: available.")
+    ] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Print so many at most.")] = None,
+    sort: Annotated[
+        str, typer.Option(help=f"Order: {', '.join(SORTS)}; with - before it, the last come first.")
+    ] = SORTS[0],
     unmatched: Unmatched = False,  # noqa: FBT002
     incomplete: Incomplete = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """List the studies, in the order of their arrival."""
+    """List the studies that have instances, in the order of their arrival."""
+    try:
+        wanted = StudyFilter(patient, name, accession, modality, since, until, state, sort)
+    except BadFilter as error:
+        print_message(f"--{error}")
+        raise typer.Exit(WRONG_USAGE) from None
+    extra = [*(["Steps in progress", "Missing"] if incomplete else []), *(["Doubt"] if unmatched else [])]
     with use_index(config, data) as index:
-        doubts = {study.uid: study.doubt for study in index.orders.unmatched()} if unmatched else {}
-        rows = [row for row in index.studies() if not unmatched or row["uid"] in doubts]
-        if incomplete:
-            rows += [] if unmatched else index.announced()
-            rows = _incomplete(rows, index.procedures.incomplete())
-        conflicting = [] if unmatched or incomplete else index.studies_in_conflict()
-    if unmatched:
-        rows = [{**row, "doubt": doubts[row["uid"]]} for row in rows]
-    if as_json:
-        print_json([*rows, *conflicting])
-        return
-    columns = ["Study Instance UID", "Patient ID", "Accession", "Modalities"]
-    columns += ["Series", "Instances", "Started"]
-    columns += ["Steps in progress", "Missing"] if incomplete else []
-    columns += ["Doubt"] if unmatched else []
-    print_table(columns, (_cells(row)[: len(columns)] for row in [*rows, *conflicting]))
+        rows = islice(_listed(index, wanted, unmatched=unmatched, incomplete=incomplete), limit)
+        if as_json:
+            print_json_array(rows)
+            return
+        conflicting: list[dict[str, Any]] = []
+        _print_tables([*_COLUMNS, *extra], _noted(rows, conflicting))
     for row in conflicting:
         print_message(
             f"study {row['uid']} has only data sets in conflict, {row['conflicts']}: `show` names them"
         )
 
 
+def _listed(
+    index: "Index", wanted: StudyFilter, *, unmatched: bool, incomplete: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the studies asked for; last come those that have no row: announced, or only in conflict."""
+    rows = index.find_studies(wanted)
+    if incomplete:
+        rows = chain(rows, () if unmatched or wanted.state else index.announced(wanted))
+        lacks = {
+            study.uid: {"in_progress": study.in_progress, "missing": study.missing}
+            for study in index.procedures.incomplete()
+        }
+        rows = ({**row, **lacks[row["uid"]]} for row in rows if row["uid"] in lacks)
+    if unmatched:
+        doubts = {study.uid: study.doubt for study in index.orders.unmatched()}
+        rows = ({**row, "doubt": doubts[row["uid"]]} for row in rows if row["uid"] in doubts)
+    yield from rows
+    if not (unmatched or incomplete or wanted.state):
+        yield from index.studies_in_conflict(wanted)
+
+
+def _noted(rows: Iterable[dict[str, Any]], conflicting: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows, and note those of studies that have only data sets in conflict."""
+    for row in rows:
+        if "conflicts" in row:
+            conflicting.append(row)
+        yield row
+
+
+def _print_tables(columns: list[str], rows: Iterator[dict[str, Any]]) -> None:
+    """Print a table of so many rows as are held in memory, and where there are more, another one."""
+    part = list(islice(rows, TABLE_ROWS))
+    while True:
+        print_table(columns, (_cells(row)[: len(columns)] for row in part))
+        if not (part := list(islice(rows, TABLE_ROWS))):
+            return
+
+
 def _cells(row: dict[str, Any]) -> list[Any]:
     return [", ".join(value) if isinstance(value, tuple) else value for value in row.values()]
-
-
-def _incomplete(rows: list[dict[str, Any]], incomplete: list["Completeness"]) -> list[dict[str, Any]]:
-    """Return the studies that are not complete, each with what it lacks."""
-    lacks = {study.uid: {"in_progress": study.in_progress, "missing": study.missing} for study in incomplete}
-    return [{**row, **lacks[row["uid"]]} for row in rows if row["uid"] in lacks]
 
 
 @app.command()
@@ -117,6 +168,8 @@ def changes(
 ) -> None:
     """Print the change feed: which resource changed, to which version, when; with --json a line for each."""
     with use_index(config, data) as index, suppress(KeyboardInterrupt, BrokenPipeError):
+        if not since and (pruned := index.changes_pruned()):
+            print_message(f"changes up to number {pruned} have been deleted ([publish] keep_changes)")
         while True:
             for entry in index.changes(since):
                 since = entry.seq

@@ -1,12 +1,11 @@
 """What `check` finds: faults that would stop a start, and warnings of what a configuration leaves open."""
 
 import os
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from index import DATA_NAMES, CannotListen, is_served, outdated_instances
+from index import DATA_NAMES, CannotListen, free_space, is_served, outdated_instances
 from scp.association.admission import addresses, plain_address
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.sockets import bind, resolve
@@ -145,8 +144,8 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
     watermark, there = configuration.storage.watermark, _existing(configuration.data)
-    if there.exists() and (free := shutil.disk_usage(there).free) < watermark:
-        yield f"storage.watermark = {watermark}: {free} bytes are free: every C-STORE is answered A700"
+    if there.exists() and (shortage := free_space(there, watermark).shortage):
+        yield f"storage.watermark = {watermark}: {shortage}: every C-STORE is answered A700"
     most = shares(raise_limit())
     if configuration.limits.associations > most.associations:
         wanted = f"limits.associations = {configuration.limits.associations}"

@@ -32,6 +32,7 @@ _STATE = (
     ("imagingstudyd_publication_lag_seconds", "How long the longest is overdue.", "publication_lag"),
     ("imagingstudyd_conflicts", "Data sets kept aside in conflicts/.", "conflicts"),
     ("imagingstudyd_disk_free_bytes", "Free space where objects are kept.", "free"),
+    ("imagingstudyd_disk_free_inodes", "Free inodes where objects are kept.", "free_inodes"),
     ("imagingstudyd_disk_watermark_bytes", "Free space below which stores are refused.", "watermark"),
 )
 
@@ -178,7 +179,8 @@ class _Gauges:
         except (IndexFault, OSError):
             return
         for name, meaning, field in _STATE:
-            yield GaugeMetricFamily(name, meaning, value=getattr(state, field))
+            if (value := getattr(state, field)) is not None:
+                yield GaugeMetricFamily(name, meaning, value=value)
 
     def _of_workers(self) -> Iterator[Metric]:
         """Yield the gauges of the threads; the label is a thread's name, one of some ten."""

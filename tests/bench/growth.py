@@ -2,18 +2,27 @@
 
 The last 1,000 of 20,000 instances of one study against its first 1,000, and 1,000 instances into an index of
 1,000,000 against an empty one. Small instances, one association, power-loss, resources are published.
+
+Then the first page of `studies` at 100,000 studies, by each filter and order.
 """
 
 import argparse
+import collections
+import dataclasses
+import datetime as dt
 import shutil
 import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from bench.peers import ours, running
+from index import Index, RetentionSettings, StorageSettings, StudyFilter
+from index.publication.listing import Listed, as_they_are, save
 from support.sender import Sender, template
 
 BATCH = 1000
@@ -23,6 +32,26 @@ INDEX = 1_000_000
 INSTANCES_PER_SERIES = 250
 SERIES_PER_STUDY = 4
 RUNS = 5
+STUDIES = 100_000
+PAGE = 50
+# Rows of the list that are made in one transaction.
+FILL = 5000
+# A few patients, names, days and modalities of those of 100,000 studies: some of few studies, some of many.
+FILTERS: tuple[dict[str, str], ...] = (
+    {},
+    *({"sort": sort} for sort in ("-arrival", "-received", "started", "-started", "name", "patient")),
+    {"patient": "P77"},
+    {"accession": "A77*"},
+    {"name": "müller^hans77"},
+    {"name": "m*"},
+    {"name": "*77"},
+    {"name": "m*", "sort": "name", "modality": "CT"},
+    {"modality": "US"},
+    {"modality": "CT", "sort": "-started"},
+    {"since": "2026-01-01", "sort": "-started"},
+    {"since": "2001-01-01", "until": "2001-01-02"},
+    {"state": "registered"},
+)
 
 
 def send(sender: Sender, study: int, numbers: range) -> float:
@@ -49,14 +78,17 @@ def of_one_study(folder: Path, count: int, batch: int) -> float:
     return last / first
 
 
-def fill(data: Path, count: int) -> None:
+def fill(
+    data: Path, count: int, instances: int = INSTANCES_PER_SERIES, per_study: int = SERIES_PER_STUDY
+) -> None:
     """Multiply the one instance of an index by SQL: rows as reception writes them, without objects.
 
-    Ids, UIDs and paths are made from the row's number. All other columns are copied.
+    Ids, UIDs and paths are made from the row's number. All other columns are copied. `instances` are those
+    of a series, `per_study` the series of a study.
     """
-    series, studies = -(-count // INSTANCES_PER_SERIES), -(-count // INSTANCES_PER_SERIES // SERIES_PER_STUDY)
-    of_study, of_series = f"2 + (n - 1) / {SERIES_PER_STUDY}", f"2 + (n - 1) / {INSTANCES_PER_SERIES}"
-    in_study = f"2 + (n - 1) / {INSTANCES_PER_SERIES * SERIES_PER_STUDY}"
+    series, studies = -(-count // instances), -(-count // instances // per_study)
+    of_study, of_series = f"2 + (n - 1) / {per_study}", f"2 + (n - 1) / {instances}"
+    in_study = f"2 + (n - 1) / {instances * per_study}"
     number = "printf('%012d', n)"
     tables: dict[str, tuple[int, dict[str, str]]] = {
         "patient": (studies, {"key": f"key || {number}"}),
@@ -65,6 +97,7 @@ def fill(data: Path, count: int) -> None:
             studies,
             {"study_id": "n + 1", "patient_id": "n + 1", "digest": f"digest || {number}"},
         ),
+        "study_listing": (studies, {}),
         "series": (series, {"study_id": of_study, "uid": "uid || '.' || n"}),
         "series_variant": (series, {"series_id": "n + 1", "digest": f"digest || {number}"}),
         "instance": (
@@ -91,6 +124,68 @@ def fill(data: Path, count: int) -> None:
             )
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
+
+
+def fill_studies(data: Path, count: int) -> None:
+    """Make rows of published studies with one series and one instance each, as publication makes them."""
+    with Index(data, StorageSettings(watermark=0, durability="process-crash")) as index:
+        database = index._database
+        (first,) = as_they_are(database, [1])
+        index.publish()
+    fill(data, count, 1, 1)
+    with sqlite3.connect(data / "index.sqlite") as connection:
+        connection.execute("DELETE FROM study_listing WHERE id > 1")
+    with Index(data, StorageSettings(watermark=0, durability="process-crash")) as index:
+        database = index._database
+        for start in range(2, count + 2, FILL):
+            with database.writing(durable=False):
+                save(
+                    database,
+                    [_listed(first, number) for number in range(start, min(start + FILL, count + 2))],
+                )
+
+
+def _listed(first: Listed, number: int) -> Listed:
+    """Return a made-up study: 26,000 days, 20 family names, a rare and a common modality."""
+    day = dt.date(1990, 1, 1) + dt.timedelta(days=number * 7919 % 13_000)
+    modality = "US" if number % 10_000 == 0 else "CT"
+    summary = dataclasses.replace(
+        first.summary,
+        uid=f"{first.summary.uid}.{number - 1}",
+        patient_id=f"P{number // 3}",
+        accession=f"A{number}",
+        modalities=(modality,),
+        started=day.isoformat(),
+    )
+    family = ("Müller", "Doe", "Łódź", "O'Neil", "Yamada")[number % 5]
+    return dataclasses.replace(
+        first, id=number, revision=1, summary=summary, name=f"{family}^Hans{number}", last_received=number
+    )
+
+
+def lists(data: Path) -> list[tuple[str, float]]:
+    """Return the milliseconds of the first page by each filter, and of `retain` that deletes nothing."""
+    rules = RetentionSettings(days=36500, size=1 << 60)
+    with Index(data, StorageSettings(watermark=0), retention=rules) as index:
+        index.studies()[:1]
+        measured = []
+        for asked in FILTERS:
+            first = partial(_first_page, index, StudyFilter(**asked))
+            took = statistics.median(_milliseconds(first) for _ in range(RUNS))
+            measured.append((" ".join(f"--{key} {value}" for key, value in asked.items()), took))
+        measured.append(("retain", _milliseconds(lambda: index.retain(dry_run=True))))
+        measured.append(("all studies", _milliseconds(lambda: collections.deque(index.find_studies(), 0))))
+    return measured
+
+
+def _first_page(index: Index, wanted: StudyFilter) -> None:
+    collections.deque(islice(index.find_studies(wanted), PAGE), 0)
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
 
 
 def prepare(data: Path, count: int) -> None:
@@ -121,12 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--study", type=int, default=STUDY, help="instances of the one study")
     parser.add_argument("--index", type=int, default=INDEX, help="instances in the full index")
+    parser.add_argument("--studies", type=int, default=STUDIES, help="studies in the list")
     parser.add_argument("--batch", type=int, default=BATCH, help="instances whose time is compared")
     parser.add_argument("--quick", action="store_true", help="one run of a hundredth: does it work?")
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     options = parser.parse_args(arguments)
     if options.quick:
         options.runs, options.batch, options.study, options.index = 1, 20, 200, 10_000
+        options.studies = 1000
     folder = Path(tempfile.mkdtemp(prefix="bench", dir=options.folder))
     try:
         ratios = []
@@ -152,6 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"| {options.batch} into an index of {options.index} instances against an empty one "
             f"| {medians['full'] / medians['empty']:.2f} | 1.2 | 1.05 |"
         )
+        prepare(folder / "studies", 0)
+        fill_studies(folder / "studies", options.studies)
+        print(f"\n| first {PAGE} of {options.studies} studies | ms |\n|---|---:|")
+        for asked, took in lists(folder / "studies"):
+            print(f"| {asked or 'no filter'} | {took:.1f} |")
         print(f"\nStart until it listens: {starts['empty']:.2f} s empty, {starts['full']:.2f} s full.")
     finally:
         shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from support.daemon import run
     [
         ("reception", ("--rows", "small 14 kB, 1 assoc. | storescp"), 3),
         ("reception", ("--rows", "small 14 kB, 4 assoc. | pynetdicom"), 3),
-        ("growth", (), 6),
+        ("growth", (), 29),
         ("memory", (), 5),
         ("currency", (), 4),
         ("maintenance", (), 9),

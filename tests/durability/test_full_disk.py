@@ -15,7 +15,7 @@ from index.database.connection import open_sqlite
 from index.maintenance import deletion as deletion_module
 from index.maintenance.deletion import Deletion
 from index.storage.reserve import Reserve
-from index.storage.room import Room
+from index.storage.room import Room, free_space
 from support.dicom import ROOT, instance
 from support.faults import on_small_disk
 from support.filling import STORAGE, files, keep
@@ -145,15 +145,17 @@ def test_what_the_watermark_keeps_of_inodes(tmp_path: Path, monkeypatch: pytest.
         (0, 0, False),
     ):
         monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=500, inodes=inodes, inodes_free=free))
-        assert short == bool(room.look()[1])
+        assert (short, free if inodes else None) == (bool(room.look().shortage), room.look().inodes)
+        # `check` looks at the same.
+        assert free_space(tmp_path, 100_000) == room.look()
     monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=99, inodes=0, inodes_free=0))
-    assert "below storage.watermark = 100000" in room.look()[1]
+    assert "below storage.watermark = 100000" in room.look().shortage
     room.watermark = 0
     monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=500, inodes=9, inodes_free=1))
-    assert not room.look()[1]
+    assert not room.look().shortage
     for free, inodes in ((0, 1), (500, 0)):
         monkeypatch.setattr(os, "statvfs", statvfs(bytes_free=free, inodes=9, inodes_free=inodes))
-        assert f"the disk is full: free are {free * 1000} bytes and {inodes} inodes" == room.look()[1]
+        assert f"the disk is full: free are {free * 1000} bytes and {inodes} inodes" == room.look().shortage
 
 
 def test_without_room_for_all_it_is_deleted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def test_one_that_has_not_been_started_is_not_told_of(workers: Supervisor) -> No
 def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in any of them is known, and none ends: each method that a thread runs fails once."""
     from index import RetentionSettings, WorklistSettings
-    from index.maintenance.retention import RetentionWorker
+    from index.maintenance.retention import MaintenanceWorker
     from index.orders.folder import WorklistFolder
     from index.orders.hl7.mllp import Listener
     from index.publication.publisher import Publisher
@@ -152,7 +152,7 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         (WorklistFolder, "_run"),
         (Listener, "_accept"),
         (Publisher, "_run"),
-        (RetentionWorker, "_run"),
+        (MaintenanceWorker, "_run"),
         (Indexer, "_run"),
         (Settling, "_run"),
     ):

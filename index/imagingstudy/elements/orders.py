@@ -10,7 +10,7 @@ from index.imagingstudy.elements.study import reasons_of
 from index.imagingstudy.rules import Resource
 from index.imagingstudy.terminology.systems import SNOMED
 from index.imagingstudy.values import fhir_id, first, items
-from index.records import Order
+from index.records import Order, Study
 
 REQUEST_STATUS = {
     "SCHEDULED": ("requested", "active"),
@@ -38,7 +38,11 @@ def orders(context: BuildContext) -> list[dict[str, str]]:
 
 def status(context: BuildContext) -> str:
     """Return the status of R4 and R5, by withdrawal, instances, steps and orders, in this order."""
-    study = context.study
+    return status_of(context.study)
+
+
+def status_of(study: Study) -> str:
+    """Return the same of a study."""
     if study.withdrawn:
         return "entered-in-error"
     if any(series.instances for series in study.series):

@@ -25,6 +25,9 @@ from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_valu
 from index.storage.durable import open_file
 from index.storage.object_store import FOLDER_SIZE
 
+# Rows of lower numbers than the last may be committed after it, by other processes on PostgreSQL.
+LATE_ROWS = 10_000
+
 
 class KnownPaths:
     """The paths of objects that have rows, one byte each: a million paths as texts would take 100 MB."""
@@ -62,32 +65,36 @@ def _number(name: str) -> int | None:
 def check_objects_without_row(context: VerifyContext) -> Iterator[Finding]:
     """Find objects without a row; to repair that, index them, or give them to a row whose object is lost."""
     known = KnownPaths()
-    last = 0
-    while rows := context.database.rows(
-        Instance.select(Instance.id, Instance.path)
-        .where(Instance.id > last)
-        .order_by(Instance.id)
-        .limit(PAGE)
-    ):
-        for _, path in rows:
-            known.add(path)
-        last = rows[-1][0]
+    last = _add_rows(context, known, 0)
     no_files: list[str] = []
     suspects = [
         path for path in context.objects.filed_since(None, pass_over=no_files.append) if path not in known
     ]
     for at in range(0, len(suspects), PAGE):
-        yield from _without_row(context, suspects[at : at + PAGE])
+        settled = [path for path in suspects[at : at + PAGE] if context.is_settled(context.data / path)]
+        # Look again: since the last look rows may have been added, and files removed.
+        last = _add_rows(context, known, last)
+        yield from _without_row(context, [path for path in settled if path not in known])
     for path in no_files:
         yield Finding(Kind.OBJECT_WITHOUT_ROW, path, path, "is not a file, left alone")
 
 
+def _add_rows(context: VerifyContext, known: KnownPaths, last: int) -> int:
+    """Add the paths of the rows behind the row `last`; return the last one. It needs no index of paths."""
+    first = last - LATE_ROWS
+    query = Instance.select(Instance.id, Instance.path).order_by(Instance.id).limit(PAGE)
+    while rows := context.database.rows(query.where(Instance.id > first)):
+        for _, path in rows:
+            known.add(path)
+        first = rows[-1][0]
+    return max(first, last)
+
+
 def _without_row(context: VerifyContext, suspects: list[str]) -> Iterator[Finding]:
-    """Look again: since the first look rows may have been added, and files removed."""
-    settled = [path for path in suspects if context.is_settled(context.data / path)]
-    for table in (Instance, RemovedObject):
-        found = context.database.rows(table.select(table.path).where(table.path.in_(settled)))
-        settled = [path for path in settled if (path,) not in found]
+    """Yield the objects that are neither removed now nor known."""
+    removed = RemovedObject.select(RemovedObject.path).where(RemovedObject.path.in_(suspects))
+    gone = {path for (path,) in context.database.rows(removed)}
+    settled = [path for path in suspects if path not in gone]
     refused = dict(
         context.database.rows(
             UnindexedObject.select(UnindexedObject.path, UnindexedObject.reason).where(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peewee import fn
@@ -18,6 +19,7 @@ from index.database.tables import (
     StudyResource,
     StudyVariant,
 )
+from index.maintenance.verify import objects as objects_module
 from support.dicom import ROOT, instance, save
 from support.filling import STORAGE, files, keep
 
@@ -230,3 +232,22 @@ def test_an_instance_that_comes_while_its_object_is_sought(index: Index, tmp_pat
     found = index.verify(grace=0)
     index.import_files([tmp_path / "one.dcm"])
     assert ["study-unpublished"] == [str(one.kind) for one in found]
+
+
+@pytest.mark.parametrize("late_rows", [0, 10_000])
+def test_what_is_received_while_objects_are_listed_is_no_orphan(
+    index: Index, late_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are looked at before the files, and those that are new once more behind them."""
+    monkeypatch.setattr(objects_module, "LATE_ROWS", late_rows)
+    monkeypatch.setattr(objects_module, "PAGE", 2)
+    listed = index._objects.filed_since
+    new = iter(range(100, 105))
+
+    def while_receiving(*arguments: Any, **options: Any) -> Iterator[str]:
+        for number in new:
+            keep(index, instance(1, 1, number))
+        yield from listed(*arguments, **options)
+
+    monkeypatch.setattr(index._objects, "filed_since", while_receiving)
+    assert [] == [found for found in verify(index) if found.path.startswith("objects/")]

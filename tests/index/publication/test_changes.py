@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from index import FhirSettings, Index
-from support.daemon import cli
+from index import ChangesPruned, FhirSettings, Index
+from index.publication import feed as feed_module
+from index.publication.feed import prune
+from support.daemon import Daemon, cli, eventually
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
@@ -108,3 +110,63 @@ def test_the_command_prints_and_follows(index: Index) -> None:
         assert following.stdout is not None
         assert int(last) < json.loads(following.stdout.readline())["seq"]
         following.kill()
+
+
+def test_the_feed_is_pruned_and_a_reader_who_would_miss_entries_is_told(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "PAGE", 3)
+    for number in range(1, 9):
+        keep(index, instance(1, 1, number))
+        index.publish()
+    every = [entry.seq for entry in index.changes()]
+    assert 0 == prune(index._database, 100)
+    assert len(every) - 4 == prune(index._database, 4)
+    assert every[-4:] == [entry.seq for entry in index.changes()]
+    assert (every[-5], 0) == (index.changes_pruned(), prune(index._database, 4))
+    assert every[-4:] == [entry.seq for entry in index.changes(every[-5])]
+    for since in (1, every[-5] - 1):
+        with pytest.raises(
+            ChangesPruned, match=rf"up to number {every[-5]} .*keep_changes.*, {since} is before"
+        ):
+            list(index.changes(since))
+    keep(index, instance(1, 1, 9))
+    index.publish()
+    assert [every[-1] + 1] == [entry.seq for entry in index.changes(every[-1])]
+
+
+def test_entries_that_are_pruned_under_a_reader_are_told(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "PAGE", 2)
+    for number in range(1, 9):
+        keep(index, instance(1, 1, number))
+        index.publish()
+    reader = index.changes()
+    first = [next(reader), next(reader)]
+    assert [1, 2] == [entry.seq for entry in first]
+    prune(index._database, 1)
+    with pytest.raises(ChangesPruned, match="keep_changes"):
+        list(reader)
+
+
+def test_the_command_tells_of_pruned_changes(index: Index) -> None:
+    for number in (1, 2, 3):
+        keep(index, instance(1, 1, number))
+        index.publish()
+    prune(index._database, 1)
+    done = cli("changes", "--data", str(index.data))
+    assert (0, 1) == (done.returncode, len(done.stdout.splitlines()))
+    assert "changes up to number 3 have been deleted ([publish] keep_changes)" in done.stderr
+    done = cli("changes", "--data", str(index.data), "--since", "1")
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "then the changes since 3" in done.stderr
+
+
+def test_a_daemon_prunes_the_feed(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    with Index(tmp_path / "data", STORAGE, fhir=DSTU2) as index:
+        for number in range(1, 9):
+            keep(index, instance(1, 1, number))
+            index.publish()
+    start(IMAGINGSTUDYD_PUBLISH__KEEP_CHANGES="2", IMAGINGSTUDYD_FHIR__VERSIONS='["dstu2"]')
+    assert eventually(lambda: 2 == len(cli("changes", "--data", str(tmp_path / "data")).stdout.splitlines()))

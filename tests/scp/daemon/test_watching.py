@@ -89,6 +89,7 @@ def test_stores_are_counted(daemon: Daemon, tmp_path: Path) -> None:
     assert 1 == after["imagingstudyd_resource_seconds_count"]
     assert after["imagingstudyd_resource_seconds_sum"] > after["imagingstudyd_publication_seconds_sum"] / 2
     assert found["imagingstudyd_disk_free_bytes"] > 0
+    assert found["imagingstudyd_disk_free_inodes"] > 0
     assert "Doe" not in get(daemon, "/metrics")[1]
 
 
@@ -259,3 +260,11 @@ def test_the_dashboard_shows_metrics_that_exist() -> None:
     assert used
     assert set() == used - known
     assert {name for name in known if name.startswith("imagingstudyd") and name.endswith("_total")} <= used
+
+
+def test_a_file_system_without_a_number_of_inodes_has_no_such_gauge() -> None:
+    """Some have none (btrfs): statvfs(3) answers 0 for f_files."""
+    for inodes, there in ((None, False), (0, True), (7, True)):
+        metrics = Metrics()
+        metrics.add_gauges(lambda n=inodes: State(0, 0, False, 0, 0, 0.0, 0, 1, 0, n), lambda: 0)
+        assert there == (b"\nimagingstudyd_disk_free_inodes " in metrics.text())
