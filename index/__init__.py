@@ -168,8 +168,8 @@ _MODULES = {
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
-    "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID Locked"
-    " NotExpressible NotFound NotKept TooLarge Unreadable",
+    "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID"
+    " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
@@ -190,7 +190,7 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
-    "index.query.study_filter": "SORTS STATES BadFilter StudyFilter",
+    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",

@@ -10,10 +10,11 @@ import structlog
 from index.commitment.integrity import Integrity
 from index.commitment.storage_commitment import Commitments
 from index.database.attribute_tables import note_current
-from index.database.connection import Database, open_database, sqlite_path
+from index.database.connection import Database
 from index.database.node import Ownership
+from index.database.opening import open_database, sqlite_path
 from index.database.settings import IndexSettings
-from index.errors import DatabaseFault, Locked, NotFound, NotKept
+from index.errors import DatabaseFault, NotFound
 from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
@@ -143,7 +144,7 @@ class Index:
             self._deletion.finish,
         )
         self._lock: DirectoryLock | None = None
-        self._make_whole()
+        self._reception.make_whole()
 
     def serve(self) -> None:
         """Become the one daemon of this data directory and its index: recover, publish, and take orders in.
@@ -388,24 +389,3 @@ class Index:
         self.orders.match(study, uid)
         self.procedures.link_later_orders(uid)
         self._steps_without_mpps.end_steps(study, uid)
-
-    def _make_whole(self) -> None:
-        """After a power cut, make whole what this process is about to look at, where no daemon does so."""
-        if not self._reception.is_left():
-            return
-        if self._database.is_read_only:
-            log.warning(
-                "journal_left", path=str(self._objects.journal), why="it can only be read: see `serve`"
-            )
-            return
-        try:
-            lock = DirectoryLock(self.data)
-        except (Locked, OSError):
-            return
-        try:
-            with self._objects.room.reserve.used():
-                self._reception.make_whole()
-        except (NotKept, OSError) as error:
-            log.warning("journal_left", path=str(self._objects.journal), why=str(error))
-        finally:
-            lock.release()

@@ -11,7 +11,8 @@ from typing import Any
 
 import peewee
 
-from index.database.connection import Database, open_sqlite, sqlite_path
+from index.database.connection import Database
+from index.database.opening import open_sqlite, sqlite_path
 from index.database.settings import IndexSettings
 from index.database.tables import AttributeTable, Instance
 from index.dicom.attributes import table_digest

@@ -15,7 +15,8 @@ from typing import Any
 
 import peewee
 
-from index.database.connection import SCHEMA_LOCK, Database, open_sqlite
+from index.database.connection import SCHEMA_LOCK, Database
+from index.database.opening import open_sqlite
 from index.errors import DatabaseFault, NotKept
 from index.storage.durable import sync_folder
 

@@ -20,7 +20,7 @@ class IndexSettings(Section):
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            from index.database.connection import check_url
+            from index.database.opening import check_url
 
             check_url(value.get_secret_value())
         return value
@@ -30,6 +30,6 @@ class IndexSettings(Section):
         """The file of an SQLite index that a URL names."""
         if self.url is None:
             return None
-        from index.database.connection import sqlite_path
+        from index.database.opening import sqlite_path
 
         return sqlite_path(self.url.get_secret_value(), Path())

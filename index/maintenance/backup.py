@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
-from index.database.connection import Database, open_sqlite
+from index.database.connection import Database
 from index.database.new_index import close_whole
+from index.database.opening import open_sqlite
 from index.database.tables import Conflict, Instance, RemovedObject, Resource, Series, Study
 from index.errors import DatabaseFault
 from index.maintenance.verify.counts import recount

@@ -14,7 +14,7 @@ from typing import Any
 
 import peewee
 
-from index.database.connection import Database, open_unmigrated, sqlite_path
+from index.database.connection import Database
 from index.database.new_index import (
     NewIndex,
     close_whole,
@@ -30,6 +30,7 @@ from index.database.new_index import (
     write_rows,
 )
 from index.database.node import ServingLock, check_owner, is_elsewhere, register
+from index.database.opening import open_unmigrated, sqlite_path
 from index.database.tables import JournalPosition, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked, NotKept
 from index.storage.journal import read

@@ -18,10 +18,11 @@ import peewee
 import structlog
 
 from index.database.attribute_tables import note_current
-from index.database.connection import Database, open_unmigrated, sqlite_path
+from index.database.connection import Database
 from index.database.instance_rows import InstanceRows, StoredObject
 from index.database.new_index import NewIndex, close_whole, new_index, table_names
 from index.database.node import ServingLock, check_owner, is_elsewhere
+from index.database.opening import open_unmigrated, sqlite_path
 from index.database.tables import RemovedObject
 from index.dicom.attributes import table_digest
 from index.dicom.file import read_object

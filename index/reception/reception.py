@@ -13,7 +13,7 @@ import structlog
 from index.database.connection import Database
 from index.database.tables import Study
 from index.dicom.part10 import NotPart10
-from index.errors import IndexFault, NotKept
+from index.errors import IndexFault, Locked, NotKept
 from index.hooks import Observer
 from index.reception.arrival import Outcome
 from index.reception.direct import DirectIndexing
@@ -28,6 +28,7 @@ from index.reception.settling import Settling
 from index.records import Origin
 from index.settings import StorageSettings
 from index.storage.journal import Journal, is_left
+from index.storage.lock import DirectoryLock
 from index.storage.object_store import ObjectStore
 from index.supervisor import Supervisor
 
@@ -150,12 +151,23 @@ class Reception:
 
     def make_whole(self) -> None:
         """After a power cut, make whole what this process is about to look at, where no daemon does so."""
-        self._database.checkpoint()
-        self._replay.run()
-
-    def is_left(self) -> bool:
-        """Tell whether there is a journal to recover from, or of a daemon that runs."""
-        return is_left(self._folder)
+        if not is_left(self._folder):
+            return
+        if self._database.is_read_only:
+            log.warning("journal_left", path=str(self._folder), why="it can only be read: see `serve`")
+            return
+        try:
+            lock = DirectoryLock(self._objects.data)
+        except (Locked, OSError):
+            return
+        try:
+            with self._objects.room.reserve.used():
+                self._database.checkpoint()
+                self._replay.run()
+        except (NotKept, OSError) as error:
+            log.warning("journal_left", path=str(self._folder), why=str(error))
+        finally:
+            lock.release()
 
     def receive(
         self, origin: Origin, command: tuple[str, str], transfer_syntax: str, limit: int | None = None

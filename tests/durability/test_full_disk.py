@@ -11,7 +11,7 @@ import peewee
 import pytest
 
 from index import DatabaseFault, Index, NotKept, StorageSettings
-from index.database.connection import open_sqlite
+from index.database.opening import open_sqlite
 from index.maintenance import deletion as deletion_module
 from index.maintenance.deletion import Deletion
 from index.storage.reserve import Reserve

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from index import Index, IndexSettings
-from index.database.connection import open_database
+from index.database.opening import open_database
 from support.postgresql import create_database, drop_database, server
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
-from index.database.connection import open_unmigrated
+from index.database.opening import open_unmigrated
 
 
 def _binaries() -> Path:

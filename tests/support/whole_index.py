@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from index import Index, IndexSettings
 from index.database import tables
-from index.database.connection import Database, open_unmigrated
+from index.database.connection import Database
 from index.database.new_index import column_names, count_rows, last_ids, read_rows, table_names, write_rows
+from index.database.opening import open_unmigrated
 from index.database.tables import Table
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from index import DatabaseFault, Index
-from index.database.connection import _SQLITE_TYPES, open_database
 from index.database.migrations import statements
+from index.database.opening import _SQLITE_TYPES, open_database
 from index.database.tables import Table
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep

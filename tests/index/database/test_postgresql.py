@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from index import Index, IndexSettings, NotFound, NotKept, Outcome
-from index.database.connection import Database, open_database
+from index.database.connection import Database
+from index.database.opening import open_database
 from index.database.tables import Change, Resource, Source
 from index.errors import Contention
 from support.daemon import eventually

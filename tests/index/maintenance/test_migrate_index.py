@@ -18,8 +18,9 @@ from index import (
     migrate_index,
 )
 from index.database import migrations, new_index
-from index.database.connection import Database, open_database
+from index.database.connection import Database
 from index.database.new_index import last_ids, table_names, write_rows
+from index.database.opening import open_database
 from index.errors import ForeignIndex
 from index.maintenance import migrate_index as module
 from support.dicom import instance

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from index import DatabaseFault, FhirSettings, Index, IndexSettings, Locked, Origin, Rebuilt, reindex
 from index.database import new_index
-from index.database.connection import open_database, open_unmigrated
 from index.database.new_index import column_names, last_ids, read_rows, table_names
+from index.database.opening import open_database, open_unmigrated
 from index.database.tables import Conflict, Instance, Source, Study
 from index.errors import ForeignIndex, NewerSchema
 from support.dicom import ROOT, instance

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from index import Index, PublishSettings
-from index.database.connection import open_database
+from index.database.opening import open_database
 from index.publication.due import DueStudies
 from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
 from index.publication.study import PublicationResult
