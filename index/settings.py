@@ -123,7 +123,8 @@ class PublishSettings(Section):
     backoff: Annotated[float, Field(ge=0)] = Field(
         20.0, description="The same as a multiple of what the study's last rewrite took."
     )
-    keep_changes: Annotated[int, Field(ge=1)] = Field(
-        10_000_000,
-        description="How many numbers of the change feed are kept; once an hour older entries are deleted.",
+    keep_changes: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="How many numbers of the change feed are kept; older entries are deleted once an hour."
+        " None: all.",
     )

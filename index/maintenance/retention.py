@@ -42,6 +42,11 @@ class Retention:
         self._deletion = deletion
         self._settings = settings
 
+    @property
+    def is_active(self) -> bool:
+        """Whether there is any rule."""
+        return self._settings.is_active
+
     def expired(self, now: float | None = None) -> Iterator[Expired]:
         """Yield the studies that have expired, oldest first, without deleting any.
 
@@ -127,8 +132,9 @@ class MaintenanceWorker:
         self._worker = (workers or Supervisor()).add("retention", self._run, depends=True)
 
     def start(self) -> None:
-        """Begin."""
-        self._worker.start()
+        """Begin, if there is a rule."""
+        if self._retention.is_active or self._keep_changes:
+            self._worker.start()
 
     def stop(self) -> None:
         """End; a deletion that has begun is finished."""
@@ -138,7 +144,7 @@ class MaintenanceWorker:
         while True:
             try:
                 self._retention.apply()
-                if deleted := prune(self._database, self._keep_changes):
+                if self._keep_changes and (deleted := prune(self._database, self._keep_changes)):
                     log.info("changes_pruned", entries=deleted, keep=self._keep_changes)
             except Exception as error:  # the fault may be gone in an hour
                 log.exception("retention_failed")
