@@ -199,21 +199,3 @@ def test_a_log_that_cannot_be_begun_is_not_open(tmp_path: Path, monkeypatch: pyt
     assert index._reception._log.is_open
     assert eventually(lambda: index._reception._settling._settled == index._reception._log.last)
     index.close()
-
-
-def test_a_refused_instance_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    with served(tmp_path / "data", STORAGE) as index:
-        monkeypatch.setattr(
-            index._reception._log, "wait_until_needed", lambda _: index._reception._log.is_open
-        )
-        with monkeypatch.context() as failing:
-            failing.setattr("index.storage.journal.os.fdatasync", fail)
-            with pytest.raises(NotKept, match="Input/output error"):
-                receive(index, instance())
-            data = crashed(index, tmp_path / "crashed")
-        monkeypatch.undo()
-    with served(data, STORAGE) as again:
-        assert [] == again.studies()
