@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
+    from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
+    from index.query.study_query import QueryOptions, StudyQuery
     from index.query.value_matching import BadIdentifier
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
@@ -77,6 +79,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DATA_NAMES",
     "IMPLEMENTATION_CLASS_UID",
+    "PATIENT_ROOT",
+    "STUDY_ROOT",
     "AETitle",
     "BackedUp",
     "BadIdentifier",
@@ -118,6 +122,7 @@ __all__ = [
     "Outcome",
     "Procedures",
     "PublishSettings",
+    "QueryOptions",
     "Rebuilt",
     "Report",
     "RetentionSettings",
@@ -128,6 +133,7 @@ __all__ = [
     "StepFault",
     "StepResult",
     "StorageSettings",
+    "StudyQuery",
     "Supervisor",
     "TakenOver",
     "TooLarge",
@@ -177,6 +183,8 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
+    "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
+    "index.query.study_query": "QueryOptions StudyQuery",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +36,7 @@ from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study, summaries
+from index.query.queries import Queries
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
@@ -123,9 +125,9 @@ class Index:
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
-        self.commitments = Commitments(
-            self._database, self._integrity, lambda: self.catch_up(CATCH_UP_SECONDS)
-        )
+        caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
+        self.commitments = Commitments(self._database, self._integrity, caught_up)
+        self.queries = Queries(self._database, caught_up)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )

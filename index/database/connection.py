@@ -19,6 +19,7 @@ import structlog
 from playhouse.pool import MaxConnectionsExceeded, PooledSqliteDatabase
 
 from index.database.migrations import scripts, statements
+from index.dicom.person_names import folded, folded_without_accents
 from index.errors import DatabaseFault, NewerSchema, NotKept
 from index.storage.durable import open_new
 
@@ -50,6 +51,8 @@ _FATAL = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE
 _REFUSALS = (peewee.IntegrityError, peewee.ProgrammingError, peewee.DataError)
 # An I/O error by its primary code, but the disk is only full: there is no room for the -shm file.
 _FULL = sqlite3.SQLITE_IOERR_SHMSIZE
+# Functions of ours that SQLite can call, by their names. No index is on them: other programs lack them.
+SQL_FUNCTIONS = (folded, folded_without_accents)
 # The first of two keys of a PostgreSQL advisory lock; the second is the schema.
 SCHEMA_LOCK = 0x49534431
 _LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
@@ -377,7 +380,7 @@ def _open_read_only(path: Path, cache: int) -> Database:
 
 
 def _pool(name: str, pragmas: Mapping[str, Any], **options: Any) -> peewee.Database:
-    pool: peewee.Database = PooledSqliteDatabase(
+    pool = PooledSqliteDatabase(
         name,
         pragmas=pragmas,
         timeout=POOL_TIMEOUT_SECONDS,
@@ -385,7 +388,14 @@ def _pool(name: str, pragmas: Mapping[str, Any], **options: Any) -> peewee.Datab
         check_same_thread=False,
         **options,
     )
-    return pool
+    for function in SQL_FUNCTIONS:
+        pool.register_function(_on_text(function), function.__name__, 1)
+    made: peewee.Database = pool
+    return made
+
+
+def _on_text(function: Callable[[str], str]) -> Callable[[str | None], str | None]:
+    return lambda text: None if text is None else function(text)
 
 
 def _by_url(url: str, on_fatal: OnFatal) -> Database:
