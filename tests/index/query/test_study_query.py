@@ -9,11 +9,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from index import BadIdentifier, Index
+from index.database.instance_rows import identity_key
+from index.database.tables import Patient
 from index.query import study_query
 from index.query.information_models import KEYS, Level
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, keep
 from support.query import ask, identifier
+from support.worklist import item, write
 
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -328,6 +331,23 @@ def test_instances_of_two_patients_are_of_a_patient_of_their_own(tmp_path: Path)
         )
         assert [2] == studies(index, PatientID="P1")
         assert [1, 2] == studies(index, PatientName="Doe^Jane")
+
+
+def test_values_of_adt_messages_and_of_orders(tmp_path: Path) -> None:
+    """A patient's name is that of the last ADT message; the order's where no instance has one."""
+    with Index(tmp_path, STORAGE) as index:
+        keep(index, instance(1, PatientName="Doe^Jane"))
+        keep(index, instance(2, PatientName="", PatientSex=""))
+        with index._database.writing():
+            by_adt = Patient.update(attributes={"PatientName": "Roe^Jane", "PatientID": "P1"})
+            index._database.execute(by_adt.where(Patient.key == identity_key({"PatientID": "P1"}, "")))
+        write(item(2, PatientName="Ordered^Ann", PatientSex="F"), tmp_path / "orders" / "2.wl")
+        assert 1 == index.orders.import_files([tmp_path / "orders"]).taken
+        assert [1] == studies(index, PatientName="ROE*")
+        assert [] == studies(index, PatientName="Doe*")
+        assert [1] == studies(index, PatientID="P1")
+        assert [2] == studies(index, PatientName="ordered^ann")
+        assert [2] == studies(index, PatientSex="F")
 
 
 def test_a_deleted_study_is_not_answered(tmp_path: Path) -> None:
