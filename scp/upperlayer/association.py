@@ -69,7 +69,9 @@ class ServedAssociation(Association):
         self.dul: UpperLayer = UpperLayer(
             self, self.connection, context.dicom, self.record, self._begin, self._stores.flush
         )
-        self.dimse: DimseProvider = DimseProvider(self, timeouts.pdu, self.dul.pump, self.dul.pump_available)
+        self.dimse: DimseProvider = DimseProvider(
+            self, timeouts.pdu, self.dul.pump, self.dul.pump_available, self.dul.send_command
+        )
         self.acse: Negotiation = Negotiation(self, context, self.record)
         self._dispatcher = Dispatcher(
             self._stores,
