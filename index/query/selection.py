@@ -133,7 +133,9 @@ class Selection:
         The value of an order is elected only where no instance of the patient has one.
         """
         column = StudyVariant.patient_attributes
-        has_none = extracted(self._database, column, keyword).is_null()
+        # A name has an index only as it is folded.
+        value = folded_name if KEYS[Level.PATIENT][keyword].vr == "PN" else extracted
+        has_none = value(self._database, column, keyword).is_null()
         stored = StudyVariant.select(StudyVariant.patient).where(condition(column) | has_none)
         by_adt = Patient.select(Patient.id).where(
             (Patient.attributes != SQL("'{}'")) & condition(Patient.attributes)

@@ -122,3 +122,37 @@ def check(database: Database, asked: dict[str, Any], level: Level, *, ignore_acc
         return [one.identities for one in found if matcher.fits(one.attributes)]
 
     assert matches({}) == matches(asked)
+
+
+@pytest.mark.parametrize(
+    ("level", "asked"),
+    [
+        (Level.STUDY, {"StudyInstanceUID": "1.2.3"}),
+        (Level.STUDY, {"StudyInstanceUID": ["1.2.3", "1.2.4"]}),
+        (Level.STUDY, {"AccessionNumber": "A1"}),
+        (Level.STUDY, {"AccessionNumber": "A1*", "ModalitiesInStudy": "CT"}),
+        (Level.STUDY, {"PatientID": "P1"}),
+        (Level.STUDY, {"PatientName": "DOE^J*", "StudyDescription": "*e*"}),
+        (Level.STUDY, {"StudyDate": "20260101-20260102"}),
+        (Level.PATIENT, {"PatientID": "P1"}),
+        (Level.PATIENT, {"PatientName": "Müller*"}),
+        (Level.SERIES, {"StudyInstanceUID": "1.2.3"}),
+        (Level.IMAGE, {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4"}),
+        (Level.IMAGE, {"SOPInstanceUID": "1.2.3"}),
+    ],
+    ids=str,
+)
+def test_no_table_is_read_as_a_whole(level: Level, asked: dict[str, Any], tmp_path: Path) -> None:
+    """SQLite's plan has no scan of a table: of 100,000 studies one is found by an index.
+
+    Of names, the index of patients with attributes of their own (ADT) may be read as a whole.
+    """
+    with Index(tmp_path, STORAGE) as index:
+        query = Selection(index._database, asked, level)._query.order_by(1).limit(10)
+        sql, values = index._database.peewee.get_sql_context().sql(query).query()
+        with index._database.connection():
+            plan = index._database.peewee.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    steps = [row[3] for row in plan]
+    assert [] == [
+        step for step in steps if step.startswith("SCAN t") and "USING INDEX patient_name" not in step
+    ], steps
