@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
+    from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
     from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
+    from index.query.study_query import QueryOptions, StudyQuery
     from index.query.value_matching import BadIdentifier
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
@@ -81,8 +83,10 @@ if TYPE_CHECKING:
 __all__ = [
     "DATA_NAMES",
     "IMPLEMENTATION_CLASS_UID",
+    "PATIENT_ROOT",
     "SORTS",
     "STATES",
+    "STUDY_ROOT",
     "AETitle",
     "BackedUp",
     "BadFilter",
@@ -127,6 +131,7 @@ __all__ = [
     "Outcome",
     "Procedures",
     "PublishSettings",
+    "QueryOptions",
     "Rebuilt",
     "Report",
     "RetentionSettings",
@@ -138,6 +143,7 @@ __all__ = [
     "StepResult",
     "StorageSettings",
     "StudyFilter",
+    "StudyQuery",
     "Supervisor",
     "TakenOver",
     "TooLarge",
@@ -191,6 +197,8 @@ _MODULES = {
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
     "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
+    "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
+    "index.query.study_query": "QueryOptions StudyQuery",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,6 +37,7 @@ from index.publication.publisher import Publisher
 from index.publication.search import find, fits
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
+from index.query.queries import Queries
 from index.query.study_filter import StudyFilter
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
@@ -125,9 +127,9 @@ class Index:
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
-        self.commitments = Commitments(
-            self._database, self._integrity, lambda: self.catch_up(CATCH_UP_SECONDS)
-        )
+        caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
+        self.commitments = Commitments(self._database, self._integrity, caught_up)
+        self.queries = Queries(self._database, caught_up)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )

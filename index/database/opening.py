@@ -4,7 +4,7 @@ Connections are pooled: threads of idle associations hold none.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import peewee
 from playhouse.pool import PooledSqliteDatabase
 
 from index.database.connection import BUSY_TIMEOUT_SECONDS, MAX_CONNECTIONS, SYNCHRONOUS, Database, OnFatal
+from index.dicom.person_names import folded, folded_without_accents
 from index.errors import DatabaseFault, NotKept
 from index.storage.durable import open_new
 
@@ -24,6 +25,8 @@ CACHE = 8 * 1024
 # Pages in the write-ahead log from which a commit moves them into the database: 16 MB. SQLite's default of
 # 1,000 is reached by some eighty instances, and each time costs two syncs.
 CHECKPOINT = 4000
+# Functions of ours that SQLite can call, by their names. No index is on them: other programs lack them.
+SQL_FUNCTIONS = (folded, folded_without_accents)
 # `collation`: texts in the order of their code points, as Python compares them.
 _SQLITE_TYPES = {"id": "INTEGER PRIMARY KEY AUTOINCREMENT", "bigint": "INTEGER", "collation": ""}
 _POSTGRESQL_TYPES = {
@@ -143,7 +146,7 @@ def _open_read_only(path: Path, cache: int) -> Database:
 
 
 def _pool(name: str, pragmas: Mapping[str, Any], **options: Any) -> peewee.Database:
-    pool: peewee.Database = PooledSqliteDatabase(
+    pool = PooledSqliteDatabase(
         name,
         pragmas=pragmas,
         timeout=POOL_TIMEOUT_SECONDS,
@@ -151,7 +154,14 @@ def _pool(name: str, pragmas: Mapping[str, Any], **options: Any) -> peewee.Datab
         check_same_thread=False,
         **options,
     )
-    return pool
+    for function in SQL_FUNCTIONS:
+        pool.register_function(_on_text(function), function.__name__, 1)
+    made: peewee.Database = pool
+    return made
+
+
+def _on_text(function: Callable[[str], str]) -> Callable[[str | None], str | None]:
+    return lambda text: None if text is None else function(text)
 
 
 def _by_url(url: str, on_fatal: OnFatal) -> Database:

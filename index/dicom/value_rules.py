@@ -152,6 +152,17 @@ def valid_values(keyword: str, value: Any) -> list[str]:
     return [made for one in texts(value) if (made := _valid(keyword, one))]
 
 
+def stored_values(keyword: str, value: Any) -> list[str]:
+    """Return the values of an attribute of instances. Text and codes are kept, however long they are.
+
+    They are what a file has, and what it is looked for by. Of other VRs invalid values are left out.
+    """
+    vr = tag_and_vr(keyword)[1]
+    if vr == "CS":
+        return [text.upper() for text in texts(value)]
+    return texts(value) if vr in _LINE or vr in _LINES else valid_values(keyword, value)
+
+
 def valid_value(item: Mapping[str, Any], keyword: str) -> str:
     """Return the valid value of an attribute for a column; nothing where there are none or several."""
     values = valid_values(keyword, item.get(keyword))

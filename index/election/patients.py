@@ -1,8 +1,12 @@
 """Which patient a study has, and the attributes of a patient: from instances, orders and ADT messages."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
+
+from peewee import fn
 
 from index.database.connection import Database
 from index.database.instance_rows import identity_key, issuer_of
@@ -38,25 +42,46 @@ class StudyPatient:
 
 def study_patient(database: Database, study: int, uid: str) -> StudyPatient | None:
     """Elect a study's patient by its instances, or else by its orders. None: it has neither."""
-    counted = StudyVariant.select(StudyVariant.patient, PatientRow.key, StudyVariant.instance_count)
-    rows = database.rows(counted.join(PatientRow).where(StudyVariant.study == study))
-    if not rows:
-        ordered = ImagingOrder.select(ImagingOrder.patient, PatientRow.key).join(PatientRow)
-        rows = [(*row, 1) for row in database.rows(ordered.where(ImagingOrder.study_uid == uid))]
-    rows = _stored(rows)
-    votes: dict[tuple[str, int], int] = {}
-    for row, key, count in rows:
-        votes[key, row] = votes.get((key, row), 0) + count
-    if not votes:
-        return None
-    key, row = min(votes, key=lambda vote: (-votes[vote], vote))
-    attributes, disagreements = elect_patient(database, row, key)
-    if len(votes) > 1:
-        values = tuple(sorted(((k, n) for (k, _), n in votes.items()), key=lambda v: (-v[1], v[0])))
-        disagreements.append(Disagreed("study", "", "patient", values))
-    patient = Patient(key, attributes)
-    shared = _shared_patient(database, study, uid) if len(votes) > 1 else None
-    return StudyPatient(row, patient, disagreements, shared or patient)
+    return study_patients(database, {study: uid}).get(study)
+
+
+def study_patients(database: Database, studies: Mapping[int, str]) -> dict[int, StudyPatient]:
+    """Return the same of several studies, given by row id and UID; those without a patient are left out."""
+    votes = _votes(database, studies)
+    elected = {study: min(counts, key=lambda vote: (-counts[vote], vote)) for study, counts in votes.items()}
+    patients = elect_patients(database, {row: key for key, row in elected.values()})
+    found = {}
+    for study, (key, row) in elected.items():
+        attributes, of_patient = patients[row]
+        patient, published, disagreements = Patient(key, attributes), None, list(of_patient)
+        if len(votes[study]) > 1:
+            several = ((k, n) for (k, _), n in votes[study].items())
+            values = tuple(sorted(several, key=lambda v: (-v[1], v[0])))
+            disagreements.append(Disagreed("study", "", "patient", values))
+            published = _shared_patient(database, study, studies[study])
+        found[study] = StudyPatient(row, patient, disagreements, published or patient)
+    return found
+
+
+def _votes(database: Database, studies: Mapping[int, str]) -> dict[int, dict[tuple[str, int], int]]:
+    """Return how many instances, or else orders, of each study have each patient: by key and row id."""
+    counted = StudyVariant.select(
+        StudyVariant.study, StudyVariant.patient, PatientRow.key, StudyVariant.instance_count
+    )
+    rows = database.rows(counted.join(PatientRow).where(StudyVariant.study.in_(list(studies))))
+    if missing := {studies[study]: study for study in studies.keys() - {row[0] for row in rows}}:
+        ordered = ImagingOrder.select(ImagingOrder.study_uid, ImagingOrder.patient, PatientRow.key)
+        ordered = ordered.join(PatientRow).where(ImagingOrder.study_uid.in_(list(missing)))
+        rows += [(missing[uid], *row, 1) for uid, *row in database.rows(ordered)]
+    of_study: dict[int, list[Any]] = {}
+    for study, *row in rows:
+        of_study.setdefault(study, []).append(row)
+    votes: dict[int, dict[tuple[str, int], int]] = {}
+    for study, some in of_study.items():
+        counts = votes.setdefault(study, {})
+        for row, key, count in _stored(some):
+            counts[key, row] = counts.get((key, row), 0) + count
+    return votes
 
 
 def _stored(rows: list[Any]) -> list[Any]:
@@ -92,20 +117,32 @@ def _may_be_same(one: tuple[int, str, str], other: tuple[int, str, str]) -> bool
 
 def elect_patient(database: Database, row: int, key: str) -> tuple[dict[str, Any], list[Disagreed]]:
     """Return a patient's attributes, and those that differ: instances before orders, ADT before both."""
-    variants = database.rows(
-        StudyVariant.select(StudyVariant.patient_attributes, StudyVariant.instance_count).where(
-            StudyVariant.patient == row
-        )
-    )
-    elected, disagreements = elect([Variant(*variant) for variant in variants], "patient", key)
-    ordered = database.rows(
-        ImagingOrder.select(ImagingOrder.patient_attributes).where(ImagingOrder.patient == row)
-    )
-    from_orders, _ = elect([Variant(attributes, 1) for (attributes,) in ordered], "patient", key)
-    # Where instances disagree, an order does not decide.
-    for one in disagreements:
-        from_orders.pop(one.keyword, None)
-    ((from_adt,),) = database.rows(PatientRow.select(PatientRow.attributes).where(PatientRow.id == row))
-    # An attribute that ADT has deleted is None.
-    attributes = {**from_orders, **elected, **from_adt}
-    return {keyword: value for keyword, value in attributes.items() if value is not None}, disagreements
+    return elect_patients(database, {row: key})[row]
+
+
+def elect_patients(
+    database: Database, patients: Mapping[int, str]
+) -> dict[int, tuple[dict[str, Any], list[Disagreed]]]:
+    """Return the same of several patients, given by row id and key."""
+    rows, variants, ordered = list(patients), defaultdict(list), defaultdict(list)
+    of_patient = StudyVariant.patient, StudyVariant.patient_attributes
+    counted = StudyVariant.select(*of_patient, fn.SUM(StudyVariant.instance_count))
+    counted = counted.where(StudyVariant.patient.in_(rows)).group_by(*of_patient)
+    for row, attributes, count in database.rows(counted):
+        variants[row].append(Variant(attributes, int(count)))
+    orders = ImagingOrder.select(ImagingOrder.patient, ImagingOrder.patient_attributes)
+    for row, attributes in database.rows(orders.where(ImagingOrder.patient.in_(rows))):
+        ordered[row].append(Variant(attributes, 1))
+    stored_rows = PatientRow.select(PatientRow.id, PatientRow.attributes).where(PatientRow.id.in_(rows))
+    elected = {}
+    for row, from_adt in database.rows(stored_rows):
+        key = patients[row]
+        from_instances, disagreements = elect(variants[row], "patient", key)
+        from_orders, _ = elect(ordered[row], "patient", key)
+        # Where instances disagree, an order does not decide.
+        for one in disagreements:
+            from_orders.pop(one.keyword, None)
+        # An attribute that ADT has deleted is None.
+        merged = {**from_orders, **from_instances, **from_adt}
+        elected[row] = {k: value for k, value in merged.items() if value is not None}, disagreements
+    return elected

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from index.dicom.value_rules import texts, valid_values
-from index.query.keys import Key
+from index.query.keys import NOT_MATCHED, Key
 from index.query.value_matching import BadIdentifier, comparable, matcher, range_of
 from index.records import Attributes
 
 Test = Callable[[Attributes], bool]
+Values = Callable[[str, Any], list[str]]
 
 
 class IdentifierMatcher:
@@ -19,7 +20,7 @@ class IdentifierMatcher:
 
     `period` is the keywords of a date and a time. Where both are asked for, they are one period, from the
     first date and time to the last (PS3.4 Table K.6-1). `ignore_accents`: names match without accents.
-    Raises BadIdentifier where a value of a key is not allowed.
+    `values` returns the values of an item's attribute. Raises BadIdentifier where a value is not allowed.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class IdentifierMatcher:
         period: tuple[str, str] | None = None,
         *,
         ignore_accents: bool = False,
+        values: Values = valid_values,
     ) -> None:
+        self._values = values
         self._keys = keys
         self._period = period
         self._ignore_accents = ignore_accents
@@ -41,22 +44,24 @@ class IdentifierMatcher:
 
     def _make_tests(self, identifier: Attributes) -> Iterator[Test]:
         period = self._period if self._period and self._period[0] in self._keys else None
-        in_period = _period_test(identifier, *period) if period else None
+        in_period = self._period_test(identifier, *period) if period else None
         if in_period:
             yield in_period
         for keyword, value in identifier.items():
             key = self._keys.get(keyword)
-            if key is None or (in_period and period and keyword in period):
+            if key is None or key.matching == NOT_MATCHED or (in_period and period and keyword in period):
                 continue
             test = self._sequence_test(key, value) if key.vr == "SQ" else self._value_test(key, value)
             if test:
                 yield test
 
     def _value_test(self, key: Key, value: Any) -> Test | None:
+        if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+            raise BadIdentifier(key.keyword, "must be a value, not a sequence")
         match = matcher(key.keyword, key.vr, texts(value), ignore_accents=self._ignore_accents)
         if match is None:
             return None
-        return lambda item: match(valid_values(key.keyword, item.get(key.keyword)))
+        return lambda item: match(self._values(key.keyword, item.get(key.keyword)))
 
     def _sequence_test(self, key: Key, value: Any) -> Test | None:
         """Sequence matching: one item must have all that is asked for."""
@@ -66,26 +71,27 @@ class IdentifierMatcher:
             raise BadIdentifier(key.keyword, "must be a sequence")
         if len(value) > 1:
             raise BadIdentifier(key.keyword, "a sequence in a query has one item (PS3.4 C.2.2.2.6)")
-        below = IdentifierMatcher(value[0], key.items, self._period, ignore_accents=self._ignore_accents)
+        below = IdentifierMatcher(
+            value[0], key.items, self._period, ignore_accents=self._ignore_accents, values=self._values
+        )
         if not below._tests:
             return None
         return lambda item: any(below.fits(one) for one in item.get(key.keyword) or ())
 
+    def _period_test(self, identifier: Attributes, date_keyword: str, time_keyword: str) -> Test | None:
+        """Return the test for a date and a time as one period. None: the time is not a range."""
+        dates, times = texts(identifier.get(date_keyword)), texts(identifier.get(time_keyword))
+        if len(dates) != 1 or len(times) != 1 or "-" not in times[0]:
+            return None
+        first_date, last_date = range_of(date_keyword, "DA", dates[0])
+        first_time, last_time = range_of(time_keyword, "TM", times[0])
+        first = (first_date + (first_time or "")) if first_date else ""
+        # "~" sorts after every digit: an open end.
+        last = (last_date or "~") + (last_time or "~")
 
-def _period_test(identifier: Attributes, date_keyword: str, time_keyword: str) -> Test | None:
-    """Return the test for a date and a time as one period. None: the time is not a range."""
-    dates, times = texts(identifier.get(date_keyword)), texts(identifier.get(time_keyword))
-    if len(dates) != 1 or len(times) != 1 or "-" not in times[0]:
-        return None
-    first_date, last_date = range_of(date_keyword, "DA", dates[0])
-    first_time, last_time = range_of(time_keyword, "TM", times[0])
-    first = (first_date + (first_time or "")) if first_date else ""
-    # "~" sorts after every digit: an open end.
-    last = (last_date or "~") + (last_time or "~")
+        def fits(item: Attributes) -> bool:
+            date = "".join(self._values(date_keyword, item.get(date_keyword)))
+            time = "".join(self._values(time_keyword, item.get(time_keyword)))
+            return bool(date and time) and first <= comparable("DA", date) + comparable("TM", time) <= last
 
-    def fits(item: Attributes) -> bool:
-        date = "".join(valid_values(date_keyword, item.get(date_keyword)))
-        time = "".join(valid_values(time_keyword, item.get(time_keyword)))
-        return bool(date and time) and first <= comparable("DA", date) + comparable("TM", time) <= last
-
-    return fits
+        return fits

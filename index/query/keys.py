@@ -13,6 +13,9 @@ Entries = Mapping[str, "tuple[str, str] | tuple[str, str, Entries]"]
 R is required, O optional, - none; 1, 1C, 2, 2C, 3 are the types of PS3.5 Section 7.4.
 """
 
+NOT_MATCHED = "-"
+"""The matching key type of an attribute that is only returned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

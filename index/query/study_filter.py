@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from index.dicom.person_names import folded_without_accents, name_groups
 from index.errors import IndexFault
-from index.query.value_matching import name_groups, without_accents
 
 # Longer values are cut in the index: PostgreSQL takes keys up to 2,700 bytes.
 KEY_LENGTH = 200
@@ -57,7 +57,7 @@ def key(value: object) -> str:
 
 def plain_name(name: object) -> str:
     """Return a name's component groups without case and accents (PS3.5 Section 6.2.1)."""
-    return "=".join(name_groups(without_accents(str(name or "").replace("\0", "").casefold())))
+    return "=".join(name_groups(folded_without_accents(str(name or "").replace("\0", ""))))
 
 
 def name_terms(name: object) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 import fnmatch
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 
+from index.dicom.person_names import folded, folded_without_accents, name_groups
 from index.dicom.value_rules import SEPARATORS
 from index.errors import IndexFault
 
@@ -13,17 +13,13 @@ Matcher = Callable[[Sequence[str]], bool]
 # PS3.4 Section C.2.2.2.4: values of other VRs have no wildcards.
 _WILD = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
 _NUMBERS = frozenset(("DS", "IS", "FD", "FL", "SL", "SS", "UL", "US"))
+# All others, such as UI, are matched as they are.
+_BY_RULE = _WILD | _NUMBERS | {"DA", "TM"}
 _WILDCARDS = re.compile(r"[*?]")
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 # The ends of a time that is given without minutes or seconds (PS3.5 Table 6.2-1).
 _EARLIEST, _LATEST = "000000.000000", "235959.999999"
-# Accents of Latin, Greek and Cyrillic letters. The marks of Kana (U+3099) make other syllables.
-_MARKS = re.compile("[\u0300-\u036f]")
-# Letters that Unicode does not divide into a letter and a mark.
-_STROKES = str.maketrans(
-    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"}  # noqa: RUF001
-)
 
 
 class BadIdentifier(IndexFault):
@@ -42,21 +38,22 @@ def matcher(keyword: str, vr: str, wanted: Sequence[str], *, ignore_accents: boo
     asked = [value.strip() for value in wanted if value.strip()]
     if not asked or (vr in _WILD and any(set(value) == {"*"} for value in asked)):
         return None
-    plain_name = without_accents if ignore_accents else str
-    each = [_single(keyword, vr, value, plain_name) for value in asked]
+    if vr not in _BY_RULE:
+        exact = frozenset(asked)  # a list of UIDs may have thousands
+        return lambda values: not exact.isdisjoint(values)
+    fold = folded_without_accents if ignore_accents else folded
+    each = [_single(keyword, vr, value, fold) for value in asked]
     return lambda values: any(one(value) for value in values for one in each)
 
 
-def _single(keyword: str, vr: str, wanted: str, plain_name: Callable[[str], str]) -> Callable[[str], bool]:
+def _single(keyword: str, vr: str, wanted: str, fold: Callable[[str], str]) -> Callable[[str], bool]:
     if vr in ("DA", "TM"):
         return _date_or_time(keyword, vr, wanted)
     if vr == "PN":
-        return _name(wanted, plain_name)
+        return _name(wanted, fold)
     if vr in _WILD:
         return _text(wanted)
-    if vr in _NUMBERS:
-        return lambda value: _number(value) == _number(wanted)
-    return lambda value: value == wanted
+    return lambda value: _number(value) == _number(wanted)
 
 
 def _text(wanted: str) -> Callable[[str], bool]:
@@ -78,26 +75,15 @@ def _number(text: str) -> float | str:
 # --- person names ---
 
 
-def name_groups(name: str) -> list[str]:
-    """Return the component groups of a name (PS3.5 Section 6.2.1), without case and padding."""
-    folded = unicodedata.normalize("NFC", name).casefold()
-    return ["^".join(part.strip() for part in group.split("^")).rstrip("^") for group in folded.split("=")]
-
-
-def without_accents(text: str) -> str:
-    """Return a case-folded text without diacritical marks: Müller is Muller, Łódź is Lodz."""
-    return _MARKS.sub("", unicodedata.normalize("NFD", text)).translate(_STROKES)
-
-
-def _name(wanted: str, plain_name: Callable[[str], str]) -> Callable[[str], bool]:
+def _name(wanted: str, fold: Callable[[str], str]) -> Callable[[str], bool]:
     """Match group by group; a key of one group may match any group of the name."""
-    asked = [_text(group) if group else None for group in name_groups(plain_name(wanted.casefold()))]
+    asked = [_text(group) if group else None for group in name_groups(fold(wanted))]
     if len(asked) == 1 and asked[0]:
         only = asked[0]
-        return lambda value: any(only(group) for group in name_groups(plain_name(value.casefold())) if group)
+        return lambda value: any(only(group) for group in name_groups(fold(value)) if group)
 
     def fits(value: str) -> bool:
-        groups = name_groups(plain_name(value.casefold()))
+        groups = name_groups(fold(value))
         groups += [""] * (len(asked) - len(groups))
         return all(one is None or one(group) for one, group in zip(asked, groups, strict=False))
 

@@ -9,10 +9,11 @@ from peewee import Case
 
 from index.database.connection import Database
 from index.database.tables import ImagingOrder, ScheduledStep
+from index.dicom.person_names import folded, name_groups
 from index.dicom.value_rules import texts
 from index.orders.records import OPEN
 from index.query.identifiers import Identifier
-from index.query.value_matching import checked, name_groups, range_of
+from index.query.value_matching import checked, range_of
 from index.query.worklist_keys import SCHEDULED_STEPS
 from index.records import Attributes
 
@@ -149,5 +150,7 @@ def _name_part(identifier: Identifier) -> str | None:
     names = texts(identifier.get("PatientName"))
     if len(names) != 1:
         return None
-    parts = "".join(c if c.isalnum() and c.isascii() else " " for c in name_groups(names[0])[0]).split()
+    parts = "".join(
+        c if c.isalnum() and c.isascii() else " " for c in name_groups(folded(names[0]))[0]
+    ).split()
     return max(parts, key=len, default=None)

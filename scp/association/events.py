@@ -19,6 +19,12 @@ class ServiceAssociation(Protocol):
     def post(self, work: Callable[[Any], None]) -> None:
         """Have the association's thread do `work` between operations. Called from any thread."""
 
+    def read_available(self) -> None:
+        """Read what has arrived, such as C-CANCEL, while an operation runs. Called from its thread."""
+
+    def extended(self, sop_class: str) -> bytes:
+        """Return what was agreed on a SOP Class by extended negotiation (PS3.7 Section D.3.3.5)."""
+
 
 def association_of(event: Event) -> ServiceAssociation:
     """Return the association in which a pynetdicom event happened."""

@@ -22,9 +22,9 @@ from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
+from scp.services.find import FindService
 from scp.services.mpps import StepService
 from scp.services.store import StoreService
-from scp.services.worklist import WorklistService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Daemon:
             raise OSError(f"a socket named {TLS_SOCKET} was passed, but [dicom.tls] is not configured")
 
         services = (
-            WorklistService(index, self._in_force, self._metrics),
+            FindService(index, self._in_force, self._metrics),
             StepService(index, self._metrics),
             commitment,
         )

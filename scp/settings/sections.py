@@ -136,11 +136,11 @@ class Peer(Section):
     )
     charset: str | None = Field(
         None,
-        description="SpecificCharacterSet of worklist answers to it, as ISO_IR 100; UTF-8 (ISO_IR 192) where "
-        "that cannot hold a text. None given: the one that the order came in.",
+        description="SpecificCharacterSet of answers to its queries, as ISO_IR 100; UTF-8 (ISO_IR 192) where "
+        "that cannot hold a text. None given: that of the order, or of a query for images.",
     )
     ignore_accents: bool = Field(
-        False, description="Match names of its worklist queries without accents: Muller finds Müller."
+        False, description="Match names of its queries without accents: Muller finds Müller."
     )
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Addresses that it may call from, besides host, as 10.1.0.0/16. Neither given: any."
@@ -181,6 +181,11 @@ class LimitsSettings(Section):
     )
     object_size: Annotated[int, Field(ge=1024)] = Field(
         16 * 1024**3, description="The largest object that is kept, in bytes; a larger one is answered A700."
+    )
+    answers: Annotated[int, Field(ge=1)] = Field(
+        100_000,
+        description="Answers to one query for patients, studies, series or instances; with more it ends with"
+        " A700 (out of resources).",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic, perf_counter
 
+from pydicom.uid import UID
 from pynetdicom import _config, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -68,7 +69,9 @@ class ServedAssociation(Association):
         self.dul: UpperLayer = UpperLayer(
             self, self.connection, context.dicom, self.record, self._begin, self._stores.flush
         )
-        self.dimse: DimseProvider = DimseProvider(self, timeouts.pdu, self.dul.pump, self.dul.pump_available)
+        self.dimse: DimseProvider = DimseProvider(
+            self, timeouts.pdu, self.dul.pump, self.dul.pump_available, self.dul.send_command
+        )
         self.acse: Negotiation = Negotiation(self, context, self.record)
         self._dispatcher = Dispatcher(
             self._stores,
@@ -110,6 +113,14 @@ class ServedAssociation(Association):
         self._work.append(work)
         self.connection.wake()
 
+    def read_available(self) -> None:
+        """Read what has arrived, such as C-CANCEL, while an operation runs. Called from its thread."""
+        self.dul.pump_available()
+
+    def extended(self, sop_class: str) -> bytes:
+        """Return what was agreed on a SOP Class by extended negotiation (PS3.7 Section D.3.3.5)."""
+        return self.acceptor.sop_class_extended.get(UID(sop_class), b"")
+
     def stop_when_idle(self) -> None:
         """Abort as soon as no operation is running. Called from any thread, any number of times."""
         if not self._stops_when_idle:
@@ -133,6 +144,7 @@ class ServedAssociation(Association):
     def _bind_handlers(self) -> None:
         self.bind(evt.EVT_REQUESTED, self.acse.on_requested)
         self.bind(evt.EVT_ESTABLISHED, self.acse.on_established)
+        self.bind(evt.EVT_SOP_EXTENDED, self.acse.on_extended)
         self.bind(evt.EVT_C_ECHO, self._echo)
         for event, handler in self._context.handlers:
             self.bind(event, handler)

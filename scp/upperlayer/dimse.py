@@ -7,10 +7,10 @@ from typing import Any, cast
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import C_CANCEL
+from pynetdicom.dimse_primitives import C_CANCEL, C_FIND
 from pynetdicom.pdu_primitives import P_DATA
 
-from scp.wire.command_set import C_CANCEL_RQ, Command
+from scp.wire.command_set import C_CANCEL_RQ, Command, encode_answer
 from scp.wire.pdus import COMMAND, LAST, InvalidMessage
 from scp.wire.status import (
     IDENTIFIER_DOES_NOT_MATCH,
@@ -49,7 +49,7 @@ class DimseProvider(DIMSEServiceProvider):
     """The DIMSE service provider, without a thread: it reads the socket while it waits for a response.
 
     The peer may take `seconds` for a response. `pump` reads until a deadline (False: it has passed),
-    `pump_available` without waiting.
+    `pump_available` without waiting. `send_command` sends a command set and a data set.
     """
 
     def __init__(
@@ -58,11 +58,13 @@ class DimseProvider(DIMSEServiceProvider):
         seconds: float,
         pump: Callable[[float], bool],
         pump_available: Callable[[], None],
+        send_command: Callable[[int, bytes, bytes], None],
     ) -> None:
         super().__init__(assoc)
         self._seconds = seconds
         self._pump = pump
         self._pump_available = pump_available
+        self._send_command = send_command
         # Requests of our own without a response yet: presentation context and message id.
         self._unanswered: set[tuple[int, int]] = set()
 
@@ -81,9 +83,15 @@ class DimseProvider(DIMSEServiceProvider):
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message, and read what has arrived meanwhile."""
-        if primitive.MessageIDBeingRespondedTo is None:
+        request = primitive.MessageIDBeingRespondedTo
+        if request is None:
             self._unanswered.add((context_id, primitive.MessageID))
-        super().send_msg(primitive, context_id)
+        if isinstance(primitive, C_FIND) and request is not None and primitive.Identifier is not None:
+            # One of thousands: pynetdicom takes longer to encode an answer than the index to find it.
+            answer = encode_answer(str(primitive.AffectedSOPClassUID), request, primitive.Status or 0)
+            self._send_command(context_id, answer, primitive.Identifier.getvalue())
+        else:
+            super().send_msg(primitive, context_id)
         self._pump_available()
 
     def deliver(self, context_id: int, command: Command, data: bytes) -> None:

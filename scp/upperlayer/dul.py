@@ -33,7 +33,9 @@ from scp.wire.command_set import Command
 from scp.wire.connection import Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.pdus import (
     A_ASSOCIATE_RQ,
+    COMMAND,
     CONTEXT_AND_CONTROL_LENGTH,
+    DATA_SET,
     P_DATA_TF,
     PDU_HEADER,
     PDU_LENGTHS,
@@ -41,7 +43,7 @@ from scp.wire.pdus import (
     AbortReason,
     InvalidMessage,
     ProtocolViolation,
-    command_pdus,
+    message_pdus,
 )
 
 
@@ -124,12 +126,14 @@ class UpperLayer(DULServiceProvider):
         super().send_pdu(primitive)
         self._run_events()
 
-    def send_command(self, context_id: int, encoded: bytes) -> None:
-        """Send a command set in PDUs of the peer's maximum length. Dropped when it has ended."""
+    def send_command(self, context_id: int, encoded: bytes, data_set: bytes = b"") -> None:
+        """Send a message in PDUs of the peer's maximum length. Dropped when the association has ended."""
         if not self._may_send_data:
             return
         proposed_id = self.request.proposed_id(context_id) if self.request else context_id
-        pdus = command_pdus(proposed_id, encoded, self.assoc.dimse.maximum_pdu_size)
+        most = self.assoc.dimse.maximum_pdu_size
+        pdus = message_pdus(proposed_id, COMMAND, encoded, most)
+        pdus += message_pdus(proposed_id, DATA_SET, data_set, most)
         cast("ConnectionSocket", self.socket).send(pdus)
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002

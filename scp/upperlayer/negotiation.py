@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from pydicom.uid import UID
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -13,6 +14,7 @@ from pynetdicom.pdu_primitives import (
 
 from scp.association.admission import Grant, Rejection
 from scp.association.contexts import is_storage, supported_contexts
+from scp.association.extended_negotiation import agreed
 from scp.association.quota import UNKNOWN_CALLER
 from scp.observing.association_record import AssociationRecord
 from scp.services.store import MAX_OPERATIONS
@@ -64,6 +66,13 @@ class Negotiation(ACSE):
     def on_established(self, _event: Event) -> None:
         """Log that the association has been accepted."""
         self._record.log_accepted(len(self.assoc.accepted_contexts), len(self.assoc.rejected_contexts))
+
+    def on_extended(self, event: Event) -> dict[UID, bytes]:
+        """Answer the extended negotiation of the SOP Classes that the caller may use."""
+        return agreed(
+            event.app_info,  # type: ignore[attr-defined]  # set by pynetdicom for this event
+            self._grant.services if self._grant else {},
+        )
 
     def send_accept(self) -> None:
         """Accept. Contexts that we serve, but not to this caller, are refused as user-rejection."""

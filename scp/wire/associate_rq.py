@@ -36,11 +36,11 @@ MAXIMUM_LENGTH = 0x51
 OPERATIONS_WINDOW = 0x53
 ROLE_SELECTION = 0x54
 VERSION_NAME = 0x55
+EXTENDED_NEGOTIATION = 0x56
 USER_IDENTITY = 0x58
 # Items without use here. Not to answer such an item means not to support it (PS3.7 Section D.3.3.3 to .6).
 _UNUSED = {
     0x52: "Implementation Class UID",
-    0x56: "SOP Class Extended Negotiation",
     0x57: "SOP Class Common Extended Negotiation",
 }
 
@@ -56,6 +56,8 @@ MAX_SYNTAXES = 128
 _UID_LENGTH = 64
 # PS3.7 Section D.3.3.2.3.
 _VERSION_NAME_LENGTH = 16
+# PS3.7 Table D.3-12: the services of PS3.4 define up to six bytes.
+_EXTENDED_LENGTH = 64
 # PS3.7 Table D.3-7: operations invoked, operations performed.
 _WINDOW_LENGTH = 4
 # A Kerberos ticket or SAML assertion has some kilobytes; a longer one is never verified.
@@ -168,6 +170,7 @@ class _Reader:
         self._roles: dict[str, tuple[bool, bool]] = {}
         self._identity = b""
         self._window = b""
+        self._extended: dict[str, bytes] = {}
 
     def note(self, what: str) -> None:
         """Note an oddity for the log, once."""
@@ -197,6 +200,9 @@ class _Reader:
         for uid, roles in self._roles.items():
             if uid in proposed:
                 items += _item(ROLE_SELECTION, _LENGTH.pack(len(uid)) + uid.encode() + bytes(roles))
+        for uid, options in self._extended.items():
+            if uid in proposed:
+                items += _item(EXTENDED_NEGOTIATION, _LENGTH.pack(len(uid)) + uid.encode() + options)
         return items + self._window + self._identity
 
     def _items(self, content: bytes) -> Iterator[tuple[int, bytes, bool]]:
@@ -250,6 +256,8 @@ class _Reader:
                 self._read_window(value)
             elif kind == ROLE_SELECTION:
                 self._read_role(value)
+            elif kind == EXTENDED_NEGOTIATION:
+                self._read_extended(value)
             elif kind == VERSION_NAME:
                 if len(value) > _VERSION_NAME_LENGTH or not _printable(value):
                     self.note(f"implementation version name {value[:64]!r}")
@@ -285,6 +293,15 @@ class _Reader:
             self.note(f"role selection {value[:64]!r}")
         if uid and (scu or scp):
             self._roles.setdefault(uid, (scu, scp))
+
+    def _read_extended(self, value: bytes) -> None:
+        """Read the options of a SOP Class (PS3.7 Table D.3-12)."""
+        uid, options = _field(value)
+        sop_class = _uid(uid or b"")
+        if not sop_class or not 0 < len(options) <= _EXTENDED_LENGTH:
+            self.note(f"SOP Class extended negotiation {value[:64]!r}")
+        else:
+            self._extended.setdefault(sop_class, options)
 
     def _read_identity(self, value: bytes) -> bytes:
         """Return a user identity item (PS3.7 Table D.3-14) that pynetdicom can read.

@@ -38,6 +38,8 @@ _UIDS = {
 }
 
 NO_DATA_SET = 0x0101
+# Any other value (PS3.7 Section E.1).
+DATA_SET_FOLLOWS = 0x0001
 
 # PS3.5 Table 6.2-1, UI.
 _UID_LENGTH = 64
@@ -112,6 +114,20 @@ def encode_response(command: Command, status: int, comment: str = "") -> bytes:
             _encode(_STATUS, _US.pack(status)),
             _encode(_ERROR_COMMENT, _even(comment.encode("ascii", "replace"), b" ")) if comment else b"",
             _encode_uid(_AFFECTED_SOP_INSTANCE_UID, command.sop_instance_value),
+        )
+    )
+    return _encode(0x0000, _UL.pack(len(body))) + body
+
+
+def encode_answer(sop_class_uid: str, message_id: int, status: int) -> bytes:
+    """Return the encoded C-FIND response that an identifier follows (PS3.7 Section 9.3.2.2)."""
+    body = b"".join(
+        (
+            _encode_uid(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode()),
+            _encode(_COMMAND_FIELD, _US.pack(C_FIND_RQ | RESPONSE)),
+            _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(message_id)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET_FOLLOWS)),
+            _encode(_STATUS, _US.pack(status)),
         )
     )
     return _encode(0x0000, _UL.pack(len(body))) + body

@@ -12,6 +12,7 @@ CONTEXT_AND_CONTROL_LENGTH = 2
 
 # PS3.8 Annex E.2, the message control header; its other bits are not checked.
 COMMAND = 0x01
+DATA_SET = 0x00
 LAST = 0x02
 
 A_ASSOCIATE_RQ = 0x01
@@ -53,15 +54,15 @@ class InvalidMessage(ValueError):
     """Raised when presentation data values are not a valid or expected message."""
 
 
-def command_pdus(context_id: int, encoded: bytes, max_pdu: int) -> bytes:
-    """Return a command set in P-DATA-TF PDUs of at most `max_pdu` bytes; 0: no limit (PS3.8 D.1)."""
+def message_pdus(context_id: int, kind: int, encoded: bytes, max_pdu: int) -> bytes:
+    """Return a COMMAND or DATA_SET in P-DATA-TF PDUs of at most `max_pdu` bytes; 0: no limit (PS3.8 D.1)."""
     most = max_pdu - PDV_HEADER.size
     if most <= 0:
-        most = len(encoded)
+        most = max(len(encoded), 1)
     pdus = bytearray()
     for start in range(0, len(encoded), most):
         piece = encoded[start : start + most]
-        control = COMMAND | (LAST if start + most >= len(encoded) else 0)
+        control = kind | (LAST if start + most >= len(encoded) else 0)
         pdus += PDU_HEADER.pack(P_DATA_TF, PDV_HEADER.size + len(piece))
         pdus += PDV_HEADER.pack(len(piece) + CONTEXT_AND_CONTROL_LENGTH, context_id, control) + piece
     return bytes(pdus)

@@ -128,14 +128,14 @@ def wlmscpfs(folder: Path, aet: str = "WL") -> Iterator[int]:
         env={**os.environ, "TCP_NODELAY": "1"},
     )
     try:
-        _await_port(port)
+        await_port(port)
         yield port
     finally:
         server.terminate()
         server.wait(START_SECONDS)
 
 
-def _await_port(port: int) -> None:
+def await_port(port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:

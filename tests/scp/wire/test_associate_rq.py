@@ -514,3 +514,23 @@ def test_whatever_stands_beside_a_good_context_it_is_served_100000_times():
 @pytest.mark.timeout(3600)
 def test_only_its_own_error_is_raised_100000_times():
     _never_another_error(100_000)
+
+
+def test_extended_negotiation_is_kept_for_what_is_proposed() -> None:
+    """PS3.7 Table D.3-12; what cannot be read is left out, and the association goes on."""
+
+    def extended(uid: str, options: bytes) -> bytes:
+        return item(0x56, struct.pack(">H", len(uid)) + uid.encode() + options)
+
+    user = MAXIMUM + extended(CT, b"\1\0\1") + extended(CT, b"\0") + extended("1.2.3", b"\1")
+    user += extended(CT, b"") + extended(CT, bytes(65)) + item(0x56, b"\0\xff1.2")
+    understood = parse_request(request(user=user))
+    decoded = A_ASSOCIATE_RQ()
+    decoded.decode(PDU_HEADER.pack(1, len(understood.encoded)) + understood.encoded)
+    kept = [
+        (str(one.sop_class_uid), one.service_class_application_information)
+        for one in decoded.to_primitive().user_information
+        if type(one).__name__ == "SOPClassExtendedNegotiation"
+    ]
+    assert [(CT, b"\1\0\1")] == kept
+    assert 3 == len(understood.oddities)
