@@ -28,6 +28,8 @@ from support.filling import STORAGE, crashed, files, keep, receive
 from support.postgresql import emptied, server
 from support.whole_index import content, database, fill, fill_every_table, here, models, opened, without_node
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:

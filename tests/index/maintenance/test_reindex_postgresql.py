@@ -17,6 +17,8 @@ from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 from support.postgresql import emptied, server
 
+pytestmark = pytest.mark.sqlite
+
 SCANNER = Origin("CT7", "ARCHIVE", "10.1.2.3", "a")
 
 

@@ -48,6 +48,7 @@ def counted(index: Index, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tries
 
 
+@pytest.mark.sqlite
 def test_a_busy_database_is_no_fault_of_the_orders(
     busy: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

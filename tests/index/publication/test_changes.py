@@ -150,6 +150,7 @@ def test_entries_that_are_pruned_under_a_reader_are_told(
         list(reader)
 
 
+@pytest.mark.sqlite
 def test_the_command_tells_of_pruned_changes(index: Index) -> None:
     for number in (1, 2, 3):
         keep(index, instance(1, 1, number))

@@ -124,6 +124,7 @@ def check(database: Database, asked: dict[str, Any], level: Level, *, ignore_acc
     assert matches({}) == matches(asked)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("level", "asked"),
     [
