@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
+    from index.dicom.transcoding import DEFLATED, TRANSCODED, NotTranscodable, transcode
     from index.dicom.uids import is_uid
     from index.dicom.value_rules import cut_off
     from index.errors import (
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
+    from index.query.retrieval import Retrieval, Selection, StoredInstance
+    from index.query.retrieve_keys import RetrieveKeys
     from index.query.value_matching import BadIdentifier
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
         StorageSettings,
         Unique,
     )
+    from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
     from index.supervisor import Supervisor, WorkerState
@@ -76,7 +80,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA_NAMES",
+    "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "TRANSCODED",
     "AETitle",
     "BackedUp",
     "BadIdentifier",
@@ -85,6 +91,7 @@ __all__ = [
     "CommitmentReport",
     "Commitments",
     "Completeness",
+    "DataSetFile",
     "DatabaseFault",
     "Deleted",
     "Disagreed",
@@ -111,6 +118,7 @@ __all__ = [
     "NotExpressible",
     "NotFound",
     "NotKept",
+    "NotTranscodable",
     "Observer",
     "OrderStatus",
     "Orders",
@@ -121,13 +129,17 @@ __all__ = [
     "Rebuilt",
     "Report",
     "RetentionSettings",
+    "Retrieval",
+    "RetrieveKeys",
     "Section",
+    "Selection",
     "Source",
     "State",
     "StepEnded",
     "StepFault",
     "StepResult",
     "StorageSettings",
+    "StoredInstance",
     "Supervisor",
     "TakenOver",
     "TooLarge",
@@ -146,6 +158,7 @@ __all__ = [
     "outdated_instances",
     "reindex",
     "take_over",
+    "transcode",
 ]
 
 # The names of each module; "Name=Other" where it is Other in the module.
@@ -154,6 +167,7 @@ _MODULES = {
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
+    "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED transcode",
     "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
     "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"
@@ -177,6 +191,8 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
+    "index.query.retrieval": "Retrieval Selection StoredInstance",
+    "index.query.retrieve_keys": "RetrieveKeys",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
@@ -185,6 +201,7 @@ _MODULES = {
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
+    "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
     "index.supervisor": "Supervisor WorkerState",

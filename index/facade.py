@@ -35,6 +35,7 @@ from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study, summaries
+from index.query.retrieval import Retrieval
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
@@ -123,9 +124,8 @@ class Index:
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
-        self.commitments = Commitments(
-            self._database, self._integrity, lambda: self.catch_up(CATCH_UP_SECONDS)
-        )
+        self.commitments = Commitments(self._database, self._integrity, self._catch_up_soon)
+        self.retrieval = Retrieval(self._database, data, self._catch_up_soon)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -172,6 +172,9 @@ class Index:
     def catch_up(self, seconds: float | None = None) -> bool:
         """Return when all is indexed that was acknowledged before; False where that takes longer."""
         return self._reception.catch_up(seconds)
+
+    def _catch_up_soon(self) -> bool:
+        return self._reception.catch_up(CATCH_UP_SECONDS)
 
     def close(self) -> None:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""

@@ -51,8 +51,11 @@ def paths_with_reasons(pairs: Iterable[tuple[object, str]]) -> list[dict[str, st
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """Show how many files are done. Yields a function that is called with how many more are done."""
+def progress(doing: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how many files are done, of a `total` where it is known.
+
+    Yields a function that is called with how many more are done.
+    """
     if not sys.stderr.isatty():
         lines = _ProgressLines(doing)
         yield lines.advance
@@ -63,7 +66,7 @@ def progress(doing: str) -> Iterator[Callable[[int], None]]:
 
     columns = (TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(doing, total=None)
+        task = bar.add_task(doing, total=total)
         yield lambda more: bar.advance(task, more)
 
 
