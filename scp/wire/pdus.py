@@ -66,7 +66,7 @@ class InvalidMessage(ValueError):
 
 def command_pdus(context_id: int, encoded: bytes, max_pdu: int) -> bytes:
     """Return a command set in P-DATA-TF PDUs of at most `max_pdu` bytes; 0: no limit (PS3.8 D.1)."""
-    most = max_pdu - PDV_HEADER.size
+    most = (max_pdu - PDV_HEADER.size) // 2 * 2  # fragments have even lengths (PS3.8 Section 9.3.1)
     if most <= 0:
         most = len(encoded)
     pdus = bytearray()

@@ -1,6 +1,7 @@
 """A listener with the store and retrieve services on an index of its own, and scripted peers."""
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -144,10 +145,12 @@ class Destination:
         *,
         accepts: Callable[[str, list[str]], str | None] = lambda _sop_class, syntaxes: syntaxes[0],
         rejects: bool = False,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self._answer = answer
         self._accepts = accepts
         self._rejects = rejects
+        self._context = context
         self.received: list[tuple[str, bytes]] = []
         self.commands: list[dict[int, bytes]] = []
         self.proposed: list[list[tuple[str, list[str]]]] = []
@@ -168,6 +171,11 @@ class Destination:
 
     def _serve(self, connection: socket.socket) -> None:
         peer = Parrot.__new__(Parrot)
+        if self._context:
+            try:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            except OSError:
+                return
         peer.socket = connection
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _, content = peer.read_pdu()
