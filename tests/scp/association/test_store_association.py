@@ -90,7 +90,7 @@ def test_a_peer_that_does_not_accept(answer: bytes, why: str) -> None:
             ),
             "8030",
         ),
-        (b"", "closed by the peer"),
+        (b"", "closed by the peer|reset by peer"),
     ],
 )
 def test_a_peer_that_gives_no_response(answer: bytes, why: str) -> None:
