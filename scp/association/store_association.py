@@ -101,42 +101,49 @@ class MessageIds:
 class StoreAssociation(MessageIds):
     """A StoreChannel to a peer of [[peers]]. Used by one thread; another may call `interrupt`."""
 
-    def __init__(self, configuration: Configuration, aet: str, proposed: Sequence[ProposedContext]) -> None:
-        """Connect and negotiate; at most MAX_CONTEXTS are `proposed`. Raises Unreachable."""
+    def __init__(self) -> None:
         super().__init__()
+        self.contexts: dict[str, dict[str, int]] = {}
+        self._name = ""
+        self._connection: Connection | None = None
+        self._memory = memoryview(bytearray(SEND_LENGTH))
+        self._max_pdu = 0
+        self._interrupted = False
+
+    def open(self, configuration: Configuration, aet: str, proposed: Sequence[ProposedContext]) -> None:
+        """Connect and negotiate; at most MAX_CONTEXTS are `proposed`. Raises Unreachable."""
         peer, host, port = address_of(configuration, aet)
         self._name = f"peer {peer.aet}"
         tls = tls_context(configuration, peer)
         try:
-            connection = socket.create_connection((host, port), CONNECT_SECONDS)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connecting = socket.create_connection((host, port), CONNECT_SECONDS)
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except (OSError, UnicodeError) as error:
             raise Unreachable(f"{self._name}: cannot be reached: {error}") from error
-        self._connection = Connection(connection)
-        self._memory = memoryview(bytearray(SEND_LENGTH))
-        self._is_open = True
-        self.contexts: dict[str, dict[str, int]] = {}
-        self._max_pdu = 0
+        self._connection = connection = Connection(connecting)
+        if self._interrupted:
+            connection.interrupt()
         try:
             if tls:
-                self._connection.start_tls(tls, monotonic() + CONNECT_SECONDS, server_side=False)
-            self._negotiate(_request(configuration.dicom.aet, peer.aet, proposed), proposed)
+                connection.start_tls(tls, monotonic() + CONNECT_SECONDS, server_side=False)
+            self._negotiate(connection, _request(configuration.dicom.aet, peer.aet, proposed), proposed)
         except (Closed, DeadlineExceeded, Interrupted, AssociationLost) as error:
             self.abort()
-            raise Unreachable(
-                f"{self._name}: {_why(error, 'no answer to the association request')}"
-            ) from error
+            raise Unreachable(f"{self._name}: {_why(error, 'no answer to the request')}") from error
         except BaseException:
             self.abort()
             raise
 
     def store(self, context_id: int, message_id: int, request: bytes, data: DataSource) -> StoreResponse:
         """See StoreChannel."""
+        connection = self._connection
+        if connection is None:
+            raise AssociationLost(f"{self._name}: the association has ended")
         try:
             for pdus in message_pdus(context_id, request, data, self._max_pdu, self._memory):
-                self._connection.send(pdus, monotonic() + RESPONSE_SECONDS)
-            return self._response(message_id)
+                connection.send(pdus, monotonic() + RESPONSE_SECONDS)
+            return self._response(connection, message_id)
         except (Closed, DeadlineExceeded, Interrupted) as error:
             self.abort()
             raise AssociationLost(f"{self._name}: {_why(error, 'no response')}") from error
@@ -149,36 +156,36 @@ class StoreAssociation(MessageIds):
 
     def interrupt(self) -> None:
         """Let the thread that waits for the peer raise AssociationLost. Called from any thread."""
-        self._connection.interrupt()
+        self._interrupted = True
+        if connection := self._connection:
+            connection.interrupt()
 
     def release(self) -> None:
         """Release the association and close the connection (PS3.8 Section 7.2). Raises nothing."""
-        if not self._is_open:
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
         try:
             deadline = monotonic() + RELEASE_SECONDS
-            self._connection.send(_RELEASE_RQ, deadline)
-            while self._read(deadline)[0] not in (A_RELEASE_RP, A_RELEASE_RQ):
+            connection.send(_RELEASE_RQ, deadline)
+            while self._read(connection, deadline)[0] not in (A_RELEASE_RP, A_RELEASE_RQ):
                 pass
         except (Closed, DeadlineExceeded, Interrupted, AssociationLost):
             pass
-        self._close()
+        connection.close()
 
     def abort(self) -> None:
         """Abort the association and close the connection (PS3.8 Section 7.3). Raises nothing."""
-        if self._is_open:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             with contextlib.suppress(Closed):
-                self._connection.send(_ABORT, monotonic())
-            self._close()
+                connection.send(_ABORT, monotonic())
+            connection.close()
 
-    def _close(self) -> None:
-        self._is_open = False
-        self._connection.close()
-
-    def _negotiate(self, request: bytes, proposed: Sequence[ProposedContext]) -> None:
+    def _negotiate(self, connection: Connection, request: bytes, proposed: Sequence[ProposedContext]) -> None:
         deadline = monotonic() + RESPONSE_SECONDS
-        self._connection.send(request, deadline)
-        kind, body = self._read(deadline)
+        connection.send(request, deadline)
+        kind, body = self._read(connection, deadline)
         if kind == A_ASSOCIATE_RJ:
             raise Unreachable(f"{self._name}: rejects the association ({'/'.join(map(str, body[1:4]))})")
         if kind != A_ASSOCIATE_AC:
@@ -196,12 +203,12 @@ class StoreAssociation(MessageIds):
         except Exception as error:  # pynetdicom may raise anything for invalid bytes
             raise Unreachable(f"{self._name}: its A-ASSOCIATE-AC cannot be read") from error
 
-    def _response(self, message_id: int) -> StoreResponse:
+    def _response(self, connection: Connection, message_id: int) -> StoreResponse:
         deadline, encoded = monotonic() + RESPONSE_SECONDS, bytearray()
         while True:
-            kind, body = self._read(deadline)
+            kind, body = self._read(connection, deadline)
             if kind == A_RELEASE_RQ:
-                self._connection.send(_RELEASE_RP, deadline)
+                connection.send(_RELEASE_RP, deadline)
                 raise AssociationLost(f"{self._name}: has released the association")
             if kind != P_DATA_TF:
                 raise AssociationLost(f"{self._name}: a PDU of type {kind:02X} instead of a response")
@@ -222,12 +229,12 @@ class StoreAssociation(MessageIds):
             raise AssociationLost(f"{self._name}: {error}") from error
         raise AssociationLost(f"{self._name}: an unexpected message {command.field:04X}")
 
-    def _read(self, deadline: float) -> tuple[int, bytes]:
+    def _read(self, connection: Connection, deadline: float) -> tuple[int, bytes]:
         """Read one PDU. Raises Closed, DeadlineExceeded, Interrupted, AssociationLost."""
-        kind, length = PDU_HEADER.unpack(self._connection.read_exactly(PDU_HEADER.size, deadline))
+        kind, length = PDU_HEADER.unpack(connection.read_exactly(PDU_HEADER.size, deadline))
         if length > ASSOCIATE_LENGTH - PDU_HEADER.size:
             raise AssociationLost(f"{self._name}: a PDU of type {kind:02X} with {length} bytes")
-        body = bytes(self._connection.read_exactly(length, deadline))
+        body = bytes(connection.read_exactly(length, deadline))
         if kind == A_ABORT:
             raise AssociationLost(f"{self._name}: aborts the association")
         return kind, body

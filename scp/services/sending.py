@@ -157,6 +157,7 @@ class Sender:
         try:
             sent = send_instance(self._retrieval, self._open(), instance, self._originator)
         except Unreachable as error:
+            self._association = None
             self.gave_up = str(error)
             return Sent(instance, None, self.gave_up)
         except AssociationLost as error:
@@ -188,10 +189,10 @@ class Sender:
 
     def _open(self) -> StoreAssociation:
         if self._association is None:
-            proposed = proposed_contexts(self._kinds)
-            self._association = StoreAssociation(self._configuration(), self._aet, proposed)
+            self._association = opening = StoreAssociation()
             if self._interrupted:
-                self._association.interrupt()
+                opening.interrupt()
+            opening.open(self._configuration(), self._aet, proposed_contexts(self._kinds))
         return self._association
 
 

@@ -1,6 +1,7 @@
 """The peer of a C-MOVE or C-GET on its own association: what is sent to it, and its C-CANCEL."""
 
 from collections.abc import Callable
+from functools import cached_property
 from time import monotonic
 
 from pynetdicom.association import Association
@@ -28,7 +29,7 @@ class Requester(MessageIds):
         self._interrupted = False
         self.on_interrupt: Callable[[], None] | None = None
 
-    @property
+    @cached_property  # it is the same from the negotiation on
     def contexts(self) -> dict[str, dict[str, int]]:
         """The contexts in which the peer is the SCP of storage (PS3.7 Section D.3.3.4)."""
         found: dict[str, dict[str, int]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scp.association.client import Unreachable
+from scp.association.client import Unreachable, request_association
 from scp.association.store_association import AssociationLost, ProposedContext, StoreAssociation
 from scp.settings.file import load
 from scp.settings.sections import Configuration, ConfigurationError, DicomSettings, Peer
@@ -20,6 +20,12 @@ from support.manager import Authority
 from support.peer import CT, EXPLICIT, Parrot, p_data, pdu, pdv
 
 PROPOSED = [ProposedContext(CT, [EXPLICIT])]
+
+
+def opened(configuration: Configuration) -> StoreAssociation:
+    made = StoreAssociation()
+    made.open(configuration, "DEST", PROPOSED)
+    return made
 
 
 class Scripted:
@@ -69,7 +75,7 @@ def accept() -> bytes:
 )
 def test_a_peer_that_does_not_accept(answer: bytes, why: str) -> None:
     with pytest.raises(Unreachable) as raised:
-        StoreAssociation(Scripted(answer).configuration, "DEST", PROPOSED)
+        opened(Scripted(answer).configuration)
     assert why in str(raised.value)
     assert "peer DEST: " in str(raised.value)
 
@@ -94,7 +100,7 @@ def test_a_peer_that_does_not_accept(answer: bytes, why: str) -> None:
     ],
 )
 def test_a_peer_that_gives_no_response(answer: bytes, why: str) -> None:
-    association = StoreAssociation(Scripted(accept(), answer).configuration, "DEST", PROPOSED)
+    association = opened(Scripted(accept(), answer).configuration)
     with pytest.raises(AssociationLost, match=why):
         association.store(1, 1, b"\0" * 8, BytesSource(b""))
     association.release()  # nothing more happens
@@ -150,9 +156,35 @@ def test_tls(authority: Authority, tls_server: int) -> None:
         dicom=DicomSettings(tls=tls_settings(authority, "ours")),
         peers=(Peer(aet="DEST", host="127.0.0.1", port=tls_server, tls=True),),
     )
-    association = StoreAssociation(configuration, "DEST", PROPOSED)
+    association = opened(configuration)
     assert {CT: {EXPLICIT: 1}} == association.contexts
     association.release()
+
+
+def test_other_associations_of_ours_use_tls_too(authority: Authority, tls_server: int) -> None:
+    configuration = Configuration(
+        dicom=DicomSettings(tls=tls_settings(authority, "ours2")),
+        peers=(Peer(aet="DEST", host="127.0.0.1", port=tls_server, tls=True),),
+    )
+    with request_association(configuration, "DEST", CT) as association:
+        assert association.is_established
+        association.abort()
+
+
+def test_an_interrupt_reaches_an_association_that_is_being_opened() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        configuration = Configuration(peers=(Peer(aet="DEST", host="127.0.0.1", port=port),))
+        association = StoreAssociation()
+
+        def interrupt() -> None:
+            connection, _ = silent.accept()
+            connection.recv(1)
+            association.interrupt()
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(Unreachable, match="shutdown"):
+            association.open(configuration, "DEST", PROPOSED)
 
 
 def test_a_certificate_of_another_authority_is_refused(tmp_path: Path, tls_server: int) -> None:
@@ -161,7 +193,7 @@ def test_a_certificate_of_another_authority_is_refused(tmp_path: Path, tls_serve
         peers=(Peer(aet="DEST", host="127.0.0.1", port=tls_server, tls=True),),
     )
     with pytest.raises(Unreachable, match=r"peer DEST: (self-signed certificate|unable to get)"):
-        StoreAssociation(configuration, "DEST", PROPOSED)
+        opened(configuration)
 
 
 def test_tls_needs_certificates_of_ours(tmp_path: Path) -> None:

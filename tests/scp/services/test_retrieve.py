@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
+from index import DataSetFile
 from scp.services.retrieve import FAILURES_LOGGED
 from scp.settings.sections import Peer
 from support.archive import (
@@ -249,6 +250,21 @@ def test_the_list_of_failed_uids_may_be_longer_than_64_kb(archive: Archive) -> N
     # PS3.5 Section 6.2.2: UN, with a length of 32 bits.
     assert b"\x08\0\x58\0UN\0\0" == data[:8]
     assert count + 3 == len(data[12:].split(b"\\"))
+
+
+def test_what_is_sent_as_stored_is_not_read_into_memory(
+    archive: Archive, destination: Callable[..., Destination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: DataSetFile) -> bytes:
+        raise AssertionError("the whole data set was read")
+
+    monkeypatch.setattr(DataSetFile, "read", read)
+    large = instance(number=4, PixelData=bytes(3_000_000), BitsAllocated=8)
+    large["PixelData"].VR = "OB"
+    receive(archive.index, large)
+    dest = destination()
+    assert SUCCESS == moved(archive)[-1][0]
+    assert encoded(large) == dest.received[-1][1]
 
 
 def test_move_is_cancelled(archive: Archive, destination: Callable[..., Destination]) -> None:
