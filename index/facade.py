@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -124,8 +125,9 @@ class Index:
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, data)
-        self.commitments = Commitments(self._database, self._integrity, self._catch_up_soon)
-        self.retrieval = Retrieval(self._database, data, self._catch_up_soon)
+        catch_up = partial(self.catch_up, CATCH_UP_SECONDS)
+        self.commitments = Commitments(self._database, self._integrity, catch_up)
+        self.retrieval = Retrieval(self._database, data, catch_up)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -172,9 +174,6 @@ class Index:
     def catch_up(self, seconds: float | None = None) -> bool:
         """Return when all is indexed that was acknowledged before; False where that takes longer."""
         return self._reception.catch_up(seconds)
-
-    def _catch_up_soon(self) -> bool:
-        return self._reception.catch_up(CATCH_UP_SECONDS)
 
     def close(self) -> None:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""

@@ -8,6 +8,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from index import BadIdentifier, Index, NotFound, RetrieveKeys, Unreadable
+from index.orders.patients.merges import Merge, Patients, PatientUpdate
 from index.query.retrieval import PAGE
 from index.query.retrieve_keys import read_retrieve_keys
 from support.archive import identifier
@@ -95,6 +96,18 @@ def test_patients_with_the_same_id_are_told_apart_by_the_issuer(tmp_path: Path) 
         keep(index, instance(2, PatientID="P", IssuerOfPatientID="B"))
         assert {"1.1.1"} == found(index, identifier("PATIENT", PatientID="P", IssuerOfPatientID="A"))
         assert {"1.1.1", "2.1.1"} == found(index, identifier("PATIENT", PatientID="P"))
+
+
+def test_a_merged_patient_is_found_by_both_ids(tmp_path: Path) -> None:
+    with served(tmp_path) as index:
+        keep(index, instance(1, PatientID="OLD"))
+        keep(index, instance(2, PatientID="OTHER"))
+        survivor = PatientUpdate([{"PatientID": "NEW"}], {})
+        Patients(index._database).merge_all([Merge([{"PatientID": "OLD"}], survivor)])
+        for number in ("OLD", "NEW"):
+            assert {"1.1.1"} == found(index, identifier("PATIENT", PatientID=number))
+            wanted = identifier("STUDY", PatientID=number, StudyInstanceUID=f"{ROOT}.1")
+            assert {"1.1.1"} == found(index, wanted)
 
 
 def test_pages_and_kinds(tmp_path: Path) -> None:
