@@ -6,21 +6,25 @@ ratio is one of medians. DCMTK runs with TCP_NODELAY=1: without it, dcmqrscp wai
 
 import argparse
 import contextlib
+import itertools
 import os
 import shutil
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.peers import NO_DELAY, Peer, ours, running
+from bench.rates import Work, rate
 from support.sender import CT_SIZE, SMALL_SIZE, send, template
 
 MUST, AIM = 0.7, 1.0
 RUNS = 5
+SECONDS = 3.0
 # Instances by their size in bytes: a measurement takes about a second.
 WORK = {SMALL_SIZE: 1000, CT_SIZE: 300}
 DESTINATION = "STORESCP"
@@ -96,6 +100,46 @@ def measure(folder: Path, size: int, count: int, runs: int) -> dict[str, list[fl
     return rates
 
 
+def reception(folder: Path, size: int, count: int, runs: int, seconds: float) -> dict[str, list[float]]:
+    """Return instances a second that we receive, alone and while C-MOVEs are sent without a pause."""
+    work, studies = Work(nagle=False, associations=1, size=size), itertools.count(10)
+    rates: dict[str, list[float]] = {"alone": [], "while sending": []}
+    with ExitStack() as stack:
+        destination = stack.enter_context(_destination(folder / "storescp"))
+        address = stack.enter_context(running(_contenders(destination)[0], folder / "0")).address
+        source = template(size)
+        send(address, source, range(count))
+        for _ in range(runs):
+            rates["alone"].append(rate(address, work, next(studies), seconds))
+            with _moving(address[1], source.study):
+                rates["while sending"].append(rate(address, work, next(studies), seconds))
+    return rates
+
+
+@contextlib.contextmanager
+def _moving(port: int, study: str) -> Iterator[None]:
+    """Move a study again and again."""
+    stopping, began = threading.Event(), threading.Event()
+
+    def run() -> None:
+        while not stopping.is_set():
+            began.set()
+            _move(port, study, AETS[0])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    began.wait()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def _verdict(ratio: float) -> str:
+    return "aim" if ratio >= AIM else "must" if ratio >= MUST else "MISSED"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,9 +157,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rates = measure(Path(tempfile.mkdtemp(dir=top)), size, many, runs)
         own, other = (statistics.median(values) for values in rates.values())
         ratio = own / other
-        verdict = "aim" if ratio >= AIM else "must" if ratio >= MUST else "MISSED"
         name = f"{many} of {size // 1000} kB"
-        print(f"| {name} | {own:.0f} | {other:.0f} | {ratio:.2f} | {MUST:g} | {AIM:g} | {verdict} |")
+        print(f"| {name} | {own:.0f} | {other:.0f} | {ratio:.2f} | {MUST:g} | {AIM:g} | {_verdict(ratio)} |")
+    print("\n| reception by 1 association | alone, a second | while sending | ratio | must | aim | |")
+    print("|---|---:|---:|---:|---:|---:|---|")
+    for size, count in WORK.items():
+        runs, many, seconds = (1, 5, 0.3) if options.quick else (options.runs, count, SECONDS)
+        rates = reception(Path(tempfile.mkdtemp(dir=top)), size, many, runs, seconds)
+        other, own = (statistics.median(values) for values in rates.values())
+        row = f"| {size // 1000} kB | {other:.0f} | {own:.0f} | {own / other:.2f}"
+        print(f"{row} | {MUST:g} | {AIM:g} | {_verdict(own / other)} |")
     shutil.rmtree(top)
 
 
