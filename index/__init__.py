@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
-    from index.dicom.transcoding import DEFLATED, TRANSCODED, NotTranscodable, transcode
+    from index.dicom.transcoding import DEFLATED, TRANSCODE_LIMIT, TRANSCODED, NotTranscodable, transcode
     from index.dicom.uids import is_uid
     from index.dicom.value_rules import cut_off
     from index.errors import (
@@ -83,6 +83,7 @@ __all__ = [
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
     "TRANSCODED",
+    "TRANSCODE_LIMIT",
     "AETitle",
     "BackedUp",
     "BadIdentifier",
@@ -167,7 +168,7 @@ _MODULES = {
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
-    "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED transcode",
+    "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED TRANSCODE_LIMIT transcode",
     "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
     "index.errors": "CannotListen DatabaseFault Disagreement IndexFault InvalidUID Locked"

@@ -27,7 +27,7 @@ TRANSCODED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG)
 
 # The largest data set that is transcoded, in bytes, inflated and decompressed: it is held in memory three
 # times. What is sent as stored is not.
-SIZE_LIMIT = 512 * 1024 * 1024
+TRANSCODE_LIMIT = 512 * 1024 * 1024
 # Data sets that are transcoded at one time, for the same reason.
 AT_ONCE = 2
 _slots = BoundedSemaphore(AT_ONCE)
@@ -57,8 +57,8 @@ def transcode(data: bytes, stored: str, wanted: str) -> bytes:
     """
     if wanted not in TRANSCODED:
         raise NotTranscodable(f"transfer syntax {wanted}: only uncompressed ones and deflated are made")
-    if len(data) > SIZE_LIMIT:
-        raise NotTranscodable(f"more than {SIZE_LIMIT} bytes are not transcoded")
+    if len(data) > TRANSCODE_LIMIT:
+        raise NotTranscodable(f"more than {TRANSCODE_LIMIT} bytes are not transcoded")
     with _slots:
         try:
             return _transcode(data, stored, wanted)
@@ -96,9 +96,9 @@ def _read(data: bytes, stored: str) -> "Dataset":
 
 def _inflate(data: bytes) -> bytes:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflate.decompress(data, SIZE_LIMIT)
+    inflated = inflate.decompress(data, TRANSCODE_LIMIT)
     if inflate.unconsumed_tail:
-        raise NotTranscodable(f"more than {SIZE_LIMIT} bytes, inflated, are not transcoded")
+        raise NotTranscodable(f"more than {TRANSCODE_LIMIT} bytes, inflated, are not transcoded")
     return inflated
 
 
@@ -111,7 +111,7 @@ def _decompress(data: bytes, stored: str) -> bytes:
     size = int(dataset.get("BitsAllocated") or 8) // 8 or 1
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"):
         size *= int(dataset.get(keyword) or 1)
-    if size > SIZE_LIMIT:
+    if size > TRANSCODE_LIMIT:
         raise NotTranscodable(f"{size} bytes of pixel data are too many to be decompressed")
     pixels = dataset.group_dataset(0x0028)
     pixels["PixelData"] = dataset["PixelData"]

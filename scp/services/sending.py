@@ -11,6 +11,7 @@ import structlog
 
 from index import (
     DEFLATED,
+    TRANSCODE_LIMIT,
     TRANSCODED,
     DataSetFile,
     IndexFault,
@@ -101,11 +102,29 @@ def _choose(file: DataSetFile, contexts: dict[str, int]) -> tuple[str, DataSourc
     if file.transfer_syntax in contexts:
         # Fragments have even lengths (PS3.8 Section 9.3.1); PS3.5 Section A.5 has a deflated one padded so.
         is_odd = file.transfer_syntax == DEFLATED and file.size % 2
-        return file.transfer_syntax, BytesSource(file.read() + b"\0") if is_odd else file
+        return file.transfer_syntax, _PaddedFile(file) if is_odd else file
     wanted = next((syntax for syntax in TRANSCODED if syntax in contexts), None)
     if wanted is None:
         raise NotTranscodable(f"transfer syntax {file.transfer_syntax} is not accepted")
+    if file.size > TRANSCODE_LIMIT:
+        raise NotTranscodable(f"{file.size} bytes are too many to be transcoded")
     return wanted, BytesSource(transcode(file.read(), file.transfer_syntax, wanted))
+
+
+class _PaddedFile:
+    """A data set with a NUL at its end."""
+
+    def __init__(self, file: DataSetFile) -> None:
+        self._file = file
+        self.size = file.size + 1
+
+    def read_into(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """See DataSource."""
+        *others, last = buffers
+        if offset + sum(map(len, buffers)) == self.size:
+            last[-1:] = b"\0"
+            last = last[:-1]
+        self._file.read_into([*others, last], offset)
 
 
 class Sender:

@@ -143,7 +143,7 @@ def test_what_cannot_be_made(data: bytes, syntax: str, wanted: str, why: str) ->
 
 
 def test_what_is_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcoding, "SIZE_LIMIT", 5000)
+    monkeypatch.setattr(transcoding, "TRANSCODE_LIMIT", 5000)
     bomb = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     deflated = bomb.compress(bytes(100_000)) + bomb.flush()
     for data, syntax in (

@@ -2,13 +2,15 @@
 
 import socket
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
-from index import DataSetFile
+from index import DEFLATED, DataSetFile
+from scp.services import sending
 from scp.services.retrieve import FAILURES_LOGGED
 from scp.settings.sections import Peer
 from support.archive import (
@@ -32,7 +34,7 @@ from support.archive import (
     store_response,
 )
 from support.dicom import ROOT, encoded, instance
-from support.filling import receive
+from support.filling import ORIGIN, receive
 from support.peer import CT, EXPLICIT, IMPLICIT, Parrot, accepted, p_data, pdv, store_message, until
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -225,6 +227,33 @@ def test_a_transfer_syntax_that_is_not_stored_is_made(
     dest = destination(accepts=lambda _, syntaxes: IMPLICIT if IMPLICIT in syntaxes else None)
     assert SUCCESS == moved(archive)[-1][0]
     assert [encoded(instance(number=n), IMPLICIT) for n in (1, 2, 3)] == [data for _, data in dest.received]
+
+
+def test_what_is_too_large_to_be_transcoded_is_not_read(
+    archive: Archive, destination: Callable[..., Destination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "TRANSCODE_LIMIT", 10)
+    monkeypatch.delattr(DataSetFile, "read")
+    destination(accepts=lambda _, syntaxes: IMPLICIT if IMPLICIT in syntaxes else None)
+    assert (0xA702, failed_list(1, 2, 3)) == moved(archive)[-1][::2]
+
+
+@pytest.mark.parametrize("content", [b"x", b"x" * 100_001, b"x" * 16_378])
+def test_a_deflated_data_set_of_odd_length_is_padded(
+    archive: Archive, destination: Callable[..., Destination], content: bytes
+) -> None:
+    """PS3.5 Section A.5. DCMTK aborts at a fragment with an odd length."""
+    dataset = instance(number=4)
+    deflate = zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
+    data = deflate.compress(encoded(dataset)) + deflate.flush()
+    data += b"\0" + content if len(data + content) % 2 == 0 else content
+    receiver = archive.index.receive(ORIGIN, CT, dataset.SOPInstanceUID, DEFLATED)
+    receiver.write(data)
+    receiver.keep()
+    dest = destination()
+    keys = identifier("IMAGE", SOPInstanceUID=dataset.SOPInstanceUID)
+    assert SUCCESS == moved(archive, encoded(keys))[-1][0]
+    assert data + b"\0" == dest.received[0][1]
 
 
 def test_ten_thousand_uids_in_one_list(archive: Archive, destination: Callable[..., Destination]) -> None:
