@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
+    from index.dicom.transcoding import DEFLATED, TRANSCODE_LIMIT, TRANSCODED, NotTranscodable, transcode
     from index.dicom.uids import is_uid
     from index.dicom.value_rules import cut_off
     from index.errors import (
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
+    from index.query.retrieval import Retrieval, Selection, StoredInstance
+    from index.query.retrieve_keys import RetrieveKeys
     from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.study_query import QueryOptions, StudyQuery
     from index.query.value_matching import BadIdentifier
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
         StorageSettings,
         Unique,
     )
+    from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
     from index.storage.room import free_space
@@ -82,11 +86,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA_NAMES",
+    "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
     "PATIENT_ROOT",
     "SORTS",
     "STATES",
     "STUDY_ROOT",
+    "TRANSCODED",
+    "TRANSCODE_LIMIT",
     "AETitle",
     "BackedUp",
     "BadFilter",
@@ -97,6 +104,7 @@ __all__ = [
     "CommitmentReport",
     "Commitments",
     "Completeness",
+    "DataSetFile",
     "DatabaseFault",
     "Deleted",
     "Disagreed",
@@ -124,6 +132,7 @@ __all__ = [
     "NotExpressible",
     "NotFound",
     "NotKept",
+    "NotTranscodable",
     "Observer",
     "OrderStatus",
     "Orders",
@@ -135,13 +144,17 @@ __all__ = [
     "Rebuilt",
     "Report",
     "RetentionSettings",
+    "Retrieval",
+    "RetrieveKeys",
     "Section",
+    "Selection",
     "Source",
     "State",
     "StepEnded",
     "StepFault",
     "StepResult",
     "StorageSettings",
+    "StoredInstance",
     "StudyFilter",
     "StudyQuery",
     "Supervisor",
@@ -164,6 +177,7 @@ __all__ = [
     "outdated_instances",
     "reindex",
     "take_over",
+    "transcode",
 ]
 
 # The names of each module; "Name=Other" where it is Other in the module.
@@ -172,6 +186,7 @@ _MODULES = {
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
+    "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED TRANSCODE_LIMIT transcode",
     "index.dicom.uids": "is_uid",
     "index.dicom.value_rules": "cut_off",
     "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID"
@@ -199,6 +214,8 @@ _MODULES = {
     "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
     "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
     "index.query.study_query": "QueryOptions StudyQuery",
+    "index.query.retrieval": "Retrieval Selection StoredInstance",
+    "index.query.retrieve_keys": "RetrieveKeys",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
@@ -207,6 +224,7 @@ _MODULES = {
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
+    "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",

@@ -38,6 +38,7 @@ from index.publication.search import find, fits
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
 from index.query.queries import Queries
+from index.query.retrieval import Retrieval
 from index.query.study_filter import StudyFilter
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
@@ -130,6 +131,7 @@ class Index:
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up)
         self.queries = Queries(self._database, caught_up)
+        self.retrieval = Retrieval(self._database, data, caught_up)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )

@@ -1,6 +1,10 @@
-"""Associations that we request: with upstream worklists, and to report on storage commitments."""
+"""Associations that we request: with upstream worklists, and to report on storage commitments.
+
+Objects are sent over those of store_association.py.
+"""
 
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +14,8 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from scp.association.application_entity import application_entity
-from scp.settings.sections import Configuration
+from scp.settings.sections import Configuration, Peer
+from scp.wire.tls import client_context
 
 # How long a peer may take to accept the connection, in seconds.
 CONNECT_SECONDS = 10.0
@@ -33,21 +38,18 @@ def request_association(
 
     Raises Unreachable.
     """
-    peer = configuration.find_peer(aet)
-    if peer is None:
-        raise Unreachable(f"peer {aet}: not in [[peers]]")
-    if peer.host is None or peer.port is None:
-        raise Unreachable(f"peer {peer.aet}: [[peers]] gives no host and port")
+    peer, host, port = address_of(configuration, aet)
     ae = application_entity(configuration.dicom)
     ae.connection_timeout = CONNECT_SECONDS
     ae.dimse_timeout = RESPONSE_SECONDS
     ae.add_requested_context(sop_class)
     association = ae.associate(
-        peer.host,
-        peer.port,
+        host,
+        port,
         ae_title=peer.aet,
         ext_neg=list(roles),
         evt_handlers=[(evt.EVT_CONN_OPEN, _disable_nagle)],
+        tls_args=(tls, None) if (tls := tls_context(configuration, peer)) else None,  # type: ignore[arg-type]
     )
     if not association.is_established:
         raise Unreachable(f"peer {peer.aet}: {_why(association)}")
@@ -58,6 +60,28 @@ def request_association(
     finally:
         if association.is_established:
             association.release()
+
+
+def address_of(configuration: Configuration, aet: str) -> tuple[Peer, str, int]:
+    """Return the peer of an AE title, its host and port. Raises Unreachable."""
+    peer = configuration.find_peer(aet)
+    if peer is None:
+        raise Unreachable(f"peer {aet}: not in [[peers]]")
+    if peer.host is None or peer.port is None:
+        raise Unreachable(f"peer {peer.aet}: [[peers]] gives no host and port")
+    return peer, peer.host, peer.port
+
+
+def tls_context(configuration: Configuration, peer: Peer) -> ssl.SSLContext | None:
+    """Return the TLS context for an association with a peer; None without TLS. Raises Unreachable."""
+    if not peer.tls:
+        return None
+    if configuration.dicom.tls is None:
+        raise Unreachable(f"peer {peer.aet}: TLS: [dicom.tls] is needed")
+    try:
+        return client_context(configuration.dicom.tls)
+    except ValueError as error:
+        raise Unreachable(f"peer {peer.aet}: TLS: {error}") from error
 
 
 def _why(association: Association) -> str:

@@ -1,6 +1,6 @@
 """Which presentation contexts are accepted (PS3.8 Section 9.3.2.2): only those that we serve."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from pynetdicom.presentation import PresentationContext
@@ -64,20 +64,22 @@ def supported_contexts(
     *,
     retrieve: bool = False,
     store: bool = True,
+    receives: Collection[str] = (),
     order: Sequence[str] = (),
 ) -> list[PresentationContext]:
     """Return the contexts that we support, one for each proposed abstract syntax, best syntaxes first.
 
     `services` holds the abstract syntaxes, besides verification and storage, that this caller may use.
-    `retrieve`: the caller may be the SCP of storage, as C-GET needs it (PS3.4 Section C.4.3). `store`: it may
-    store. `order`: see `preferred`.
+    `retrieve`: the caller may be the SCP of storage, as C-GET needs it (PS3.4 Section C.4.3); `receives`: the
+    SOP Classes for which it proposes that. `store`: it may store. `order`: see `preferred`.
     """
     syntaxes: dict[str, list[str]] = {}
     for context in proposed:
         syntaxes.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
     contexts = []
     for abstract, offered in syntaxes.items():
-        stored = store and is_storage(abstract) and abstract not in services
+        received = retrieve and abstract in receives
+        stored = (store or received) and is_storage(abstract) and abstract not in services
         if not (stored or abstract == VERIFICATION or abstract in services):
             continue
         context = PresentationContext()
@@ -87,6 +89,6 @@ def supported_contexts(
         # Verification has no data set, and storage does not decode it: any syntax will do.
         context.transfer_syntax = [uid for uid in ranked if uid in DECODABLE or abstract not in services]
         # The caller is SCU, we are SCP; where the caller proposes only the contrary, the context is rejected.
-        context.scu_role, context.scp_role = True, stored and retrieve
+        context.scu_role, context.scp_role = store or not stored, stored and retrieve
         contexts.append(context)
     return contexts

@@ -21,6 +21,7 @@ from scp.daemon.rejection import NOT_ANSWERED, CallerRejecter
 from scp.daemon.sockets import listen
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
+from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
 from scp.settings.sections import DicomSettings, LimitsSettings, Peer
 from scp.upperlayer.association import ServedAssociation
@@ -56,7 +57,8 @@ class Listener:
     `handlers` are pynetdicom's (event, handler) pairs, `services` the services by the abstract syntaxes that
     the handlers serve. `sockets`, and `tls_sockets` for `dicom.tls`, are listening already; without them the
     addresses of `dicom` are bound. `on_association_end` is called in the association's thread when an
-    accepted association has ended. Raises ValueError where certificates or users cannot be used.
+    accepted association has ended. `retrieve` serves C-MOVE and C-GET. Raises ValueError where certificates
+    or users cannot be used.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Listener:
         tls_sockets: Sequence[socket.socket] = (),
         metrics: Metrics | None = None,
         workers: Supervisor | None = None,
+        retrieve: RetrieveService | None = None,
     ) -> None:
         self._limits = limits
         self._services = dict(services or {})
@@ -90,6 +93,7 @@ class Listener:
             on_association_end,
             self._metrics,
             ssl_context,
+            retrieve,
         )
         self._sockets = list(sockets)
         self._tls_sockets = list(tls_sockets)

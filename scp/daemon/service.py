@@ -24,6 +24,7 @@ from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
 from scp.services.find import FindService
 from scp.services.mpps import StepService
+from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
 
@@ -201,6 +202,7 @@ class Daemon:
             FindService(index, self._in_force, self._metrics),
             StepService(index, self._metrics),
             commitment,
+            retrieve := RetrieveService(index, self._in_force, self._metrics),
         )
 
         def ended(info: AssociationInfo) -> None:
@@ -219,6 +221,7 @@ class Daemon:
             tls_sockets=tls_sockets,
             metrics=self._metrics,
             workers=index.workers,
+            retrieve=retrieve,
         )
 
     def _upstream(self, index: Index) -> "UpstreamWorklist | None":

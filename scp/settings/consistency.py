@@ -33,6 +33,12 @@ def _peers(configuration: Configuration) -> Iterator[Inconsistency]:
     for number, first in _repeated(titles):
         why = f"is peers[{first}].aet too; one entry may have several networks"
         yield Inconsistency(("peers", number, "aet"), titles[number], why)
+    tls = configuration.dicom.tls
+    for number, peer in enumerate(configuration.peers):
+        if peer.tls and (tls is None or tls.ca is None):
+            yield Inconsistency(
+                ("peers", number, "tls"), True, "needs [dicom.tls] with certificate, key and ca"
+            )
 
 
 def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:

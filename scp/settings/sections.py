@@ -134,6 +134,11 @@ class Peer(Section):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="The port that it listens on."
     )
+    tls: bool = Field(
+        False,
+        description="Whether that port takes TLS. Then [dicom.tls] is needed, with ca: the authorities that "
+        "sign its certificate; ours is sent too.",
+    )
     charset: str | None = Field(
         None,
         description="SpecificCharacterSet of answers to its queries, as ISO_IR 100; UTF-8 (ISO_IR 192) where "

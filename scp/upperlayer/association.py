@@ -9,6 +9,7 @@ from time import monotonic, perf_counter
 from pydicom.uid import UID
 from pynetdicom import _config, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.events import Event
 from pynetdicom.transport import AddressInformation
 
@@ -20,6 +21,7 @@ from scp.upperlayer.dispatch import Dispatcher
 from scp.upperlayer.dul import ConnectionSocket, UpperLayer
 from scp.upperlayer.message_assembler import Operation
 from scp.upperlayer.negotiation import Negotiation
+from scp.upperlayer.requester import Requester
 from scp.wire.command_set import Command
 from scp.wire.connection import Closed, Connection, DeadlineExceeded, Interrupted
 from scp.wire.status import SUCCESS
@@ -73,12 +75,14 @@ class ServedAssociation(Association):
             self, timeouts.pdu, self.dul.pump, self.dul.pump_available, self.dul.send_command
         )
         self.acse: Negotiation = Negotiation(self, context, self.record)
+        self._requester = Requester(self, self.dul, self.record)
         self._dispatcher = Dispatcher(
             self._stores,
             self.record,
             context.admission.services,
             self.dul.send_command,
             self.dimse.deliver,
+            self._requester.stored,
         )
         self._bind_handlers()
         self.set_socket(ConnectionSocket(self, connection, self.connection, timeouts.pdu))
@@ -132,6 +136,7 @@ class ServedAssociation(Association):
     def interrupt(self) -> None:
         """Abort as soon as the thread waits for its peer. Called from any thread, any number of times."""
         self.connection.interrupt()
+        self._requester.interrupt()
 
     def close_connection(self) -> None:
         """Close the connection; after our last PDU (Sta13) the peer gets the time to close it first."""
@@ -169,7 +174,11 @@ class ServedAssociation(Association):
 
     def _step(self) -> None:
         context_id, message = self.dimse.get_msg(block=False)
-        if message is not None:
+        retrieve = self._context.retrieve
+        if retrieve is not None and isinstance(message, C_GET | C_MOVE):
+            self.dimse.cancel_req.clear()
+            retrieve.serve(self._requester, message, self._accepted_cx[context_id])
+        elif message is not None:
             self._serve_request(message, context_id)
         elif self.dul.peek_next_pdu() is not None:
             self._end_by_peer()

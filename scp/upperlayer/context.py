@@ -11,6 +11,7 @@ from scp.association.events import Handler
 from scp.association.quota import AssociationQuota
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
+from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
 from scp.settings.sections import DicomSettings
 
@@ -27,4 +28,5 @@ class ListenerContext:
     on_association_end: Callable[[AssociationInfo], None] | None
     metrics: Metrics
     ssl_context: ssl.SSLContext | None = None
+    retrieve: RetrieveService | None = None
     quota: AssociationQuota = field(default_factory=AssociationQuota)

@@ -17,6 +17,7 @@ from scp.wire.status import (
     INVALID_SOP_INSTANCE,
     MISSING_ATTRIBUTE,
     MISTYPED_ARGUMENT,
+    MOVE_DESTINATION_UNKNOWN,
     NO_SUCH_ACTION_TYPE,
 )
 
@@ -34,6 +35,7 @@ STATUS_OF_MISSING = {
     "ActionTypeID": NO_SUCH_ACTION_TYPE,
     "RequestedSOPInstanceUID": INVALID_SOP_INSTANCE,
     "Identifier": IDENTIFIER_DOES_NOT_MATCH,
+    "MoveDestination": MOVE_DESTINATION_UNKNOWN,
 }
 
 

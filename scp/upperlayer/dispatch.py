@@ -17,6 +17,7 @@ from scp.wire.command_set import (
     C_GET_RQ,
     C_MOVE_RQ,
     C_STORE_RQ,
+    C_STORE_RSP,
     N_ACTION_RQ,
     N_CREATE_RQ,
     N_SET_RQ,
@@ -89,6 +90,17 @@ class RefusedOperation(NoOperation):
         self._respond(encode_response(self._command, self._status, self._comment))
 
 
+class StoreResponseOperation(NoOperation):
+    """The response to a C-STORE of ours (C-GET)."""
+
+    def __init__(self, stored: Callable[[], None]) -> None:
+        self._stored = stored
+
+    def end(self) -> None:
+        """Take the response."""
+        self._stored()
+
+
 class ServiceOperation(NoOperation):
     """A message for pynetdicom's services. Its data set is collected in memory."""
 
@@ -121,7 +133,8 @@ class Dispatcher:
     """Decides how each message of one association is served.
 
     `send` takes the id of a presentation context and an encoded command set. `deliver` takes the id, the
-    command and the data set of a message for pynetdicom's services.
+    command and the data set of a message for pynetdicom's services. `stored` takes the responses to C-STORE
+    requests of ours, and raises InvalidMessage where there was none.
     """
 
     def __init__(
@@ -131,12 +144,14 @@ class Dispatcher:
         services: Mapping[str, str],
         send: Callable[[int, bytes], None],
         deliver: Callable[[int, Command, bytes], None],
+        stored: Callable[[int, Command], None] | None = None,
     ) -> None:
         self._stores = stores
         self._record = record
         self._services = services
         self._send = send
         self._deliver = deliver
+        self._stored = stored
 
     def begin(self, context_id: int, context: PresentationContext, command: Command) -> Operation:
         """Return the operation that a command begins. Raises InvalidMessage for unexpected responses."""
@@ -148,6 +163,8 @@ class Dispatcher:
             return self._stores.begin(command, abstract, syntax, send)
         # Answers keep the order of the requests.
         self._stores.flush()
+        if command.field == C_STORE_RSP and context.as_scu and self._stored is not None:
+            return StoreResponseOperation(partial(self._stored, context_id, command))
         if command.is_response:
             # Only the services send requests of our own, and check what answers them.
             if abstract not in self._services:

@@ -40,9 +40,12 @@ from scp.wire.pdus import (
     PDU_HEADER,
     PDU_LENGTHS,
     PDV_HEADER,
+    SEND_LENGTH,
     AbortReason,
+    DataSource,
     InvalidMessage,
     ProtocolViolation,
+    fragment_pdus,
     message_pdus,
 )
 
@@ -99,6 +102,8 @@ class UpperLayer(DULServiceProvider):
         self._request_deadline = monotonic() + self._timeouts.request
         self.assembler = MessageAssembler(begin)
         self.request: AssociateRequest | None = None
+        # Where messages are put together; only for who retrieves.
+        self._memory: memoryview | None = None
 
     def start(self) -> None:
         """Start without a thread."""
@@ -132,9 +137,29 @@ class UpperLayer(DULServiceProvider):
             return
         proposed_id = self.request.proposed_id(context_id) if self.request else context_id
         most = self.assoc.dimse.maximum_pdu_size
-        pdus = message_pdus(proposed_id, COMMAND, encoded, most)
-        pdus += message_pdus(proposed_id, DATA_SET, data_set, most)
+        pdus = fragment_pdus(proposed_id, COMMAND, encoded, most)
+        pdus += fragment_pdus(proposed_id, DATA_SET, data_set, most)
         cast("ConnectionSocket", self.socket).send(pdus)
+
+    def send_message(self, context_id: int, encoded: bytes, data: DataSource | None) -> bool:
+        """Send a message as its data set is read; return whether all of it was sent."""
+        if not self._may_send_data:
+            return False
+        proposed_id = self.request.proposed_id(context_id) if self.request else context_id
+        if self._memory is None:
+            self._memory = memoryview(bytearray(SEND_LENGTH))
+        most = self.assoc.dimse.maximum_pdu_size
+        try:
+            for pdus in message_pdus(proposed_id, encoded, data, most, self._memory):
+                self._connection.send(pdus, monotonic() + self._timeouts.pdu)
+        except Closed as error:
+            self._connection_lost(str(error))
+        except OSError as error:  # of the data set: the message cannot be completed
+            self._record.set_outcome("aborted", f"an object cannot be read: {error.strerror or error}")
+            self.abort_after_failure()
+        else:
+            return True
+        return False
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
         """Return the next primitive; with `wait`, read until there is one."""

@@ -59,6 +59,7 @@ class Negotiation(ACSE):
                 decision.services,
                 retrieve=RETRIEVE in decision.services.values(),
                 store=decision.store,
+                receives=self._received(),
                 order=decision.syntaxes,
             )
             self._log_withheld(decision)
@@ -133,8 +134,17 @@ class Negotiation(ACSE):
         if self._grant is None or abstract_syntax in self._grant.services:
             return False
         return abstract_syntax in self._context.admission.services or (
-            not self._grant.store and is_storage(abstract_syntax)
+            not self._grant.store and is_storage(abstract_syntax) and not self._may_receive(abstract_syntax)
         )
+
+    def _received(self) -> set[str]:
+        """Return the SOP Classes for which the caller proposes to be SCP (PS3.7 Section D.3.3.4)."""
+        roles = self.requestor.role_selection
+        return {str(uid) for uid, role in roles.items() if role.scp_role}
+
+    def _may_receive(self, abstract_syntax: str) -> bool:
+        retrieves = self._grant is not None and RETRIEVE in self._grant.services.values()
+        return retrieves and abstract_syntax in self._received()
 
     def _log_withheld(self, grant: Grant) -> None:
         """Log which services the caller proposed and may not use."""

@@ -15,6 +15,7 @@ N_ACTION_RQ = 0x0130
 N_CREATE_RQ = 0x0140
 N_DELETE_RQ = 0x0150
 C_CANCEL_RQ = 0x0FFF
+C_STORE_RSP = 0x8001
 RESPONSE = 0x8000
 
 # Requests with Requested SOP Class and Instance UIDs (PS3.7 Section 10.3); all others have Affected ones.
@@ -26,20 +27,26 @@ _REQUESTED_SOP_CLASS_UID = 0x0003
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_PRIORITY = 0x0700
 _COMMAND_DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
 _REQUESTED_SOP_INSTANCE_UID = 0x1001
+_SUBOPERATIONS = 0x1020
+_MOVE_ORIGINATOR_AET = 0x1030
+_MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 _UIDS = {
     False: (_AFFECTED_SOP_CLASS_UID, _AFFECTED_SOP_INSTANCE_UID),
     True: (_REQUESTED_SOP_CLASS_UID, _REQUESTED_SOP_INSTANCE_UID),
 }
 
+# PS3.7 Section E.1: any value but this one announces a data set.
 NO_DATA_SET = 0x0101
-# Any other value (PS3.7 Section E.1).
-DATA_SET_FOLLOWS = 0x0001
+DATA_SET = 0x0001
+MEDIUM = 0
+_MOST = 0xFFFF  # of a US
 
 # PS3.5 Table 6.2-1, UI.
 _UID_LENGTH = 64
@@ -47,6 +54,25 @@ _UID_LENGTH = 64
 _ELEMENT = struct.Struct("<HHL")
 _US = struct.Struct("<H")
 _UL = struct.Struct("<L")
+
+
+class MoveOriginator(NamedTuple):
+    """The requester of a C-MOVE, for its C-STORE sub-operations (PS3.7 Section 9.1.1.1)."""
+
+    aet: str
+    message_id: int
+
+
+class Suboperations(NamedTuple):
+    """How many sub-operations of a C-MOVE or C-GET remain, are completed, failed, have ended with a warning.
+
+    None: not for this status (PS3.4 Sections C.4.2.3.1 and C.4.3.3.1).
+    """
+
+    remaining: int | None
+    completed: int
+    failed: int
+    warning: int
 
 
 class InvalidCommandSet(ValueError):
@@ -126,11 +152,67 @@ def encode_answer(sop_class_uid: str, message_id: int, status: int) -> bytes:
             _encode_uid(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode()),
             _encode(_COMMAND_FIELD, _US.pack(C_FIND_RQ | RESPONSE)),
             _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(message_id)),
-            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET_FOLLOWS)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET)),
             _encode(_STATUS, _US.pack(status)),
         )
     )
     return _encode(0x0000, _UL.pack(len(body))) + body
+
+
+def encode_store_request(
+    sop_class_uid: str, sop_instance_uid: str, message_id: int, originator: MoveOriginator | None = None
+) -> bytes:
+    """Return an encoded C-STORE-RQ (PS3.7 Section 9.3.1.1)."""
+    body = b"".join(
+        (
+            _encode_uid(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode("ascii")),
+            _encode(_COMMAND_FIELD, _US.pack(C_STORE_RQ)),
+            _encode(_MESSAGE_ID, _US.pack(message_id)),
+            _encode(_PRIORITY, _US.pack(MEDIUM)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET)),
+            _encode_uid(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid.encode("ascii")),
+        )
+    )
+    if originator is not None:
+        body += _encode(_MOVE_ORIGINATOR_AET, _even(originator.aet.encode("ascii", "replace"), b" "))
+        body += _encode(_MOVE_ORIGINATOR_MESSAGE_ID, _US.pack(originator.message_id))
+    return _encode(0x0000, _UL.pack(len(body))) + body
+
+
+def encode_retrieve_response(
+    request: tuple[int, str, int],
+    status: int,
+    suboperations: Suboperations | None,
+    comment: str = "",
+    *,
+    has_data_set: bool = False,
+) -> bytes:
+    """Return an encoded C-MOVE-RSP or C-GET-RSP (PS3.7 Sections 9.3.3.2 and 9.3.4.2).
+
+    `request`: its Command Field, SOP Class UID and Message ID. 65,535 stands for all higher counts.
+    """
+    field, sop_class_uid, message_id = request
+    body = b"".join(
+        (
+            _encode_uid(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode("ascii")),
+            _encode(_COMMAND_FIELD, _US.pack(field | RESPONSE)),
+            _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(message_id)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET if has_data_set else NO_DATA_SET)),
+            _encode(_STATUS, _US.pack(status)),
+            _encode(_ERROR_COMMENT, _even(comment.encode("ascii", "replace"), b" ")) if comment else b"",
+        )
+    )
+    for number, count in enumerate(suboperations or (), _SUBOPERATIONS):
+        if count is not None:
+            body += _encode(number, _US.pack(min(count, _MOST)))
+    return _encode(0x0000, _UL.pack(len(body))) + body
+
+
+def response_status(command: Command) -> tuple[int | None, str]:
+    """Return status and ErrorComment of a response; None where it has no status."""
+    elements = _elements(command.encoded)
+    comment = elements.get(_ERROR_COMMENT, b"").strip(b"\0 ").decode("latin-1")
+    return _number(elements, _STATUS), comment
 
 
 def _elements(encoded: bytes) -> dict[int, bytes]:

@@ -65,10 +65,14 @@ class Connection:
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
 
-    def start_tls(self, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
+    def start_tls(
+        self, context: ssl.SSLContext, deadline: float, *, server_side: bool = True
+    ) -> ssl.SSLSocket:
         """Do the TLS handshake; return the socket. Raises Closed, DeadlineExceeded, Interrupted."""
         try:
-            secured = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+            secured = context.wrap_socket(
+                self._socket, server_side=server_side, do_handshake_on_connect=False
+            )
         except OSError as error:
             raise Closed(describe_tls_error(error)) from error
         self._socket = secured
@@ -118,7 +122,7 @@ class Connection:
                 self._sleep(deadline)
         return self._consume(min(most, self._end - self._start))
 
-    def send(self, data: bytes, deadline: float) -> None:
+    def send(self, data: bytes | memoryview, deadline: float) -> None:
         """Send all of `data`. Raises Closed, also when the peer reads nothing until the deadline."""
         rest = memoryview(data)
         while rest:

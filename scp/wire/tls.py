@@ -39,6 +39,28 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     return made
 
 
+def client_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Return the context of a TLS client, with the certificates of [dicom.tls]. Raises ValueError.
+
+    The peer's certificate must be signed by `ca`. Its name is not compared with the host's: certificates of
+    modalities and archives seldom have one, and PS3.15 Annex B does not ask for it.
+    """
+    if settings.ca is None:
+        raise ValueError("dicom.tls.ca: is needed for peers with tls = true")
+    password = settings.key_password.get_secret_value() if settings.key_password else ""
+    check_certificate(settings.certificate)
+    check_key(settings.key, settings.certificate, password)
+    check_authorities(settings.ca)
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.load_verify_locations(settings.ca)
+    made.load_cert_chain(settings.certificate, settings.key, lambda: password)
+    made.minimum_version = _VERSIONS[settings.minimum_version]
+    made.set_ciphers(":".join(CIPHERS))
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    return made
+
+
 def certificate_subject(certificate: Mapping[str, Any] | None) -> str | None:
     """Return the subject of a certificate of `SSLSocket.getpeercert` in one line; None without one."""
     if not certificate:

@@ -14,7 +14,7 @@ from pynetdicom.dsutils import decode, encode
 
 from scp.wire.command_set import InvalidCommandSet, encode_response, parse
 from scp.wire.connection import BUFFER_LENGTH, Closed, Connection, DeadlineExceeded, Interrupted
-from scp.wire.pdus import COMMAND, message_pdus
+from scp.wire.pdus import COMMAND, fragment_pdus
 from support.peer import CT, command, element, store_rq, us
 
 
@@ -244,7 +244,7 @@ def test_group_length_and_unknown_elements_are_no_matter():
 @pytest.mark.parametrize("most", [0, 1, 6, 7, 20, 30, 16384])
 def test_pdus_of_a_command_set_keep_to_the_maximum(most):
     encoded = bytes(range(100))
-    pdus, got = message_pdus(5, COMMAND, encoded, most), b""
+    pdus, got = fragment_pdus(5, COMMAND, encoded, most), b""
     while pdus:
         length = int.from_bytes(pdus[2:6], "big")
         assert most < 7 or length <= most

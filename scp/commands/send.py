@@ -1,0 +1,111 @@
+"""`send`: send stored instances to a peer by C-STORE."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from index import is_uid
+from scp.commands.application import (
+    FAILED,
+    WRONG_USAGE,
+    AsJSON,
+    Config,
+    Data,
+    app,
+    exit_on_fault,
+    load_configuration,
+    use_index,
+)
+from scp.commands.import_files import stop_signals
+from scp.commands.output import print_json, print_line, print_message, progress
+
+if TYPE_CHECKING:
+    from index import Index
+    from scp.services.sending import Sender, Sent
+
+
+@app.command()
+def send(
+    uid: Annotated[str, typer.Argument(help="UID of a study, a series or an instance.")],
+    peer: Annotated[str, typer.Argument(help="AE title of one of [[peers]].")],
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002  typer's way
+) -> None:
+    """Send a study, series or instance to a peer, as stored. Ends with 1 where an instance failed."""
+    from scp.association.client import Unreachable, address_of
+    from scp.services.sending import Sender
+
+    configuration = load_configuration(config, data)
+    if not is_uid(uid):
+        print_message(f"imagingstudyd: {uid} is not a UID")
+        raise typer.Exit(WRONG_USAGE)
+    try:
+        address_of(configuration, peer)
+    except Unreachable as error:
+        print_message(f"imagingstudyd: {error}")
+        raise typer.Exit(WRONG_USAGE) from None
+    with use_index(config, data) as index:
+        sender = Sender(index.retrieval, lambda: configuration, peer)
+        results = _Results()
+        with exit_on_fault(), stop_signals() as is_stopped:
+            try:
+                _send(index, uid, sender, results, is_stopped)
+            finally:
+                sender.close()
+    results.print(peer.strip(), as_json=as_json)
+    if results.failed or results.missing:
+        raise typer.Exit(FAILED)
+
+
+def _send(
+    index: "Index", uid: str, sender: "Sender", results: "_Results", is_stopped: Callable[[], bool]
+) -> None:
+    selection = index.retrieval.find_uid(uid)
+    results.missing = selection.total
+    with progress("sending", selection.total) as advance:
+        for sent in sender.send_all(selection):
+            results.add(sent)
+            advance(1)
+            if is_stopped():
+                return
+
+
+class _Results:
+    """What came of the instances. `missing`: those of which nothing is known yet."""
+
+    def __init__(self) -> None:
+        self.sent = self.warnings = self.bytes = self.missing = 0
+        self.failed: list[tuple[str, str]] = []
+
+    def add(self, sent: "Sent") -> None:
+        """Count one."""
+        self.missing = max(0, self.missing - 1)
+        if sent.is_failed:
+            self.failed.append((sent.instance.uid, sent.reason))
+            return
+        self.sent += 1
+        self.warnings += sent.is_warning
+        self.bytes += sent.instance.size
+
+    def print(self, peer: str, *, as_json: bool) -> None:
+        """Print the counts, and each instance that failed with its reason."""
+        if as_json:
+            print_json(
+                {
+                    "peer": peer,
+                    "sent": self.sent,
+                    "warnings": self.warnings,
+                    "bytes": self.bytes,
+                    "failed": [{"uid": uid, "reason": reason} for uid, reason in self.failed],
+                    "not_tried": self.missing,
+                }
+            )
+            return
+        for uid, reason in self.failed:
+            print_message(f"failed {uid}: {reason}")
+        if self.missing:
+            print_message(f"interrupted: {self.missing} instances were not sent")
+        warnings = f" ({self.warnings} with a warning)" if self.warnings else ""
+        print_line(f"sent {self.sent} instances to {peer}{warnings}, {len(self.failed)} failed")

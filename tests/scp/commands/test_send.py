@@ -1,0 +1,85 @@
+"""The command `send`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.archive import Destination
+from support.daemon import cli
+from support.dicom import ROOT, encoded, instance
+from support.filling import keep, served
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with three instances."""
+    with served(tmp_path / "data") as index:
+        for number in (1, 2, 3):
+            keep(index, instance(number=number))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def destination() -> Iterator[Destination]:
+    """A destination that refuses instances with A700 as long as `refuses` says so."""
+    made = Destination()
+    yield made
+    made.close()
+
+
+def send(data: Path, uid: str, port: int, *options: str, peer: str = "DEST") -> tuple[int, str, str]:
+    config = data.parent / "c.toml"
+    config.write_text(f'[[peers]]\naet = "DEST"\nhost = "127.0.0.1"\nport = {port}\n[[peers]]\naet = "X"\n')
+    done = cli("send", uid, peer, "--data", str(data), "--config", str(config), *options)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("uid", "count"), [(f"{ROOT}.1", 3), (f"{ROOT}.1.1", 3), (f"{ROOT}.1.1.2", 1)])
+def test_a_study_a_series_or_an_instance(data: Path, destination: Destination, uid: str, count: int) -> None:
+    status, out, err = send(data, uid, destination.port)
+    assert (0, f"sent {count} instances to DEST, 0 failed\n") == (status, out), err
+    assert count == len(destination.received)
+    assert encoded(instance(number=2)) in [content for _, content in destination.received]
+    assert f"sending: {count} files" in err
+
+
+def test_a_failure_ends_with_1_and_is_named(data: Path) -> None:
+    refusing = Destination(lambda number: 0xA700 if number == 2 else 0)
+    status, out, err = send(data, f"{ROOT}.1", refusing.port)
+    assert (1, "sent 2 instances to DEST, 1 failed\n") == (status, out)
+    assert f"failed {ROOT}.1.1.2: answered A700" in err
+    refusing.close()
+
+
+def test_json(data: Path) -> None:
+    warning = Destination(lambda number: {1: 0xB000, 2: 0xA700}.get(number, 0))
+    status, out, _ = send(data, f"{ROOT}.1", warning.port, "--json")
+    made = json.loads(out)
+    size = made.pop("bytes")
+    failed = [{"uid": f"{ROOT}.1.1.2", "reason": "answered A700"}]
+    assert {"peer": "DEST", "sent": 2, "warnings": 1, "failed": failed, "not_tried": 0} == made
+    assert (1, True) == (status, size > 0)
+    warning.close()
+
+
+def test_a_peer_that_is_down(data: Path) -> None:
+    status, out, err = send(data, f"{ROOT}.1", 1)
+    assert (1, "sent 0 instances to DEST, 3 failed\n") == (status, out)
+    assert "peer DEST: cannot be reached" in err
+
+
+@pytest.mark.parametrize(
+    ("uid", "peer", "status", "why"),
+    [
+        ("9.9", "DEST", 1, "9.9 is no study, series or instance in the index"),
+        ("nothing", "DEST", 2, "nothing is not a UID"),
+        (f"{ROOT}.1", "NOBODY", 2, "peer NOBODY: not in [[peers]]"),
+        (f"{ROOT}.1", "X", 2, "peer X: [[peers]] gives no host and port"),
+    ],
+)
+def test_wrong_usage(data: Path, uid: str, peer: str, status: int, why: str) -> None:
+    ended, out, err = send(data, uid, 1, peer=peer)
+    assert (status, "") == (ended, out)
+    assert why in err

@@ -1,0 +1,213 @@
+"""Whole sessions with DCMTK and Orthanc: what is stored comes back, byte by byte."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from support.daemon import WITH_US, Daemon, cli, eventually, run
+from support.dicom import ROOT, data_set_of, instance, sample, save
+
+# Every kind of transfer syntax; DCMTK's own tools send and take them all without a decoder.
+SAMPLES = (
+    "CT_small.dcm",
+    "MR_small_implicit.dcm",
+    "SC_rgb_rle.dcm",
+    "examples_jpeg2k.dcm",
+    "JPEG-LL.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "emri_small_jpeg_ls_lossless.dcm",
+    "rtplan.dcm",
+)
+OUR_TITLE = "IMAGINGSTUDYD"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def process(*command: str, folder: Path, port: int) -> Iterator[None]:
+    """Run a program until the end, in a folder, from when it listens on the port."""
+    with (folder.parent / f"{folder.name}.log").open("wb") as log:
+        running = subprocess.Popen([*WITH_US, *command], cwd=folder, stdout=log, stderr=log)
+    try:
+        assert eventually(lambda: listens(port)), (folder.parent / f"{folder.name}.log").read_text()
+        yield
+    finally:
+        running.terminate()
+        running.wait(60)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def configured(path: Path, **ports: int) -> tuple[str, str]:
+    """Return the flag for a configuration whose peers are these AE titles, at these ports."""
+    text = "".join(
+        f'[[peers]]\naet = "{aet}"\nhost = "127.0.0.1"\nport = {port}\n' for aet, port in ports.items()
+    )
+    path.write_text(text)
+    return "--config", str(path)
+
+
+def imported(data: Path, folder: Path, *names: str) -> dict[str, bytes]:
+    """Import samples; return their data sets by SOP Instance UID."""
+    for name in names:
+        shutil.copy(sample(name), folder)
+    done = cli("import", str(folder), "--data", str(data), "--json", IMAGINGSTUDYD_STORAGE__WATERMARK="0")
+    assert {"stored": len(names)} == json.loads(done.stdout)["outcomes"], done.stdout
+    return {pydicom.dcmread(path).SOPInstanceUID: data_set_of(path) for path in folder.iterdir()}
+
+
+def data_sets(folder: Path) -> dict[str, bytes]:
+    return {pydicom.dcmread(path).SOPInstanceUID: data_set_of(path) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[str], Path]:
+    def make(name: str) -> Path:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return tmp_path / name
+
+    return make
+
+
+def studies(daemon: Daemon) -> list[str]:
+    return [study["uid"] for study in daemon.studies()]
+
+
+def test_movescu_and_send_bring_back_every_transfer_syntax(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    port = free_port()
+    sent = imported(tmp_path / "data", folder("in"), *SAMPLES)
+    peers = configured(tmp_path / "c.toml", STORESCP=port, MOVESCU=1)
+    daemon = start(*peers)
+    with process("storescp", "+xa", "+B", "-aet", "STORESCP", str(port), folder=folder("out"), port=port):
+        for uid in studies(daemon):
+            keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={uid}")
+            done = run("movescu", "-S", "-aem", "STORESCP", *keys, daemon.host, str(daemon.port))
+            assert (0, "") == (done.returncode, done.stderr)
+        assert sent == data_sets(folder("out"))
+        assert len(studies(daemon)) == len(daemon.named("retrieve"))
+        for path in folder("out").iterdir():
+            path.unlink()
+        # The same by the command, beside the daemon.
+        for uid in studies(daemon):
+            done = cli("send", uid, "STORESCP", "--data", str(daemon.data), *peers)
+            assert (0, "sent ") == (done.returncode, done.stdout[:5]), done.stderr
+    assert sent == data_sets(folder("out"))
+
+
+def test_getscu_brings_back_what_was_stored(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    daemon = start(*configured(tmp_path / "c.toml", GETSCU=1))
+    for study, series, number in ((1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1)):
+        save(instance(study, series, number, PatientID="P1"), folder("in") / f"{study}{series}{number}.dcm")
+    # Without its trailing padding: dcmsend leaves that out.
+    ct = pydicom.dcmread(sample("CT_small.dcm"))
+    del ct.DataSetTrailingPadding
+    save(ct, folder("in") / "ct.dcm")
+    assert 0 == daemon.send(folder("in")).returncode
+    sent = data_sets(folder("in"))
+
+    def get(model: str, level: str, **keys: str) -> set[str]:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        wanted = [f"{keyword}={value}" for keyword, value in {"QueryRetrieveLevel": level, **keys}.items()]
+        options = [option for one in wanted for option in ("-k", one)]
+        command = ("getscu", model, "+B", "-od", str(folder("out")), *options)
+        done = run(*command, daemon.host, str(daemon.port))
+        assert (0, "") == (done.returncode, done.stderr)
+        came = data_sets(folder("out"))
+        assert {uid: sent[uid] for uid in came} == came
+        return {uid.removeprefix(f"{ROOT}.") for uid in came}
+
+    study, series = f"{ROOT}.1", f"{ROOT}.1.1"
+    assert {"1.1.1", "1.1.2", "1.2.1", "2.1.1"} == get("-P", "PATIENT", PatientID="P1")
+    assert {"1.1.1", "1.1.2", "1.2.1"} == get("-S", "STUDY", StudyInstanceUID=study)
+    assert {"1.1.1", "1.1.2"} == get("-P", "SERIES", PatientID="P1", SeriesInstanceUID=series)
+    both = f"{series}.1\\{series}.2"
+    assert {"1.1.1", "1.1.2"} == get("-S", "IMAGE", StudyInstanceUID=study, SOPInstanceUID=both)
+    assert {ct.SOPInstanceUID} == get("-S", "STUDY", StudyInstanceUID=ct.StudyInstanceUID)
+
+
+def test_what_a_getscu_cannot_take_is_decompressed(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    imported(tmp_path / "data", folder("in"), "MR_small_RLE.dcm")
+    daemon = start(*configured(tmp_path / "c.toml", GETSCU=1))
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={studies(daemon)[0]}")
+    done = run("getscu", "-S", "+B", "-od", str(folder("out")), *keys, daemon.host, str(daemon.port))
+    assert (0, "") == (done.returncode, done.stderr)
+    (path,) = folder("out").iterdir()
+    expected = pydicom.dcmread(sample("MR_small.dcm"))
+    assert expected.PixelData == pydicom.dcmread(path).PixelData
+
+
+@contextlib.contextmanager
+def orthanc(folder: Path, daemon_port: int, port: int) -> Iterator[Callable[..., object]]:
+    """Run Orthanc, which knows us as a modality; yield what calls its REST interface."""
+    http = free_port()
+    settings = {
+        "Name": "test",
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "DicomCheckCalledAet": False,
+        "HttpPort": http,
+        "AuthenticationEnabled": False,
+        "RemoteAccessAllowed": False,
+        "StorageDirectory": str(folder / "storage"),
+        "StorageCompression": False,
+        "DicomModalities": {"us": [OUR_TITLE, "127.0.0.1", daemon_port]},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+
+    def call(path: str, body: object | None = None) -> object:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{http}{path}", data)
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+            content = answer.read()
+        return (
+            json.loads(content) if answer.headers["Content-Type"].startswith("application/json") else content
+        )
+
+    with process("Orthanc", str(folder / "orthanc.json"), folder=folder, port=http):
+        assert eventually(lambda: listens(port))
+        yield call
+
+
+def test_orthanc_retrieves_and_receives(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    port = free_port()
+    names = ("CT_small.dcm", "MR_small_implicit.dcm", "SC_rgb_jpeg_dcmtk.dcm")
+    imported(tmp_path / "data", folder("in"), *names)
+    peers = configured(tmp_path / "c.toml", ORTHANC=port)
+    daemon = start(*peers)
+    with orthanc(folder("orthanc"), daemon.port, port) as call:
+        assert {} == call("/modalities/us/echo", {})
+        ct, mr, jpeg = (pydicom.dcmread(sample(name)) for name in names)
+        for dataset in (ct, mr):
+            wanted = {"Level": "Study", "Resources": [{"StudyInstanceUID": dataset.StudyInstanceUID}]}
+            call("/modalities/us/move", {**wanted, "TargetAet": "ORTHANC", "Timeout": 60})
+        done = cli("send", jpeg.SOPInstanceUID, "ORTHANC", "--data", str(daemon.data), *peers)
+        assert 0 == done.returncode, done.stderr
+        came = {}
+        for one in call("/instances"):  # type: ignore[attr-defined]
+            path = folder("out") / f"{one}.dcm"
+            path.write_bytes(call(f"/instances/{one}/file"))  # type: ignore[arg-type]
+            came[pydicom.dcmread(path).SOPInstanceUID] = data_set_of(path)
+    assert data_sets(folder("in")) == came
