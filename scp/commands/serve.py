@@ -1,5 +1,6 @@
 """`serve`: the daemon."""
 
+import signal
 from typing import Annotated
 
 import typer
@@ -34,12 +35,15 @@ def serve(
         dicom={"aet": aet, "host": host, "port": port},
         http={"host": http_host, "port": http_port, "enabled": False if no_http else None},
     )
+    # Threads that a library starts when it is imported (numpy's) must not take signals: SIGTERM would end us.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     from scp.daemon.checks import data_fault, start_faults
     from scp.daemon.service import Daemon
     from scp.daemon.systemd import passed_sockets
     from scp.settings.file import load, load_with_sources
     from scp.settings.sections import ConfigurationError
 
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with exit_on_bad_configuration(), exit_on_fault():
         configuration, sources = load_with_sources(config, flags, check_files=True)
         logs.configure(configuration.log)

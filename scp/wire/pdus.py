@@ -67,7 +67,7 @@ class InvalidMessage(ValueError):
 
 def fragment_pdus(context_id: int, kind: int, encoded: bytes, max_pdu: int) -> bytes:
     """Return a COMMAND or DATA_SET in P-DATA-TF PDUs of at most `max_pdu` bytes; 0: no limit (PS3.8 D.1)."""
-    most = (max_pdu - PDV_HEADER.size) // 2 * 2  # fragments have even lengths (PS3.8 Section 9.3.1)
+    most = _even(max_pdu - PDV_HEADER.size)
     if most <= 0:
         most = max(len(encoded), 1)
     pdus = bytearray()
@@ -77,6 +77,11 @@ def fragment_pdus(context_id: int, kind: int, encoded: bytes, max_pdu: int) -> b
         pdus += PDU_HEADER.pack(P_DATA_TF, PDV_HEADER.size + len(piece))
         pdus += PDV_HEADER.pack(len(piece) + CONTEXT_AND_CONTROL_LENGTH, context_id, control) + piece
     return bytes(pdus)
+
+
+def _even(room: int) -> int:
+    """Return the longest fragment for so much room: it has an even length (PS3.8 Section 9.3.1)."""
+    return room // 2 * 2 or room
 
 
 class DataSource(Protocol):
@@ -118,7 +123,7 @@ def message_pdus(
         return
     memory[: len(command)] = command
     used, offset = len(command), 0
-    most = (min(max_pdu or _LONGEST_SENT, _LONGEST_SENT) - PDV_HEADER.size) // 2 * 2
+    most = _even(min(max_pdu or _LONGEST_SENT, _LONGEST_SENT) - PDV_HEADER.size)
     most = most if most > 0 else _LONGEST_SENT
     while True:
         used, done = _fill(context_id, data, offset, most, memory, used)
