@@ -64,7 +64,7 @@ def _send(
 ) -> None:
     selection = index.retrieval.find_uid(uid)
     results.missing = selection.total
-    with progress("sending", selection.total) as advance:
+    with progress("sending", selection.total, unit="instances") as advance:
         for sent in sender.send_all(selection):
             results.add(sent)
             advance(1)

@@ -42,7 +42,7 @@ def test_a_study_a_series_or_an_instance(data: Path, destination: Destination, u
     assert (0, f"sent {count} instances to DEST, 0 failed\n") == (status, out), err
     assert count == len(destination.received)
     assert encoded(instance(number=2)) in [content for _, content in destination.received]
-    assert f"sending: {count} files" in err
+    assert f"sending: {count} of {count} instances" in err
 
 
 def test_a_failure_ends_with_1_and_is_named(data: Path) -> None:
