@@ -96,8 +96,8 @@ def test_statuses_and_the_log(ours: Daemon) -> None:
     why = "QueryRetrieveLevel: must be one of STUDY, SERIES, IMAGE"
     bad = ours.wait_for(lambda event: event.get("event") == "query" and event.get("reason") == why)
     assert "A900" == bad["status"]
-    good = ours.wait_for(lambda event: event.get("event") == "query" and event["matches"] == 1)
-    assert ("0000", "WS") == (good["status"], good["calling_aet"])
+    good = ours.wait_for(lambda event: (event.get("calling_aet"), event.get("matches")) == ("WS", 1))
+    assert ("query", "0000") == (good["event"], good["status"])
     assert "doe" not in "".join(ours.lines).lower()
 
 
