@@ -1,5 +1,6 @@
 """Associations of our own that send objects: TLS, and peers that break the protocol."""
 
+import itertools
 import socket
 import ssl
 import struct
@@ -106,8 +107,13 @@ def test_a_peer_that_gives_no_response(answer: bytes, why: str) -> None:
     association.release()  # nothing more happens
 
 
-@pytest.mark.parametrize("max_pdu", [0, 1, 7, 8, 64, 4096, 16384, 1 << 20, (1 << 32) - 1])
-@pytest.mark.parametrize("size", [0, 1, 2, 4090, 70_001, 300_000])
+@pytest.mark.parametrize(
+    ("max_pdu", "size"),
+    [
+        *itertools.product([0, 1, 7, 8, 64], [0, 1, 2, 4090]),  # most fragments are small, and many
+        *itertools.product([0, 4096, 16384, 1 << 20, (1 << 32) - 1], [0, 1, 2, 4090, 70_001, 300_000]),
+    ],
+)
 def test_a_message_in_pdus(max_pdu: int, size: int) -> None:
     """All fragments but the last have an even length, and no PDU is longer than the peer takes."""
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
