@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
-    from index.query.retrieval import Retrieval, Selection, StoredInstance
+    from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
     from index.query.retrieve_keys import RetrieveKeys
     from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.study_query import QueryOptions, StudyQuery
@@ -120,6 +120,7 @@ __all__ = [
     "IndexFault",
     "IndexSettings",
     "InstanceReceiver",
+    "InstanceSelection",
     "InvalidUID",
     "Kept",
     "ListedOrder",
@@ -147,7 +148,6 @@ __all__ = [
     "Retrieval",
     "RetrieveKeys",
     "Section",
-    "Selection",
     "Source",
     "State",
     "StepEnded",
@@ -214,7 +214,7 @@ _MODULES = {
     "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
     "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
     "index.query.study_query": "QueryOptions StudyQuery",
-    "index.query.retrieval": "Retrieval Selection StoredInstance",
+    "index.query.retrieval": "Retrieval InstanceSelection StoredInstance",
     "index.query.retrieve_keys": "RetrieveKeys",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",

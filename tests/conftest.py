@@ -11,6 +11,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from support.daemon import Daemon, serving
+from support.postgresql import server
 
 # In an activated environment pynetdicom's storescu and echoscu would come before DCMTK's.
 os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -65,6 +66,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(start: Callable[..., Daemon]) -> Daemon:
     """A daemon with the default configuration."""
     return start()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The URL of the empty database of a server."""
+    with server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -201,7 +201,7 @@ class Database:
             for number in self._missing(available):
                 for statement in statements(available[number].format(**self.types)):
                     self.peewee.execute_sql(statement)
-                self.peewee.execute_sql(f"INSERT INTO schema_version (version) VALUES ({number})")  # noqa: S608
+                self.peewee.execute_sql(f"INSERT INTO schema_version (version) VALUES ({number})")  # noqa: S608  a number
 
     def lock_schema(self) -> None:
         """Keep other processes waiting here until this transaction ends, as any SQLite transaction does."""

@@ -41,7 +41,7 @@ _SEQUENCES = f"""
 _FOREIGN_KEYS = f"""
     SELECT t.relname, c.conname, pg_get_constraintdef(c.oid) FROM pg_constraint c
     JOIN pg_class t ON t.oid = c.conrelid WHERE c.contype = 'f' AND c.connamespace = {_HERE}
-"""  # noqa: S608
+"""  # noqa: S608  ours
 
 
 def quoted(name: str) -> str:
@@ -77,7 +77,7 @@ def column_names(database: Database, table: str) -> list[str]:
 
 def count_rows(database: Database, table: str) -> int:
     """Return how many rows a table has."""
-    return int(_fetched(database, f"SELECT count(*) FROM {quoted(table)}")[0][0])  # noqa: S608
+    return int(_fetched(database, f"SELECT count(*) FROM {quoted(table)}")[0][0])  # noqa: S608  names of our tables, quoted
 
 
 def last_ids(database: Database) -> dict[str, int]:
@@ -94,7 +94,7 @@ def last_ids(database: Database) -> dict[str, int]:
         # As SQLite counts them: also ids that were given by hand.
         ((last, highest),) = _fetched(
             database,
-            f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END,"  # noqa: S608
+            f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END,"  # noqa: S608  names of our tables, quoted
             f" (SELECT coalesce(max({quoted(column)}), 0) FROM {quoted(table)}) FROM {quoted(sequence)}",
         )
         if last or highest:
@@ -157,11 +157,11 @@ def read_rows(
     database: Database, table: str, columns: Sequence[str]
 ) -> Generator[tuple[Any, ...], None, None]:
     """Yield all rows, a few in memory at a time, inside a transaction."""
-    sql = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table)}"  # noqa: S608
+    sql = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table)}"  # noqa: S608  names of our tables, quoted
     if database.is_sqlite:
         yield from database.peewee.execute_sql(sql)
         return
-    with peewee.__exception_wrapper__, database.peewee.connection().cursor(name="rows") as cursor:  # type: ignore[attr-defined]
+    with peewee.__exception_wrapper__, database.peewee.connection().cursor(name="rows") as cursor:  # type: ignore[attr-defined]  # its stubs leave it out
         cursor.itersize = FETCHED
         cursor.execute(sql)
         yield from cursor
@@ -171,10 +171,10 @@ def write_rows(database: Database, table: str, columns: Sequence[str], rows: Ite
     """Add rows, a few in memory at a time, inside a transaction. Raises peewee.PeeweeException."""
     names = f"{quoted(table)} ({', '.join(map(quoted, columns))})"
     cursor = database.peewee.cursor()
-    with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+    with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # its stubs leave it out
         if database.is_sqlite:
             marks = ", ".join("?" * len(columns))
-            cursor.executemany(f"INSERT INTO {names} VALUES ({marks})", rows)  # noqa: S608
+            cursor.executemany(f"INSERT INTO {names} VALUES ({marks})", rows)  # noqa: S608  names of our tables, quoted
             return
         with cursor.copy(f"COPY {names} FROM STDIN") as copy:
             for row in rows:

@@ -83,7 +83,7 @@ def _copy(new: Database, prefix: str, table: str, which: str = "") -> None:
     columns = column_names(new, table)
     values = ["0" if column in _COUNTS.get(table, ()) else column for column in columns]
     new.peewee.execute_sql(
-        f"INSERT INTO {table} ({', '.join(columns)})"  # noqa: S608
+        f"INSERT INTO {table} ({', '.join(columns)})"  # noqa: S608  names of our tables
         f" SELECT {', '.join(values)} FROM {prefix}{table} {which}"
     )
 

@@ -262,7 +262,7 @@ class Rebuild:
                 else:
                     fresh[uid] = one
             rows.add(list(fresh.values()))
-            new.peewee.execute_sql(f"UPDATE rebuild SET done = {done:d}")  # noqa: S608
+            new.peewee.execute_sql(f"UPDATE rebuild SET done = {done:d}")  # noqa: S608  a number
         rows.committed()
 
     def _not_indexed(self, path: str, reason: str) -> None:

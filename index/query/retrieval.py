@@ -40,7 +40,7 @@ class StoredInstance:
     size: int
 
 
-class Selection:
+class InstanceSelection:
     """The instances that were there when it was made: counted, and iterated as often as is wanted."""
 
     def __init__(self, database: Database, parts: Sequence[Expression]) -> None:
@@ -94,24 +94,24 @@ class Retrieval:
         self._data = data
         self._catch_up = catch_up
 
-    def select(self, identifier: "Dataset", *, patient_root: bool) -> Selection:
+    def select(self, identifier: "Dataset", *, patient_root: bool) -> InstanceSelection:
         """Return what the identifier of a C-MOVE or C-GET asks for.
 
         Raises BadIdentifier; NotKept where what was acknowledged cannot be indexed now; DatabaseFault.
         """
         return self.find(read_retrieve_keys(identifier, patient_root=patient_root))
 
-    def find(self, keys: RetrieveKeys) -> Selection:
+    def find(self, keys: RetrieveKeys) -> InstanceSelection:
         """Return the instances of these keys. Raises NotKept, DatabaseFault."""
         if not self._catch_up():
             raise NotKept("index: instances that were acknowledged wait to be indexed")
         studies = self._studies(keys)
         if keys.instances:
-            return Selection(self._database, self._instances(keys, studies))
+            return InstanceSelection(self._database, self._instances(keys, studies))
         series = self._series(keys, studies)
-        return Selection(self._database, [Instance.series == row for row in series])
+        return InstanceSelection(self._database, [Instance.series == row for row in series])
 
-    def find_uid(self, uid: str) -> Selection:
+    def find_uid(self, uid: str) -> InstanceSelection:
         """Return the instances of a study, else of a series, else the instance of this UID.
 
         Raises NotFound, NotKept, DatabaseFault.

@@ -45,7 +45,7 @@ _TABLES: dict[Level, Any] = {
 }
 
 
-class Selection:
+class EntitySelection:
     """The row ids of the entities of a level that may match an identifier, in the order of the answers.
 
     Patients and studies come newest first, series and instances in the order of their arrival.

@@ -13,7 +13,7 @@ from index.query.entities import Entities, Entity
 from index.query.identifier_matching import IdentifierMatcher
 from index.query.identifiers import Identifier, answer, read_identifier, unsupported
 from index.query.information_models import UNIQUE_KEYS, Level, keys_down_to, level_of
-from index.query.selection import Selection
+from index.query.selection import EntitySelection
 from index.query.value_matching import BadIdentifier
 
 # Row ids that are selected at one time, and entities that are in memory at one time.
@@ -68,7 +68,7 @@ class StudyQuery:
             ignore_accents=accents,
             values=stored_values,
         )
-        self._selection = Selection(database, self._identifier, self._lowest, ignore_accents=accents)
+        self._selection = EntitySelection(database, self._identifier, self._lowest, ignore_accents=accents)
         self._entities = Entities(database, self._identifier.keys())
         self._keys = keys_down_to(self.level)
         self.unsupported = tuple(unsupported(self._identifier, matched))

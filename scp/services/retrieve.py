@@ -15,7 +15,7 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.dsutils import decode
 from pynetdicom.presentation import PresentationContext
 
-from index import BadIdentifier, Index, Selection
+from index import BadIdentifier, Index, InstanceSelection
 from scp.association.client import Unreachable, address_of
 from scp.association.store_association import AssociationLost, StoreChannel
 from scp.observing.association_record import AssociationRecord
@@ -120,7 +120,7 @@ class RetrieveService:
             retrieve.end(CANNOT_PERFORM_SUBOPERATIONS, reason_for_peer(error))
         self._metrics.operation_answered("retrieve", f"{retrieve.status:04X}")
 
-    def _select(self, retrieve: "_Retrieve") -> Selection:
+    def _select(self, retrieve: "_Retrieve") -> InstanceSelection:
         """Return what is asked for. Raises Refused."""
         if _OPERATIONS.get(retrieve.sop_class_uid) != retrieve.field:
             raise Refused(SOP_CLASS_NOT_SUPPORTED, "not an operation of this SOP Class")
@@ -162,7 +162,7 @@ class RetrieveService:
 class _Retrieve:
     """One request: its parameters, its counts and its responses."""
 
-    selection: Selection
+    selection: InstanceSelection
 
     def __init__(
         self, requester: RetrieveRequester, request: C_MOVE | C_GET, context: PresentationContext
@@ -192,7 +192,7 @@ class _Retrieve:
         except Exception as error:  # pydicom may raise anything for invalid bytes
             raise Refused(UNABLE_TO_PROCESS, f"identifier: {type(error).__name__}") from error
 
-    def begin(self, selection: Selection) -> None:
+    def begin(self, selection: InstanceSelection) -> None:
         """Set what is to be sent."""
         self.selection = selection
         self._total = selection.total

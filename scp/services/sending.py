@@ -15,9 +15,9 @@ from index import (
     TRANSCODED,
     DataSetFile,
     IndexFault,
+    InstanceSelection,
     NotTranscodable,
     Retrieval,
-    Selection,
     StoredInstance,
     transcode,
 )
@@ -153,7 +153,7 @@ class Sender:
         # Why nothing more is tried.
         self.gave_up = ""
 
-    def send_all(self, selection: Selection) -> Iterator[Sent]:
+    def send_all(self, selection: InstanceSelection) -> Iterator[Sent]:
         """Send a selection, and yield what came of each instance. Raises NotKept, DatabaseFault.
 
         Where it has more kinds than one association takes, they are sent one association after the other.

@@ -44,7 +44,7 @@ _UIDS = {
 
 # PS3.7 Section E.1: any value but this one announces a data set.
 NO_DATA_SET = 0x0101
-DATA_SET = 0x0001
+HAS_DATA_SET = 0x0001
 MEDIUM = 0
 _MOST = 0xFFFF  # of a US
 
@@ -152,7 +152,7 @@ def encode_answer(sop_class_uid: str, message_id: int, status: int) -> bytes:
             _encode_uid(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode()),
             _encode(_COMMAND_FIELD, _US.pack(C_FIND_RQ | RESPONSE)),
             _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(message_id)),
-            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATA_SET)),
             _encode(_STATUS, _US.pack(status)),
         )
     )
@@ -169,7 +169,7 @@ def encode_store_request(
             _encode(_COMMAND_FIELD, _US.pack(C_STORE_RQ)),
             _encode(_MESSAGE_ID, _US.pack(message_id)),
             _encode(_PRIORITY, _US.pack(MEDIUM)),
-            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATA_SET)),
             _encode_uid(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid.encode("ascii")),
         )
     )
@@ -197,7 +197,7 @@ def encode_retrieve_response(
             _encode_uid(_AFFECTED_SOP_CLASS_UID, sop_class_uid.encode("ascii")),
             _encode(_COMMAND_FIELD, _US.pack(field | RESPONSE)),
             _encode(_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(message_id)),
-            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET if has_data_set else NO_DATA_SET)),
+            _encode(_COMMAND_DATA_SET_TYPE, _US.pack(HAS_DATA_SET if has_data_set else NO_DATA_SET)),
             _encode(_STATUS, _US.pack(status)),
             _encode(_ERROR_COMMENT, _even(comment.encode("ascii", "replace"), b" ")) if comment else b"",
         )

@@ -9,16 +9,15 @@ from pydantic import SecretStr
 
 from index import Index, IndexSettings
 from index.database.opening import open_database
-from support.postgresql import create_database, drop_database, server
+from support.postgresql import create_database, drop_database
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def migrated(postgresql_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a server that has a database `migrated`, from which others are copied."""
-    with server() as url:
-        template = create_database(url, "migrated")
-        open_database(template, tmp_path_factory.mktemp("migrated")).close()
-        yield url
+    template = create_database(postgresql_server, "migrated")
+    open_database(template, tmp_path_factory.mktemp("migrated")).close()
+    return postgresql_server
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +26,7 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.config.getoption("--engine") == "sqlite":
         yield
         return
-    url = request.getfixturevalue("postgresql_server")
+    url = request.getfixturevalue("migrated")
     urls: dict[Path, str] = {}
     plain, numbers = Index.__init__, itertools.count()
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from peewee import SQL, Query, fn
+from peewee import Query
 
 from index.database.connection import Database
+from index.database.extracted import extracted
 from index.database.instance_rows import identity_key
 from index.database.statements import Placeholder, patient_by_key
 from index.database.tables import ImagingOrder, Patient, StudyVariant
@@ -74,13 +75,9 @@ def known_identities(database: Database, identity: Attributes) -> list[Attribute
     orders = ImagingOrder.select(ImagingOrder.patient_attributes).where(ImagingOrder.patient_number == number)
     rows = database.rows(orders)
     column = StudyVariant.patient_attributes
-    # The same text as in the index of migration 0012: the database uses an index only for that.
-    extracted = (
-        fn.json_extract(column, SQL("'$.PatientID'"))
-        if database.is_sqlite
-        else SQL("(patient_attributes::json ->> 'PatientID')")
+    rows += database.rows(
+        StudyVariant.select(column).where(extracted(database, column, "PatientID") == number)
     )
-    rows += database.rows(StudyVariant.select(column).where(extracted == number))
     found: dict[tuple[str, ...], Attributes] = {}
     for (attributes,) in rows:
         found.setdefault(tuple(sorted(issuer_names(attributes))), attributes)

@@ -25,21 +25,15 @@ from index.errors import ForeignIndex
 from index.maintenance import migrate_index as module
 from support.dicom import instance
 from support.filling import STORAGE, crashed, files, keep, receive
-from support.postgresql import emptied, server
+from support.postgresql import emptied
 from support.whole_index import content, database, fill, fill_every_table, here, models, opened, without_node
 
 pytestmark = pytest.mark.sqlite
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    with server() as url:
-        yield url
-
-
 @pytest.fixture
-def url(postgresql: str) -> str:
-    return emptied(postgresql)
+def url(postgresql_server: str) -> str:
+    return emptied(postgresql_server)
 
 
 def silent(_doing: str, _total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:

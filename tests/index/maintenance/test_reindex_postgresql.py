@@ -1,6 +1,5 @@
 """`reindex` of an index in PostgreSQL: the promises of SQLite's, in a real server."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,16 @@ from index.database.tables import Conflict, Instance, Source, Study
 from index.errors import ForeignIndex, NewerSchema
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
-from support.postgresql import emptied, server
+from support.postgresql import emptied
 
 pytestmark = pytest.mark.sqlite
 
 SCANNER = Origin("CT7", "ARCHIVE", "10.1.2.3", "a")
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    with server() as url:
-        yield url
-
-
 @pytest.fixture
-def url(postgresql: str) -> str:
-    return emptied(postgresql)
+def url(postgresql_server: str) -> str:
+    return emptied(postgresql_server)
 
 
 def opened(data: Path, url: str, **options: object) -> Index:

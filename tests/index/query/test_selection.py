@@ -15,7 +15,7 @@ from index.dicom.value_rules import stored_values
 from index.query.entities import Entities
 from index.query.identifier_matching import IdentifierMatcher
 from index.query.information_models import Level, keys_down_to
-from index.query.selection import Selection
+from index.query.selection import EntitySelection
 from support.dicom import instance
 from support.filling import STORAGE, keep
 from support.postgresql import server
@@ -117,7 +117,9 @@ def check(database: Database, asked: dict[str, Any], level: Level, *, ignore_acc
     entities = Entities(database, ["ModalitiesInStudy"])
 
     def matches(wanted: dict[str, Any]) -> list[Any]:
-        selected = Selection(database, wanted, level, ignore_accents=ignore_accents).rows_after(None, 1000)
+        selected = EntitySelection(database, wanted, level, ignore_accents=ignore_accents).rows_after(
+            None, 1000
+        )
         found = entities.read(level, selected)
         return [one.identities for one in found if matcher.fits(one.attributes)]
 
@@ -149,7 +151,7 @@ def test_no_table_is_read_as_a_whole(level: Level, asked: dict[str, Any], tmp_pa
     Of names, the index of patients with attributes of their own (ADT) may be read as a whole.
     """
     with Index(tmp_path, STORAGE) as index:
-        query = Selection(index._database, asked, level)._query.order_by(1).limit(10)
+        query = EntitySelection(index._database, asked, level)._query.order_by(1).limit(10)
         sql, values = index._database.peewee.get_sql_context().sql(query).query()
         with index._database.connection():
             plan = index._database.peewee.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,18 +10,12 @@ import pytest
 from support.daemon import Daemon, cli, eventually
 from support.dicom import ROOT, instance, save
 from support.filling import files
-from support.postgresql import emptied, server
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    with server() as url:
-        yield url
+from support.postgresql import emptied
 
 
 @pytest.fixture
-def url(postgresql: str) -> str:
-    return emptied(postgresql)
+def url(postgresql_server: str) -> str:
+    return emptied(postgresql_server)
 
 
 def send(daemon: Daemon, study: int, folder: Path) -> None:
