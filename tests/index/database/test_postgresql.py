@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from index import Index, IndexSettings, NotFound, NotKept, Outcome
 from index.database.connection import Database
 from index.database.opening import open_database
-from index.database.tables import Change, Resource, Source
+from index.database.tables import Change, Resource, Source, Study
 from index.errors import Contention
+from index.publication.feed import FeedChanges, PublishedResource, record_changes
 from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads
@@ -77,20 +78,19 @@ def test_numbers_of_the_feed_are_seen_in_their_order(
 ) -> None:
     """A reader that remembers a number never misses one before it, which is committed later."""
     with databases[0].writing():
-        row = Resource.insert(fhir="r4", type="Patient", name="feed", version=1, sha256="", deleted=0)
-        resource = databases[0].execute(row)
+        study = databases[0].execute(Study.insert(uid="1.2.3", first_received=0, last_received=0))
     begun, go_on, seen = threading.Event(), threading.Event(), []
 
-    def write(database: Database, version: int) -> None:
+    def write(database: Database, name: str) -> None:
         with database.writing():
-            database.lock_feed()
-            database.execute(Change.insert(resource=resource, version=version, kind="updated", changed=0))
-            if version == 1:
+            resource = PublishedResource("r4", "Patient", name, b"{}")
+            record_changes(database, study, FeedChanges([resource], set(), {}, {}))
+            if name == "first":
                 begun.set()
                 assert go_on.wait(60)
 
-    first = threading.Thread(target=write, args=(databases[0], 1))
-    second = threading.Thread(target=write, args=(databases[1], 2))
+    first = threading.Thread(target=write, args=(databases[0], "first"))
+    second = threading.Thread(target=write, args=(databases[1], "second"))
     first.start()
     assert begun.wait(60)
     second.start()
@@ -98,14 +98,27 @@ def test_numbers_of_the_feed_are_seen_in_their_order(
     other = open_database(url, tmp_path)
     with other.connection():
         assert eventually(lambda: other.peewee.execute_sql(waiting).fetchone()[0])
-        query = Change.select(Change.version).where(Change.resource == resource).order_by(Change.id)
+        query = Change.select(Resource.name).join(Resource).order_by(Change.id)
+        query = query.where(Resource.name.in_(["first", "second"]))
         seen.append(other.rows(query))
         go_on.set()
         first.join()
         second.join()
         seen.append(other.rows(query))
     other.close()
-    assert [[], [(1,), (2,)]] == seen
+    assert [[], [("first",), ("second",)]] == seen
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_what_must_be_durable_waits_for_the_disk(
+    databases: tuple[Database, Database], *, durable: bool
+) -> None:
+    """The journal has the others; the commit that frees a part of it is durable, and all before with it."""
+    with databases[0].writing(durable=durable):
+        setting = databases[0].peewee.execute_sql("SHOW synchronous_commit").fetchone()
+    assert ("on" if durable else "off",) == setting
+    with databases[0].connection():
+        assert ("on",) == databases[0].peewee.execute_sql("SHOW synchronous_commit").fetchone()
 
 
 def test_a_deadlock_is_tried_again(databases: tuple[Database, Database]) -> None:
