@@ -7,6 +7,7 @@ from pynetdicom.presentation import PresentationContext
 
 from scp.association.contexts import VERIFICATION, allows_sop_class, is_storage
 from scp.observing.association_record import AssociationRecord
+from scp.services.mpps import MPPS_RETRIEVE
 from scp.services.store import StoreGroup
 from scp.upperlayer.dimse import MissingParameter
 from scp.upperlayer.message_assembler import Operation
@@ -20,6 +21,7 @@ from scp.wire.command_set import (
     C_STORE_RSP,
     N_ACTION_RQ,
     N_CREATE_RQ,
+    N_GET_RQ,
     N_SET_RQ,
     Command,
     encode_response,
@@ -46,6 +48,9 @@ OPERATIONS = {
     "mpps": frozenset({N_CREATE_RQ, N_SET_RQ}),
     "commitment": frozenset({N_ACTION_RQ}),
 }
+
+# Of a SOP Class that has other operations than its service (PS3.4 Section F.8.1).
+_OF_SOP_CLASS = {MPPS_RETRIEVE: frozenset({N_GET_RQ})}
 
 # A bit of the command fields of DIMSE-N, whose refusal has another status (PS3.7 Section C.5.12).
 _DIMSE_N = 0x0100
@@ -205,7 +210,7 @@ class Dispatcher:
 def _operations(abstract: str, services: Mapping[str, str]) -> frozenset[int]:
     """Return the requests that the service of a SOP Class takes."""
     if abstract in services:
-        return OPERATIONS.get(services[abstract], frozenset())
+        return _OF_SOP_CLASS.get(abstract) or OPERATIONS.get(services[abstract], frozenset())
     if abstract == VERIFICATION:
         return frozenset({C_ECHO_RQ})
     return frozenset({C_STORE_RQ}) if is_storage(abstract) else frozenset()
