@@ -174,7 +174,7 @@ class Dispatcher:
             # Only the services send requests of our own, and check what answers them.
             if abstract not in self._services:
                 raise InvalidMessage(f"an unexpected response {command.field:04X}")
-        elif command.field == C_CANCEL_RQ and C_CANCEL_RQ not in _operations(abstract, self._services):
+        elif command.field == C_CANCEL_RQ and C_CANCEL_RQ not in operations(abstract, self._services):
             return NoOperation()
         elif refusal:
             return self._refuse(context_id, command, *refusal)
@@ -192,7 +192,7 @@ class Dispatcher:
         self, context: PresentationContext, abstract: str, command: Command
     ) -> tuple[int, str] | None:
         """Return status and comment if a command may not be served in its context (PS3.7 Annex C)."""
-        if command.field not in _operations(abstract, self._services):
+        if command.field not in operations(abstract, self._services):
             return UNRECOGNIZED_OPERATION, "not an operation of this SOP Class"
         if command.field != C_CANCEL_RQ and not allows_sop_class(
             abstract, command.sop_class_uid, self._services
@@ -207,7 +207,7 @@ class Dispatcher:
         return None
 
 
-def _operations(abstract: str, services: Mapping[str, str]) -> frozenset[int]:
+def operations(abstract: str, services: Mapping[str, str]) -> frozenset[int]:
     """Return the requests that the service of a SOP Class takes."""
     if abstract in services:
         return _OF_SOP_CLASS.get(abstract) or OPERATIONS.get(services[abstract], frozenset())
