@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from index.orders.settings import UpstreamSettings, WorklistSettings
     from index.orders.upstream import TakenOver, everything, take_over
     from index.procedures.completeness import Completeness
+    from index.procedures.rules import CREATED_ONLY as STEP_CREATED_ONLY
+    from index.procedures.rules import REQUIRED as STEP_REQUIRED
     from index.procedures.rules import (
         BadStepValue,
         DuplicateStep,
@@ -56,12 +58,15 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.query.charsets import is_charset
+    from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
+    from index.query.keys import NOT_MATCHED, Key
     from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
     from index.query.retrieve_keys import RetrieveKeys
     from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.study_query import QueryOptions, StudyQuery
     from index.query.value_matching import BadIdentifier
+    from index.query.worklist_keys import KEYS as WORKLIST_KEYS
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
     from index.reception.instance import InstanceReceiver, Kept, keep_all
@@ -88,12 +93,17 @@ __all__ = [
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "NOT_MATCHED",
     "PATIENT_ROOT",
+    "QUERY_KEYS",
     "SORTS",
     "STATES",
+    "STEP_CREATED_ONLY",
+    "STEP_REQUIRED",
     "STUDY_ROOT",
     "TRANSCODED",
     "TRANSCODE_LIMIT",
+    "WORKLIST_KEYS",
     "AETitle",
     "BackedUp",
     "BadFilter",
@@ -123,6 +133,7 @@ __all__ = [
     "InstanceSelection",
     "InvalidUID",
     "Kept",
+    "Key",
     "ListedOrder",
     "Locked",
     "Migrated",
@@ -206,17 +217,19 @@ _MODULES = {
     "index.orders.settings": "UpstreamSettings WorklistSettings",
     "index.orders.upstream": "TakenOver everything take_over",
     "index.procedures.completeness": "Completeness",
-    "index.procedures.rules": "BadStepValue DuplicateStep MissingAttribute MissingValue NoSuchStep StepEnded"
-    " StepFault",
+    "index.procedures.rules": "STEP_CREATED_ONLY=CREATED_ONLY STEP_REQUIRED=REQUIRED BadStepValue"
+    " DuplicateStep MissingAttribute MissingValue NoSuchStep StepEnded StepFault",
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.query.charsets": "is_charset",
     "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
-    "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
+    "index.query.information_models": "QUERY_KEYS=KEYS PATIENT_ROOT STUDY_ROOT",
+    "index.query.keys": "NOT_MATCHED Key",
     "index.query.study_query": "QueryOptions StudyQuery",
     "index.query.retrieval": "Retrieval InstanceSelection StoredInstance",
     "index.query.retrieve_keys": "RetrieveKeys",
     "index.query.value_matching": "BadIdentifier",
+    "index.query.worklist_keys": "WORKLIST_KEYS=KEYS",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
     "index.reception.instance": "InstanceReceiver Kept keep_all",
