@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from index import is_served, is_uid
+from index import is_uid
 from scp.commands.application import FAILED, WRONG_USAGE, AsJSON, Config, Data, app, exit_on_fault, use_index
 from scp.commands.output import print_json, print_json_array, print_line, print_message, print_table
 
@@ -135,6 +135,8 @@ def _check_given(uid: str, peer: str, *, everything: bool) -> None:
 
 
 def _print_count(done: str, count: int, index: "Index", *, as_json: bool) -> None:
+    from index import is_served
+
     if as_json:
         print_json({done: count})
     else:
