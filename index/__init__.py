@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         Unreadable,
     )
     from index.facade import Index
+    from index.forwarding.listing import OutboxFilter
+    from index.forwarding.outbox import Outbox, Outgoing
+    from index.forwarding.settings import RouteSettings
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
     from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
     from index.query.keys import NOT_MATCHED, Key
-    from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
+    from index.query.retrieval import InstanceSelection, Retrieval
     from index.query.retrieve_keys import RetrieveKeys
     from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.study_query import QueryOptions, StudyQuery
@@ -70,7 +73,7 @@ if TYPE_CHECKING:
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
     from index.reception.instance import InstanceReceiver, Kept, keep_all
-    from index.records import Disagreed, Origin
+    from index.records import Disagreed, Origin, StoredInstance
     from index.reindexing import reindex
     from index.settings import (
         AETitle,
@@ -86,7 +89,7 @@ if TYPE_CHECKING:
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
     from index.storage.room import free_space
-    from index.supervisor import Supervisor, WorkerState
+    from index.supervisor import Supervisor, Worker, WorkerState
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -149,7 +152,10 @@ __all__ = [
     "OrderStatus",
     "Orders",
     "Origin",
+    "Outbox",
+    "OutboxFilter",
     "Outcome",
+    "Outgoing",
     "Procedures",
     "PublishSettings",
     "QueryOptions",
@@ -158,6 +164,7 @@ __all__ = [
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "RouteSettings",
     "Section",
     "Source",
     "State",
@@ -174,6 +181,7 @@ __all__ = [
     "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "Worker",
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
@@ -203,6 +211,9 @@ _MODULES = {
     "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID"
     " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
+    "index.forwarding.listing": "OutboxFilter",
+    "index.forwarding.outbox": "Outbox Outgoing",
+    "index.forwarding.settings": "RouteSettings",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",
@@ -226,14 +237,14 @@ _MODULES = {
     "index.query.information_models": "QUERY_KEYS=KEYS PATIENT_ROOT STUDY_ROOT",
     "index.query.keys": "NOT_MATCHED Key",
     "index.query.study_query": "QueryOptions StudyQuery",
-    "index.query.retrieval": "Retrieval InstanceSelection StoredInstance",
+    "index.query.retrieval": "Retrieval InstanceSelection",
     "index.query.retrieve_keys": "RetrieveKeys",
     "index.query.value_matching": "BadIdentifier",
     "index.query.worklist_keys": "WORKLIST_KEYS=KEYS",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
     "index.reception.instance": "InstanceReceiver Kept keep_all",
-    "index.records": "Disagreed Origin",
+    "index.records": "Disagreed Origin StoredInstance",
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
@@ -241,7 +252,7 @@ _MODULES = {
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
-    "index.supervisor": "Supervisor WorkerState",
+    "index.supervisor": "Supervisor Worker WorkerState",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

@@ -1,7 +1,7 @@
 """The index as scp sees it: objects, database and publication, put together."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +16,8 @@ from index.database.node import Ownership
 from index.database.opening import open_database, sqlite_path
 from index.database.settings import IndexSettings
 from index.errors import DatabaseFault, NotFound
+from index.forwarding.outbox import Outbox
+from index.forwarding.settings import RouteSettings
 from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
@@ -83,6 +85,7 @@ class Index:
         on_fatal: Callable[[DatabaseFault], None] = lambda _: None,
         observer: Observer | None = None,
         retention: RetentionSettings | None = None,
+        routes: Sequence[RouteSettings] = (),
     ) -> None:
         storage, index = storage or StorageSettings(), index or IndexSettings()
         url = index.url.get_secret_value() if index.url else None
@@ -116,11 +119,7 @@ class Index:
         self.orders = Orders(self._database, self._worklist, self.workers)
         self._on_fatal = on_fatal
         self._publication = StudyPublication(
-            self._database,
-            self._directory,
-            self._fhir.versions,
-            self._fhir.rules(),
-            self._match,
+            self._database, self._directory, self._fhir.versions, self._fhir.rules(), self._match
         )
         pace = publish or PublishSettings()
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
@@ -132,6 +131,7 @@ class Index:
         self.commitments = Commitments(self._database, self._integrity, caught_up)
         self.queries = Queries(self._database, caught_up)
         self.retrieval = Retrieval(self._database, data, caught_up)
+        self.outbox = Outbox(self._database, routes)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -140,6 +140,7 @@ class Index:
         self._reception = Reception(
             self._database,
             self._objects,
+            self.outbox,
             storage,
             observer or Observer(),
             self.workers,

@@ -5,6 +5,7 @@ study or series, with the number of instances that have it: an election reads va
 are milliseconds since 1970 in UTC.
 """
 
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -370,3 +371,32 @@ class UnindexedObject(Table):
     path = peewee.TextField()
     reason = peewee.TextField()
     received = peewee.BigIntegerField()
+
+
+class OutboxState(StrEnum):
+    """What is to become of an instance in the outbox."""
+
+    WAITING = "waiting"
+    # A dead letter: it is not tried again until an operator says so.
+    DEAD = "dead"
+
+
+class OutboxRow(Table):
+    """An instance (its UID) that is to be sent to a peer. Unique by both.
+
+    `due`: it is not tried before; 0 is at once. `node`: the one that sends it; empty where there is one only.
+    """
+
+    node = peewee.TextField()
+    peer = peewee.TextField()
+    uid = peewee.TextField()
+    state = peewee.TextField()
+    attempts = peewee.IntegerField()
+    due = peewee.BigIntegerField()
+    created = peewee.BigIntegerField()
+    error = peewee.TextField()
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "outbox"

@@ -17,6 +17,7 @@ from index.database.instance_rows import InstanceRows
 from index.database.tables import (
     Conflict,
     Instance,
+    OutboxRow,
     RemovedObject,
     Series,
     SeriesVariant,
@@ -208,6 +209,7 @@ class Deletion:
             execute(
                 RemovedObject.insert_from(Instance.select(Instance.path).where(mine), [RemovedObject.path])
             )
+            execute(OutboxRow.delete().where(OutboxRow.uid.in_(Instance.select(Instance.uid).where(mine))))
             execute(Instance.delete().where(mine))
             execute(SeriesVariant.delete().where(SeriesVariant.series == row))
             execute(Series.delete().where(Series.id == row))

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +12,7 @@ from index.database.instance_rows import issuer_of
 from index.database.tables import Instance, Patient, Series, Study, StudyVariant
 from index.errors import NotFound, NotKept
 from index.query.retrieve_keys import RetrieveKeys, read_retrieve_keys
+from index.records import StoredInstance
 from index.storage.data_set_file import DataSetFile
 
 if TYPE_CHECKING:
@@ -27,17 +27,6 @@ T = TypeVar("T")
 
 Kinds = dict[tuple[str, str], int]
 """How many instances there are of each SOP Class UID and transfer syntax UID."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An instance as a sender needs it. `path`: below the data directory; `size`: of its file, in bytes."""
-
-    uid: str
-    sop_class_uid: str
-    transfer_syntax: str
-    path: str
-    size: int
 
 
 class InstanceSelection:

@@ -26,6 +26,7 @@ MODULES = (
     "configuration",
     "worklist",
     "send",
+    "forward",
     "conformance",
 )
 

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 
 from support.daemon import WITH_US, Daemon, cli, eventually, run
-from support.dicom import ROOT, data_set_of, instance, sample, save
+from support.dicom import ROOT, data_set_of, encoded, instance, sample, save
 
 # Every kind of transfer syntax; DCMTK's own tools send and take them all without a decoder.
 SAMPLES = (
@@ -263,3 +263,35 @@ def test_orthanc_queries_and_retrieves_by_its_own_interface(
             path.write_bytes(call(f"/instances/{one}/file"))  # type: ignore[arg-type]
             came[pydicom.dcmread(path).SOPInstanceUID] = data_set_of(path)
     assert sent == came
+
+
+ROUTE = '[[routes]]\nto = "STORESCP"\nmodality = "CT"\ncalling_aet = "DCMSEND"\n'
+
+
+def test_forwarding_outlives_its_peer_and_the_daemon(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    """Both are killed: every instance arrives, as it was sent."""
+    port, numbers = free_port(), range(1, 13)
+    files = [save(instance(number=number), folder("in") / f"{number}.dcm") for number in numbers]
+    peers = configured(tmp_path / "c.toml", STORESCP=port)
+    with (tmp_path / "c.toml").open("a") as file:
+        file.write(ROUTE)
+    storescp = ("storescp", "+xa", "+B", "-aet", "STORESCP", str(port))
+    daemon = start(*peers)
+    with process(*storescp, folder=folder("out"), port=port):
+        assert 0 == daemon.send(*files[:4]).returncode
+        assert eventually(lambda: len(list(folder("out").iterdir())) == 4)
+    assert 0 == daemon.send(*files[4:8]).returncode
+    daemon.wait_for(lambda event: event.get("event") == "forwarding_paused")
+    daemon.kill()
+    daemon = start(*peers)
+    assert 0 == daemon.send(*files[8:]).returncode
+    status = json.loads(cli("forward", "status", "--json", "--data", str(daemon.data)).stdout)
+    assert [("STORESCP", 8, 0)] == [(one["peer"], one["waiting"], one["dead"]) for one in status]
+    with process(*storescp, folder=folder("out"), port=port):
+        assert eventually(lambda: len(list(folder("out").iterdir())) == 12)
+        assert 0 == daemon.stop()
+    assert {instance(number=n).SOPInstanceUID: encoded(instance(number=n)) for n in numbers} == data_sets(
+        folder("out")
+    )
