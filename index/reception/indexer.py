@@ -12,11 +12,10 @@ from itertools import islice
 
 import structlog
 
-from index.database.connection import Database
-from index.database.tables import JournalPosition
 from index.errors import DatabaseFault, NotKept
 from index.reception.arrival import Arrival
 from index.reception.indexing import Indexing
+from index.reception.position import Position
 from index.reception.reporting import Reporter
 from index.supervisor import Supervisor
 
@@ -39,13 +38,13 @@ class Indexer:
 
     def __init__(
         self,
-        database: Database,
+        position: Position,
         indexing: Indexing,
         reporter: Reporter,
         workers: Supervisor,
         on_ended: OnEnded,
     ) -> None:
-        self._database = database
+        self._position = position
         self._indexing = indexing
         self._reporter = reporter
         self._on_ended = on_ended
@@ -151,7 +150,7 @@ class Indexer:
         """Index a batch, however long that takes; False where it must be left to the next start."""
 
         def note(committed: Sequence[Arrival]) -> None:
-            self._database.execute(JournalPosition.update(number=committed[-1].number))
+            self._position.set(number=committed[-1].number or 0)
 
         while left := [arrival for arrival in batch if not arrival.is_indexed]:
             try:

@@ -22,6 +22,7 @@ from index.reception.indexer import Indexer, OnEnded
 from index.reception.indexing import Indexing
 from index.reception.instance import InstanceReceiver, Way
 from index.reception.log import ReceptionLog
+from index.reception.position import Position
 from index.reception.recovery import Replay, index_object, index_orphans
 from index.reception.reporting import OnIndexed, Reporter
 from index.reception.settling import Settling
@@ -71,7 +72,8 @@ class Reception:
         )
         reporter = Reporter(observer, on_indexed)
         self._direct = DirectIndexing(objects, self._indexing, reporter, unlink_removed)
-        self._indexer = Indexer(database, self._indexing, reporter, workers, on_ended)
+        position = Position(database, objects)
+        self._indexer = Indexer(position, self._indexing, reporter, workers, on_ended)
         self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
         self._replay = Replay(database, objects, self._indexing, self._folder)
         self._settling = Settling(
