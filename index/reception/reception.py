@@ -73,9 +73,10 @@ class Reception:
         reporter = Reporter(observer, on_indexed)
         self._direct = DirectIndexing(objects, self._indexing, reporter, unlink_removed)
         position = Position(database, objects)
-        self._indexer = Indexer(position, self._indexing, reporter, workers, on_ended)
-        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
         self._replay = Replay(database, objects, self._indexing, self._folder)
+        again = self._replay.index_again
+        self._indexer = Indexer(position, self._indexing, reporter, workers, on_ended, again)
+        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
         self._settling = Settling(
             database, objects, self._log, self._indexer, self._replay, unlink_removed, workers
         )

@@ -70,6 +70,18 @@ class Replay:
         journal.close()
         return len(records)
 
+    def index_again(self, last: int) -> list[Arrival]:
+        """Index the records up to number `last` that the database has lost; return them.
+
+        Raises NotKept, DatabaseFault, OSError.
+        """
+        number, _ = self._position.read()
+        records = [record for record in read(self._folder) if number < record.number <= last]
+        arrivals = [arrival for some in chunked(records, BATCH) for arrival in self._index(some)]
+        with self._database.writing():
+            self._position.set(number=max(last, number))
+        return arrivals
+
     def write_again(self) -> None:
         """Write every small object of the journal anew, and sync the names of large ones.
 
@@ -86,15 +98,18 @@ class Replay:
         self._objects.sync_folders(large)
 
     def next_number(self) -> int:
-        """Return the number of the next record: greater than any that was given before.
+        """Return the number of the next record: greater than any that was given before. Those are indexed.
 
         It follows the clock: an index that is restored from a backup, or made anew, knows of no number that
         is still to come.
         """
-        return max(self._position.read()[0] + 1, time.time_ns() // 1000)
+        number = max(self._position.read()[0] + 1, time.time_ns() // 1000)
+        with self._database.writing():
+            self._position.set(number=number - 1)
+        return number
 
-    def _index(self, records: Sequence[Record]) -> None:
-        """Index what the index does not know yet."""
+    def _index(self, records: Sequence[Record]) -> list[Arrival]:
+        """Index what the index does not know yet; return that."""
         known = self._indexing.known([record.facts["uid"] for record in records])
         found = (self._arrival(record, known.get(record.facts["uid"])) for record in records)
         arrivals = [arrival for arrival in found if arrival]
@@ -104,6 +119,7 @@ class Replay:
 
         if arrivals:
             self._indexing.index(arrivals, durable=False, within=note)
+        return arrivals
 
     def _arrival(self, record: Record, known: ExistingInstance | None) -> Arrival | None:
         """Return what is to be indexed of a record, its object in its place; None where that is lost.

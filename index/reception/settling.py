@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from index.database.connection import Database
-from index.errors import IndexFault
+from index.errors import CommitsLost, IndexFault
 from index.reception.indexer import Indexer
 from index.reception.log import ReceptionLog
 from index.reception.position import Position
@@ -111,11 +111,13 @@ class Settling:
         try:
             self._sync_objects()
             with self._database.writing():
-                self._position.set(settled=number)
+                self._position.advance(number, settled=number)
             self._settled = number
             self._unlink_removed()
             self._log.release()
         except (IndexFault, OSError) as error:
+            if isinstance(error, CommitsLost):
+                self._indexer.commits_lost()
             log.exception("not_settled")
             self._worker.failed(error)
             return False
