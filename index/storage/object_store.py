@@ -60,8 +60,7 @@ class ObjectStore:
         reserve: Reserve | None = None,
     ) -> None:
         self.data = data
-        # Of the node whose data directory it is: its number, which stands in the paths of its objects.
-        self.node = FIRST
+        self.node = FIRST  # its number stands in the paths of its objects
         self.sync = sync
         self.size_limit = size_limit
         self._objects = data / "objects"
@@ -367,8 +366,7 @@ class ObjectStore:
     def _folders(self) -> Iterator[tuple[int, Path]]:
         """Yield the folders of `objects/` with their numbers; what else lies there is not ours."""
         for folder in self._objects.iterdir():
-            number = folder_number(folder.name, self.node)
-            if number is not None and folder.is_dir():
+            if (number := folder_number(folder.name, self.node)) is not None and folder.is_dir():
                 yield number, folder
 
     def _claim_folder(self) -> Path:
