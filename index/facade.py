@@ -86,7 +86,9 @@ class Index:
         observer: Observer | None = None,
         retention: RetentionSettings | None = None,
         routes: Sequence[RouteSettings] = (),
+        joins: bool = False,
     ) -> None:
+        """Open it. `joins`: `serve` may add an empty data directory to a PostgreSQL index of others."""
         storage, index = storage or StorageSettings(), index or IndexSettings()
         url = index.url.get_secret_value() if index.url else None
         sync = storage.durability == "power-loss"
@@ -103,9 +105,9 @@ class Index:
         )
         self._use = UseLock(data)
         self._database = self._open(url, sync=sync, on_fatal=on_fatal)
-        self._ownership = Ownership(self._database, self._index_file, data)
+        self._ownership = Ownership(self._database, self._index_file, self._objects)
         try:
-            self._ownership.check()
+            self._ownership.check(joins=joins)
         except BaseException:
             self._database.close()
             self._use.release()
@@ -126,12 +128,12 @@ class Index:
         store = self.orders.store
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
-        self._integrity = Integrity(self._database, data)
+        self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up)
         self.queries = Queries(self._database, caught_up)
-        self.retrieval = Retrieval(self._database, data, caught_up)
-        self.outbox = Outbox(self._database, routes)
+        self.retrieval = Retrieval(self._database, self._objects, caught_up)
+        self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -158,7 +160,7 @@ class Index:
         """
         lock = DirectoryLock(self.data)
         try:
-            self._ownership.take(self._on_fatal)
+            self._ownership.take(self._on_fatal, self.workers)
         except BaseException:
             lock.release()
             raise

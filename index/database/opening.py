@@ -72,6 +72,16 @@ def sqlite_path(url: str | None, data: Path) -> Path | None:
 
 
 def _parsed(url: str) -> dict[str, Any]:
+    """Return the parts of a URL; PostgreSQL's as libpq reads it, also with several hosts. Or ValueError."""
+    if not url.startswith("sqlite:") and find_spec("psycopg"):
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            parts = conninfo_to_dict(url)
+        except ProgrammingError as error:
+            raise ValueError(str(error)) from error
+        return {"database": parts.pop("dbname", None), **parts}
     from playhouse.db_url import parse
 
     parsed: dict[str, Any] = parse(url)

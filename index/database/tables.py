@@ -196,9 +196,10 @@ class ChangePruned(Table):
 
 
 class RemovedObject(Table):
-    """An object whose row is deleted and whose file is not yet."""
+    """An object whose row is deleted and whose file is not yet; `aside`: where it is kept aside before."""
 
     path = peewee.TextField()
+    aside = peewee.TextField(default="")
 
 
 class ImagingOrder(Table):
@@ -307,18 +308,23 @@ class PerformedInstance(Table):
 
 
 class Node(Table):
-    """A data directory. `path`, `host` and `since`: where and when it was first served."""
+    """A data directory. `path`, `host` and `since`: where and when it was first served.
+
+    `seen`: when it last told that it is served, by the clock of the database; 0: it is not served.
+    """
 
     identity = peewee.TextField(unique=True)
     host = peewee.TextField()
     path = peewee.TextField()
     since = peewee.BigIntegerField()
+    seen = peewee.BigIntegerField(default=0)
 
 
 class Verification(Table):
-    """When the last `verify` that read every object began: one row, or none."""
+    """When the last `verify` that read every object of a node began: one row, or none, for each."""
 
     began = peewee.BigIntegerField()
+    node = peewee.BigIntegerField(default=0)
 
 
 class DamagedObject(Table):
@@ -358,8 +364,9 @@ class AttributeTable(Table):
 
 
 class JournalPosition(Table):
-    """The last record of the journal that is indexed, and the last that is durable without it: one row."""
+    """The last record of a node's journal that is indexed, and the last that is durable without it."""
 
+    node = peewee.BigIntegerField(unique=True, default=0)
     number = peewee.BigIntegerField()
     settled = peewee.BigIntegerField()
 

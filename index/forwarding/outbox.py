@@ -17,6 +17,7 @@ from index.forwarding.listing import OutboxListing
 from index.forwarding.rules import Routes
 from index.forwarding.settings import RouteSettings
 from index.records import StoredInstance
+from index.storage.object_store import ObjectStore
 
 # Rows that one statement deletes, far below the 32,766 values that SQLite binds.
 BATCH = 500
@@ -33,11 +34,13 @@ class Outgoing:
 
 
 class Outbox:
-    """The outbox of one node. Safe to use from many threads."""
+    """The outbox of one node, which keeps the objects. Safe to use from many threads."""
 
-    def __init__(self, database: Database, routes: Sequence[RouteSettings] = (), node: str = "") -> None:
+    def __init__(
+        self, database: Database, objects: ObjectStore, routes: Sequence[RouteSettings] = ()
+    ) -> None:
         self._database = database
-        self._node = node
+        self._objects = objects
         self._routes = Routes(routes)
         self._insert = database.compile(_insert)
         # What an operator sees and does: of all nodes.
@@ -63,6 +66,10 @@ class Outbox:
         if rows:
             self._insert.run_many(rows)
         return list({row["peer"]: None for row in rows})
+
+    @property
+    def _node(self) -> str:
+        return str(self._objects.node or "")
 
     @property
     def routed(self) -> Sequence[str]:

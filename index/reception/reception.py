@@ -23,6 +23,7 @@ from index.reception.indexer import Indexer, OnEnded
 from index.reception.indexing import Indexing
 from index.reception.instance import InstanceReceiver, Way
 from index.reception.log import ReceptionLog
+from index.reception.position import Position
 from index.reception.recovery import Replay, index_object, index_orphans
 from index.reception.reporting import OnIndexed, Reporter
 from index.reception.settling import Settling
@@ -74,9 +75,11 @@ class Reception:
         )
         reporter = Reporter(observer, on_indexed)
         self._direct = DirectIndexing(objects, self._indexing, reporter, unlink_removed)
-        self._indexer = Indexer(database, self._indexing, reporter, workers, on_ended)
-        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
+        position = Position(database, objects)
         self._replay = Replay(database, objects, self._indexing, self._folder)
+        again = self._replay.index_again
+        self._indexer = Indexer(position, self._indexing, reporter, workers, on_ended, again)
+        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
         self._settling = Settling(
             database, objects, self._log, self._indexer, self._replay, unlink_removed, workers
         )

@@ -90,7 +90,7 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.excepthook = log_uncaught
         with ExitStack() as undo:
-            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
+            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics, joins=True)
             undo.callback(index.close)
             index.serve()
             forwarding = Forwarding(index, self._in_force, self._metrics)
