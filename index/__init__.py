@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
+    from index.publication.resources import Resources, StoredResource
     from index.query.charsets import is_charset
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
     from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
@@ -144,6 +145,7 @@ __all__ = [
     "QueryOptions",
     "Rebuilt",
     "Report",
+    "Resources",
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
@@ -155,6 +157,7 @@ __all__ = [
     "StepResult",
     "StorageSettings",
     "StoredInstance",
+    "StoredResource",
     "StudyFilter",
     "StudyQuery",
     "Supervisor",
@@ -210,12 +213,13 @@ _MODULES = {
     " StepFault",
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
+    "index.publication.resources": "Resources StoredResource",
     "index.query.charsets": "is_charset",
-    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
     "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
-    "index.query.study_query": "QueryOptions StudyQuery",
-    "index.query.retrieval": "Retrieval InstanceSelection StoredInstance",
+    "index.query.retrieval": "InstanceSelection Retrieval StoredInstance",
     "index.query.retrieve_keys": "RetrieveKeys",
+    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
+    "index.query.study_query": "QueryOptions StudyQuery",
     "index.query.value_matching": "BadIdentifier",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",

@@ -34,6 +34,7 @@ from index.publication.directory import Directory
 from index.publication.feed import Entry, changes, pruned
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
+from index.publication.resources import Resources
 from index.publication.search import find, fits
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
@@ -112,6 +113,7 @@ class Index:
             note_current(self._database)
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
+        self.resources = Resources(self._database, self._directory)
         self._worklist = worklist or WorklistSettings()
         self.orders = Orders(self._database, self._worklist, self.workers)
         self._on_fatal = on_fatal
