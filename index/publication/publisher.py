@@ -154,6 +154,9 @@ class Publisher:
                 count += 1
                 if not self._publish(study):
                     failed.add(study)
+        if until == math.inf and not failed:
+            self._publication.directory.follow()
+            self._publication.directory.compare_all()
         return count
 
     def _find(self) -> set[int]:
@@ -197,8 +200,14 @@ class Publisher:
         """Schedule what other processes have changed, and what a crash left unpublished."""
         try:
             self.schedule(self._find())
-            if not (self._filling.is_done or self._due):
+            if self._due or self._failing:
+                return
+            # What other nodes have published.
+            self._publication.directory.follow()
+            if not self._filling.is_done:
                 self.schedule(self._filling.go_on())
+            else:
+                self._publication.directory.compare_some()
         except Exception:  # the next look comes soon
             log.exception("publisher_cannot_read")
 
