@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
 from peewee import SQL, Query
 
 from index.database.connection import Database
@@ -18,11 +19,13 @@ from index.database.tables import Change, Resource
 from index.publication.directory import Directory
 from index.publication.feed import PAGE, Key
 from index.publication.resources import Resources
-from index.storage.durable import replace
+from index.storage.durable import open_file, replace
+
+log = structlog.get_logger(__name__)
 
 # Resources that are compared with their files at a time: some milliseconds.
 COMPARED = 50
-_PARTS = 2  # of the position: number and time
+_PARTS, _SIZE = 2, 64  # of the position: number and time, and the bytes of both that are read
 
 
 class DirectoryFollower:
@@ -38,6 +41,8 @@ class DirectoryFollower:
         self._position: tuple[int, int] | None = None
         # The last resource that has been compared with its file; None: all are right up to the position.
         self._compared: int | None = None
+        # Files that could not be written or removed, and why: they do not stop the others.
+        self._failed: dict[Key, OSError] = {}
 
     @property
     def is_comparing(self) -> bool:
@@ -45,10 +50,16 @@ class DirectoryFollower:
         return self.is_kept and self._compared is not None
 
     def follow(self, fresh: Mapping[Key, bytes] | None = None) -> None:
-        """Let the files show every entry. `fresh` are contents that were just published. Raises OSError."""
+        """Let the files show every entry. `fresh` are contents that were just published.
+
+        Raises OSError where a file of `fresh` cannot be written, without `fresh` where any file cannot.
+        """
         if not self.is_kept:
             return
         self.open()
+        for key in list(self._failed):
+            for row in self._run(_select_resource, fhir=key[0], type=key[1], name=key[2]):
+                self._show(row, {})
         number = self._position[0] if self._position else 0
         last = PAGE
         while last == PAGE:
@@ -61,9 +72,12 @@ class DirectoryFollower:
                 self._position = rows[-1][:2]
                 number = self._position[0]
                 self._save()
+        for key, error in self._failed.items():
+            if fresh is None or key in fresh:
+                raise error
 
     def compare_some(self) -> None:
-        """Compare some files with their resources, where not all are known to be right. Raises OSError."""
+        """Compare some files with their resources, where not all are known to be right."""
         if not self.is_comparing:
             return
         rows = self._run(_select_resources, after=self._compared)
@@ -76,7 +90,7 @@ class DirectoryFollower:
         self._save()
 
     def compare_all(self) -> None:
-        """Compare until all files are right. Raises OSError."""
+        """Compare until all files have been compared."""
         while self.is_comparing:
             self.compare_some()
 
@@ -84,6 +98,15 @@ class DirectoryFollower:
         """Write or remove the file of a resource, as it is now."""
         fhir, kind, name, deleted, sha256 = row
         key = (fhir, kind, name)
+        try:
+            self._write(key, sha256, fresh, deleted=bool(deleted))
+            self._failed.pop(key, None)
+        except OSError as error:
+            if key not in self._failed:
+                log.exception("resource_not_written", fhir=fhir, type=kind, id=name)
+            self._failed[key] = error
+
+    def _write(self, key: Key, sha256: str, fresh: Mapping[Key, bytes], *, deleted: bool) -> None:
         if deleted:
             self._directory.remove(*key)
             return
@@ -115,17 +138,19 @@ class DirectoryFollower:
         return bool(self._database.rows(query))
 
     def _read(self) -> tuple[int, int] | None:
-        with contextlib.suppress(OSError, ValueError):
-            parts = self._path.read_text(encoding="ascii").split()
+        with contextlib.suppress(OSError, ValueError), open_file(self._path) as file:
+            parts = file.read(_SIZE).split()
             if len(parts) == _PARTS:
                 return int(parts[0]), int(parts[1])
         return None
 
     def _save(self) -> None:
         """Note the position where all files are right. Not synced: an older one is right too."""
-        if self._compared is None and self._position:
+        if self._compared is None and self._position and not self._failed:
             number, at = self._position
-            replace(self._path, f"{number} {at}\n".encode(), sync=False)
+            # Where it cannot be written, the next start compares.
+            with contextlib.suppress(OSError):
+                replace(self._path, f"{number} {at}\n".encode(), sync=False)
 
     def _run(self, query: Callable[[Callable[[str], SQL]], Query], **values: Any) -> list[tuple[Any, ...]]:
         with self._database.connection():
@@ -135,7 +160,8 @@ class DirectoryFollower:
 
 def _sha256(path: Any) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
 
@@ -148,6 +174,11 @@ def _select_entries(p: Callable[[str], SQL]) -> Query:
         Change.id, Change.changed, Change.resource, *_KEY, Resource.deleted, Resource.sha256
     )
     return query.join(Resource).where(Change.id > p("after")).order_by(Change.id).limit(SQL(str(PAGE)))
+
+
+def _select_resource(p: Callable[[str], SQL]) -> Query:
+    is_it = (Resource.fhir == p("fhir")) & (Resource.type == p("type")) & (Resource.name == p("name"))
+    return Resource.select(*_KEY, Resource.deleted, Resource.sha256).where(is_it)
 
 
 def _select_last(_: Callable[[str], SQL]) -> Query:

@@ -154,8 +154,8 @@ class Publisher:
                 count += 1
                 if not self._publish(study):
                     failed.add(study)
-        if until == math.inf and not failed:
-            self._publication.directory.follow()
+        if until == math.inf:
+            self._publication.directory.follow({})
             self._publication.directory.compare_all()
         return count
 
@@ -203,7 +203,7 @@ class Publisher:
             if self._due or self._failing:
                 return
             # What other nodes have published.
-            self._publication.directory.follow()
+            self._publication.directory.follow({})
             if not self._filling.is_done:
                 self.schedule(self._filling.go_on())
             else:

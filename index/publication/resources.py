@@ -11,6 +11,7 @@ from index.database.connection import Database
 from index.database.tables import Change, Resource, ResourceContent
 from index.publication.directory import Directory
 from index.publication.feed import Entry, compressed
+from index.storage.durable import open_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,9 @@ class Resources:
     def _of_file(self, *key: str) -> bytes:
         """Return the same of a resource that an earlier version published as a file only."""
         try:
-            return compressed(self._directory.path(*key).read_bytes())
-        except FileNotFoundError:
+            with open_file(self._directory.path(*key)) as file:
+                return compressed(file.read())
+        except OSError:
             return b""
 
     def history(self, fhir: str, type: str, name: str) -> list[Entry]:  # noqa: A002
