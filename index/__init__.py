@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
+    from index.publication.resources import Resources, StoredResource
     from index.query.charsets import is_charset
     from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
@@ -161,6 +162,7 @@ __all__ = [
     "QueryOptions",
     "Rebuilt",
     "Report",
+    "Resources",
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
@@ -173,6 +175,7 @@ __all__ = [
     "StepResult",
     "StorageSettings",
     "StoredInstance",
+    "StoredResource",
     "StudyFilter",
     "StudyQuery",
     "Supervisor",
@@ -228,17 +231,18 @@ _MODULES = {
     "index.orders.settings": "UpstreamSettings WorklistSettings",
     "index.orders.upstream": "TakenOver everything take_over",
     "index.procedures.completeness": "Completeness",
-    "index.procedures.rules": "STEP_CREATED_ONLY=CREATED_ONLY STEP_REQUIRED=REQUIRED BadStepValue"
-    " DuplicateStep MissingAttribute MissingValue NoSuchStep StepEnded StepFault",
+    "index.procedures.rules": "BadStepValue DuplicateStep MissingAttribute MissingValue NoSuchStep"
+    " STEP_CREATED_ONLY=CREATED_ONLY STEP_REQUIRED=REQUIRED StepEnded StepFault",
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
+    "index.publication.resources": "Resources StoredResource",
     "index.query.charsets": "is_charset",
-    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
-    "index.query.information_models": "QUERY_KEYS=KEYS PATIENT_ROOT STUDY_ROOT",
-    "index.query.keys": "NOT_MATCHED Key",
-    "index.query.study_query": "QueryOptions StudyQuery",
-    "index.query.retrieval": "Retrieval InstanceSelection",
+    "index.query.information_models": "PATIENT_ROOT QUERY_KEYS=KEYS STUDY_ROOT",
+    "index.query.keys": "Key NOT_MATCHED",
+    "index.query.retrieval": "InstanceSelection Retrieval",
     "index.query.retrieve_keys": "RetrieveKeys",
+    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
+    "index.query.study_query": "QueryOptions StudyQuery",
     "index.query.value_matching": "BadIdentifier",
     "index.query.worklist_keys": "WORKLIST_KEYS=KEYS",
     "index.reception.arrival": "Outcome",

@@ -34,8 +34,10 @@ from index.publication.conflicts import (
 )
 from index.publication.directory import Directory
 from index.publication.feed import Entry, changes, pruned
+from index.publication.following import DirectoryFollower
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
+from index.publication.resources import Resources
 from index.publication.search import find, fits
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
@@ -117,13 +119,18 @@ class Index:
             note_current(self._database)
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
+        self.resources = Resources(self._database, self._directory)
         self._worklist = worklist or WorklistSettings()
         self.orders = Orders(self._database, self._worklist, self.workers)
         self._on_fatal = on_fatal
-        self._publication = StudyPublication(
-            self._database, self._directory, self._fhir.versions, self._fhir.rules(), self._match
-        )
         pace = publish or PublishSettings()
+        self._publication = StudyPublication(
+            self._database,
+            DirectoryFollower(self._database, self._directory, is_kept=pace.directory),
+            self._fhir.versions,
+            self._fhir.rules(),
+            self._match,
+        )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         store = self.orders.store
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)

@@ -163,7 +163,10 @@ class Conflict(Table):
 
 
 class Resource(Table):
-    """A published resource, unique by FHIR version, type and name. `version` counts its contents."""
+    """A published resource, unique by FHIR version, type and name. `version` counts its contents.
+
+    `sha256`, `size` (in bytes) and `changed` are of the content. Size 0: none is kept.
+    """
 
     fhir = peewee.TextField()
     type = peewee.TextField()
@@ -171,6 +174,14 @@ class Resource(Table):
     version = peewee.IntegerField()
     sha256 = peewee.TextField()
     deleted = peewee.IntegerField()
+    changed = peewee.BigIntegerField(default=0)
+    size = peewee.BigIntegerField(default=0)
+
+
+class ResourceContent(Table):
+    """The content of a resource (`id`), compressed by gzip."""
+
+    content = peewee.BlobField()
 
 
 class StudyResource(Table):

@@ -16,6 +16,7 @@ from index.database.connection import Database
 from index.database.tables import Study
 from index.hooks import Observer
 from index.publication.due import DueStudies
+from index.publication.filling import ContentFilling
 from index.publication.study import StudyPublication
 from index.settings import PublishSettings
 from index.supervisor import Supervisor
@@ -53,6 +54,7 @@ class Publisher:
         self._pace = pace
         self._observer = observer or Observer()
         self._due = DueStudies()
+        self._filling = ContentFilling(database)
         # When the study that is being published became due.
         self._publishing_since: float | None = None
         self._last_change = time.monotonic()
@@ -152,6 +154,9 @@ class Publisher:
                 count += 1
                 if not self._publish(study):
                     failed.add(study)
+        if until == math.inf:
+            self._publication.directory.follow({})
+            self._publication.directory.compare_all()
         return count
 
     def _find(self) -> set[int]:
@@ -195,6 +200,14 @@ class Publisher:
         """Schedule what other processes have changed, and what a crash left unpublished."""
         try:
             self.schedule(self._find())
+            if self._due or self._failing:
+                return
+            # What other nodes have published.
+            self._publication.directory.follow({})
+            if not self._filling.is_done:
+                self.schedule(self._filling.go_on())
+            else:
+                self._publication.directory.compare_some()
         except Exception:  # the next look comes soon
             log.exception("publisher_cannot_read")
 
