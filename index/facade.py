@@ -53,14 +53,12 @@ from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.object_store import ObjectStore
 from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
+from index.worklist.service import Worklist
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
     from index.maintenance.backup import BackedUp
     from index.maintenance.verify import Finding, VerifyContext
     from index.reception.import_files import Report
-    from index.worklist.query import WorklistQuery
 
 log = structlog.get_logger(__name__)
 
@@ -120,8 +118,9 @@ class Index:
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
         self.resources = Resources(self._database, self._directory)
-        self._worklist = worklist or WorklistSettings()
-        self.orders = Orders(self._database, self._worklist, self.workers)
+        worklist = worklist or WorklistSettings()
+        self.orders = Orders(self._database, worklist, self.workers)
+        self.worklist = Worklist(self._database, worklist)
         self._on_fatal = on_fatal
         pace = publish or PublishSettings()
         self._publication = StudyPublication(
@@ -133,7 +132,7 @@ class Index:
         )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         store = self.orders.store
-        self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
+        self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
@@ -374,21 +373,6 @@ class Index:
             raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
-
-    def worklist(
-        self,
-        identifier: "Dataset",
-        caller: str,
-        charset: str | None = None,
-        *,
-        ignore_accents: bool = False,
-    ) -> "WorklistQuery":
-        """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
-        from index.worklist.query import WorklistQuery
-
-        return WorklistQuery(
-            self._database, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents
-        )
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
