@@ -87,6 +87,8 @@ def _parsed(url: str) -> dict[str, Any]:
             parts = conninfo_to_dict(url)
         except ProgrammingError as error:
             raise ValueError(str(error)) from error
+        if not all(port.isdigit() for port in str(parts.get("port") or 0).split(",")):
+            raise ValueError("a port is a number")
         return {"database": parts.pop("dbname", None), **parts}
     from playhouse.db_url import parse
 

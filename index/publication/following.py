@@ -49,6 +49,15 @@ class DirectoryFollower:
         """Whether `compare_some` has more to do."""
         return self.is_kept and self._compared is not None
 
+    def look(self) -> None:
+        """Let the files show what others have published: what an ended process left, or another node.
+
+        Raises NotKept.
+        """
+        # Beside a daemon nobody else publishes into an SQLite index: then one look is enough.
+        if self._failed or not (self._database.is_sqlite and self._position is not None):
+            self.follow({})
+
     def follow(self, fresh: Mapping[Key, bytes] | None = None) -> None:
         """Let the files show every entry. `fresh` are contents that were just published.
 

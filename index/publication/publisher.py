@@ -96,8 +96,9 @@ class Publisher:
         return len(self._failing)
 
     def waiting(self) -> int:
-        """Return how many studies wait for their publication."""
-        return len(self._due)
+        """Return how many studies wait for their publication, or for its end."""
+        with self._changed:
+            return len(self._due) + (self._publishing_since is not None)
 
     def schedule(self, studies: Iterable[int]) -> None:
         """Publish these studies soon: they have changed, and may change more."""
@@ -202,8 +203,7 @@ class Publisher:
             self.schedule(self._find())
             if self._due or self._failing:
                 return
-            # What other nodes have published.
-            self._publication.directory.follow({})
+            self._publication.directory.look()
             if not self._filling.is_done:
                 self.schedule(self._filling.go_on())
             else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peewee import SQL, fn
 from pydantic import SecretStr
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -92,6 +93,9 @@ def test_a_daemon_is_killed_and_the_database_restarted(
         for sender in senders:
             sender.join(300)
         assert len(made) == sent()
+        with Index(tmp_path / "node0", STORAGE, IndexSettings(url=SecretStr(url))) as shared:
+            count = Instance.select(fn.COUNT(SQL("*")))
+            assert eventually(lambda: [(len(made),)] == shared._database.rows(count))
         for daemon in daemons:
             assert 0 == daemon.stop()
         _judge(url, made, tmp_path)

@@ -45,6 +45,8 @@ def _settled(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
     for _ in range(LOOKS if context.served else 1):
         if not _is_changing(context, study):
             found = _compare(context, study, uid)
+            if found and context.served:
+                time.sleep(LOOK_SECONDS)  # the files follow the feed
             if not found or (not _is_changing(context, study) and found == _compare(context, study, uid)):
                 return found
         if context.served:
