@@ -346,7 +346,7 @@ class Index:
 
     def studies_in_conflict(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
-        found = summaries_in_conflict(self._database, self.data)
+        found = summaries_in_conflict(self._database, self._objects)
         return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
     def kept_aside(self, uid: str) -> list[ConflictingObject]:

@@ -27,7 +27,8 @@ from index.storage.durable import (
     sync_folder,
 )
 from index.storage.journal import is_left, read
-from index.storage.object_keys import FIRST, folder_name, folder_number
+from index.storage.object_file import FolderReader
+from index.storage.object_keys import folder_name, folder_number
 from index.storage.processes import started
 from index.storage.reserve import Reserve
 from index.storage.room import Room
@@ -47,7 +48,7 @@ PREPARED_FOLDER = "prepared"
 _names = itertools.count()
 
 
-class ObjectStore:
+class ObjectStore(FolderReader):
     """The folders `objects/`, `incoming/` and `conflicts/` of a data directory."""
 
     def __init__(
@@ -59,9 +60,7 @@ class ObjectStore:
         size_limit: int = 1 << 62,
         reserve: Reserve | None = None,
     ) -> None:
-        self.data = data
-        # Of the node whose data directory it is: its number, which stands in the paths of its objects.
-        self.node = FIRST
+        super().__init__(data)
         self.sync = sync
         self.size_limit = size_limit
         self._objects = data / "objects"
@@ -71,8 +70,6 @@ class ObjectStore:
         self._pool = data / PREPARED_FOLDER
         self._process = f"{os.getpid()}-{started(os.getpid())}"
         self._lock = threading.Lock()
-        # Paths of the hot path are texts: pathlib costs 50 us for each instance.
-        self._below = f"{data}/"
         self._folder = ""
         self._filled = FOLDER_SIZE
         self.room = Room(self._incoming, watermark, reserve or Reserve(data / "reserve"))
@@ -153,13 +150,6 @@ class ObjectStore:
             if self._folder == folder:
                 self._filled = FOLDER_SIZE
 
-    def size(self, path: str) -> int | None:
-        """Return the size of an object in bytes; None where there is none."""
-        try:
-            return os.stat(self._below + path).st_size  # noqa: PTH116
-        except FileNotFoundError:
-            return None
-
     def remove(self, path: str) -> None:
         """Remove an object that has no row; whether the removal is durable does not matter."""
         with contextlib.suppress(FileNotFoundError):
@@ -227,6 +217,10 @@ class ObjectStore:
         if self.sync:
             sync_folder(self._conflicts)
         return True
+
+    def kept_aside(self) -> list[str]:
+        """Return the paths of what is kept in `conflicts/`. Raises OSError."""
+        return sorted(f"conflicts/{file.name}" for file in self._conflicts.iterdir())
 
     def watch(self) -> None:
         """From now on see all that the disk cannot write, so that one sync can stand for many objects.
