@@ -170,7 +170,7 @@ class FileImport:
             incoming = writer.path
             if writer.content is not None:
                 incoming = objects.write_incoming(writer.content)
-            path = objects.reserve(writer.size)
+            path = objects.reserve(writer.size, incoming)
         except BaseException:
             writer.discard()
             if incoming:

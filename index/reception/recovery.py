@@ -24,7 +24,7 @@ from index.reception.position import Position
 from index.records import Origin
 from index.storage.journal import Journal, Record, is_left, read
 from index.storage.object_file import sha1_of
-from index.storage.object_keys import conflict_path, node_of
+from index.storage.object_keys import conflict_path
 from index.storage.object_store import FOLDER_SIZE, ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -187,7 +187,7 @@ class Replay:
         ):
             if found := self._database.rows(query):
                 path = str(found[0][0])
-                return path if node_of(path) == self._objects.node else None
+                return path if self._objects.holds(path) else None
         return None
 
 

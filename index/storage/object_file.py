@@ -38,6 +38,24 @@ class ObjectFile(Protocol):
     ) -> None: ...
 
 
+class LargeFile(Protocol):
+    """A large object while it is written; `sha1` is complete after `close`. See DirectFile."""
+
+    sha1: "hashlib._Hash"
+
+    def write(self, content: bytes | bytearray | memoryview) -> None:
+        """Append. Raises OSError."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes; nothing can be appended any more. Raises OSError."""
+
+    def close(self, *, sync: bool) -> None:
+        """Complete it. Raises OSError."""
+
+    def abandon(self) -> None:
+        """Let go of it."""
+
+
 class LocalFile:
     """A file that is open to be read at any place."""
 
@@ -128,6 +146,10 @@ class FolderReader:
             return os.lstat(self._below + path).st_ctime_ns // 1_000_000
         except FileNotFoundError:
             return None
+
+    def kept_aside(self) -> list[str]:
+        """Return the paths of what is kept in `conflicts/`. Raises OSError."""
+        return sorted(f"conflicts/{file.name}" for file in (self.data / "conflicts").iterdir())
 
     def size(self, path: str) -> int | None:
         """Return the size of an object in bytes; None where there is none. Raises OSError."""

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 
 import structlog
 
+from index.storage.direct_file import DirectFile
 from index.storage.durable import (
     FILE_MODE,
     FOLDER_MODE,
@@ -27,7 +28,7 @@ from index.storage.durable import (
     sync_folder,
 )
 from index.storage.journal import is_left, read
-from index.storage.object_file import FolderReader
+from index.storage.object_file import FolderReader, LargeFile
 from index.storage.object_keys import folder_name, folder_number
 from index.storage.processes import started
 from index.storage.reserve import Reserve
@@ -50,6 +51,9 @@ _names = itertools.count()
 
 class ObjectStore(FolderReader):
     """The folders `objects/`, `incoming/` and `conflicts/` of a data directory."""
+
+    # Whether objects go to a store elsewhere, without a journal.
+    uploads = False
 
     def __init__(
         self,
@@ -119,7 +123,11 @@ class ObjectStore(FolderReader):
             sync_folder(self._pool)
         self._prepared = names
 
-    def reserve(self, size: int) -> str:
+    def new_file(self, path: str) -> LargeFile:
+        """Begin a large object. Raises OSError."""
+        return DirectFile(self._below + path)
+
+    def reserve(self, size: int, standing: str = "") -> str:  # noqa: ARG002  where it arrived
         """Return a path below the data directory for an object of so many bytes, in the current folder.
 
         Raises OSError where no folder can be made.
@@ -169,7 +177,7 @@ class ObjectStore(FolderReader):
             self.make_folder_of(path)
             return act()
 
-    def write_incoming(self, content: bytes | bytearray) -> str:
+    def write_incoming(self, content: bytes | bytearray, path: str = "") -> str:
         """Write a small object to a new file in `incoming/`, unsynced; return its path. Raises OSError."""
         path = self.incoming_path()
         try:
@@ -217,10 +225,6 @@ class ObjectStore(FolderReader):
         if self.sync:
             sync_folder(self._conflicts)
         return True
-
-    def kept_aside(self) -> list[str]:
-        """Return the paths of what is kept in `conflicts/`. Raises OSError."""
-        return sorted(f"conflicts/{file.name}" for file in self._conflicts.iterdir())
 
     def watch(self) -> None:
         """From now on see all that the disk cannot write, so that one sync can stand for many objects.
