@@ -16,6 +16,7 @@ from index.database.statements import Statements
 from index.database.tables import (
     Conflict,
     Instance,
+    OutboxRow,
     Series,
     SeriesVariant,
     Study,
@@ -258,6 +259,8 @@ class InstanceRows:
         ).join(Series)
         series, study, study_variant, series_variant = self._row(query.where(Instance.id == instance))
         run = self._database.execute
+        uid = Instance.select(Instance.uid).where(Instance.id == instance)
+        run(OutboxRow.delete().where(OutboxRow.uid.in_(uid)))
         run(Instance.delete().where(Instance.id == instance))
         for table, row in ((StudyVariant, study_variant), (SeriesVariant, series_variant)):
             run(table.update(instance_count=table.instance_count - 1).where(table.id == row))

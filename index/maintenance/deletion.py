@@ -18,6 +18,7 @@ from index.database.node import of_node
 from index.database.tables import (
     Conflict,
     Instance,
+    OutboxRow,
     RemovedObject,
     Series,
     SeriesVariant,
@@ -215,6 +216,7 @@ class Deletion:
             execute(
                 RemovedObject.insert_from(Instance.select(Instance.path).where(mine), [RemovedObject.path])
             )
+            execute(OutboxRow.delete().where(OutboxRow.uid.in_(Instance.select(Instance.uid).where(mine))))
             execute(Instance.delete().where(mine))
             execute(SeriesVariant.delete().where(SeriesVariant.series == row))
             execute(Series.delete().where(Series.id == row))

@@ -27,6 +27,8 @@ from index.dicom.attributes import table_digest
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
+from index.forwarding.outbox import Outbox
+from index.forwarding.settings import RouteSettings
 from index.maintenance.old_index import (
     OldInstance,
     copy_tables,
@@ -75,7 +77,9 @@ class Rebuild:
         objects: ObjectStore,
         storage: StorageSettings,
         progress: Progress = lambda _: None,
+        routes: Sequence[RouteSettings] = (),
     ) -> None:
+        self._routes = routes
         self._url = url
         self._path = sqlite_path(url, objects.data)
         self._objects = objects
@@ -177,6 +181,7 @@ class Rebuild:
         indexing = Indexing(
             old,
             self._objects,
+            Outbox(old, self._objects, self._routes),
             replace=self._storage.duplicates == "replace",
             conflicts_kept=self._storage.conflicts,
         )

@@ -1,7 +1,6 @@
 """The instances that are to be sent: found by their keys, counted, and read in pages."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from peewee import SQL, Expression, fn
@@ -12,6 +11,7 @@ from index.database.node import place_of
 from index.database.tables import Instance, Patient, Series, Study, StudyVariant
 from index.errors import NotFound, NotKept
 from index.query.retrieve_keys import RetrieveKeys, read_retrieve_keys
+from index.records import StoredInstance
 from index.storage.data_set_file import DataSetFile
 from index.storage.object_keys import node_of
 from index.storage.object_store import ObjectStore
@@ -28,17 +28,6 @@ T = TypeVar("T")
 
 Kinds = dict[tuple[str, str], int]
 """How many instances there are of each SOP Class UID and transfer syntax UID."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An instance as a sender needs it. `path`: below the data directory; `size`: of its file, in bytes."""
-
-    uid: str
-    sop_class_uid: str
-    transfer_syntax: str
-    path: str
-    size: int
 
 
 class InstanceSelection:

@@ -15,6 +15,7 @@ from index.database.connection import Database
 from index.database.instance_rows import ExistingInstance, InstanceRows, RowGone
 from index.database.tables import RemovedObject, UnindexedObject
 from index.errors import Contention, DatabaseFault, NotKept
+from index.forwarding.outbox import Outbox
 from index.reception.arrival import NEW, Arrival, Outcome
 from index.storage.object_keys import conflict_path, node_of
 from index.storage.object_store import ObjectStore
@@ -31,10 +32,17 @@ class Indexing:
     """Indexes batches of arrivals. Safe to use from many threads; one batch goes after the other."""
 
     def __init__(
-        self, database: Database, objects: ObjectStore, *, replace: bool, conflicts_kept: int
+        self,
+        database: Database,
+        objects: ObjectStore,
+        outbox: Outbox,
+        *,
+        replace: bool,
+        conflicts_kept: int,
     ) -> None:
         self._database = database
         self._objects = objects
+        self._outbox = outbox
         self._replace = replace
         self._conflicts_kept = conflicts_kept
         self._rows = InstanceRows(database)
@@ -107,7 +115,7 @@ class Indexing:
             try:
                 self._settle(self._place(batch, existing), durable=durable)
                 with self._database.writing(durable=durable):
-                    self._write_rows(batch, existing)
+                    receivers = self._write_rows(batch, existing)
                     within(batch)
             except FileNotFoundError:
                 raise  # no second try brings it back: it is set apart
@@ -122,6 +130,8 @@ class Indexing:
                 raise
             else:
                 self._rows.committed()
+                if receivers:
+                    self._outbox.on_added(receivers)
                 for arrival in batch:
                     arrival.is_indexed = True
                 self._tidy(batch, existing)
@@ -196,7 +206,10 @@ class Indexing:
             return 0
         return self._conflicts_kept - self.conflicts()
 
-    def _write_rows(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> None:
+    def _write_rows(
+        self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]
+    ) -> Sequence[str]:
+        """Add the rows of a batch; return the peers to whom something of it is to be sent."""
         for arrival in batch:
             if arrival.outcome is Outcome.REPLACED:
                 self._replace_row(arrival, existing[arrival.uid])
@@ -206,6 +219,7 @@ class Indexing:
         new = [arrival for arrival in batch if arrival.outcome in NEW]
         for arrival, study in zip(new, self._rows.add([one.stored for one in new]), strict=True):
             arrival.studies |= {study}
+        return self._outbox.add([one.stored for one in new])
 
     def _replace_row(self, arrival: Arrival, old: ExistingInstance) -> None:
         aside = arrival.aside if arrival.kept_aside else ""

@@ -14,6 +14,7 @@ from index.database.connection import Database
 from index.database.tables import Study
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault, Locked, NotKept
+from index.forwarding.outbox import Outbox
 from index.hooks import Observer
 from index.reception.arrival import Outcome
 from index.reception.direct import DirectIndexing
@@ -48,6 +49,7 @@ class Reception:
         self,
         database: Database,
         objects: ObjectStore,
+        outbox: Outbox,
         storage: StorageSettings,
         observer: Observer,
         workers: Supervisor,
@@ -67,6 +69,7 @@ class Reception:
         self._indexing = Indexing(
             database,
             objects,
+            outbox,
             replace=storage.duplicates == "replace",
             conflicts_kept=storage.conflicts,
         )

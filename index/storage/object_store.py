@@ -365,8 +365,7 @@ class ObjectStore(FolderReader):
     def _folders(self) -> Iterator[tuple[int, Path]]:
         """Yield the folders of `objects/` with their numbers; what else lies there is not ours."""
         for folder in self._objects.iterdir():
-            number = folder_number(folder.name, self.node)
-            if number is not None and folder.is_dir():
+            if (number := folder_number(folder.name, self.node)) is not None and folder.is_dir():
                 yield number, folder
 
     def _claim_folder(self) -> Path:
