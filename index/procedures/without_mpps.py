@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from index.database.connection import Database
+from index.database.connection import Database, tried_again
 from index.database.tables import (
     Instance,
     PerformedFor,
@@ -28,6 +28,7 @@ class StepsWithoutMpps:
         self._orders = orders
         self._senders = frozenset(sender.strip() for sender in senders)
 
+    @tried_again
     def end_steps(self, study: int, uid: str) -> None:
         """End the steps of a study (row id, UID) that has been matched. Raises NotKept, DatabaseFault."""
         if not self._senders:
@@ -36,7 +37,7 @@ class StepsWithoutMpps:
             done = self._done(study, uid)
         if not done:
             return
-        with self._database.writing():
+        with self._database.deciding():
             for step in self._done(study, uid):
                 self._orders.set_step_status(step, OrderStatus.COMPLETED)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from index.database.connection import Database
+from index.database.connection import Database, tried_again
 from index.database.mark_changed import Key, mark_studies_changed
 from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyMatch, StudyOrder
 from index.database.tables import Patient as PatientRow
@@ -40,6 +40,7 @@ class MatchStore:
         self._database = database
         self._rules = rules
 
+    @tried_again
     def match(self, study: int, uid: str) -> None:
         """Match a study (row id, UID) again, before it is published. Raises NotKept, DatabaseFault.
 
@@ -49,7 +50,7 @@ class MatchStore:
             unchanged = self._changes(study, uid) is None
         if unchanged:
             return
-        with self._database.writing():
+        with self._database.deciding():
             changes = self._changes(study, uid)
             if changes is None:
                 return
@@ -110,6 +111,7 @@ class MatchStore:
         rows = self._database.rows(ImagingOrder.select(ImagingOrder.study_uid).where(changed))
         mark_studies_changed(self._database, {other for (other,) in rows} - {uid})
 
+    @tried_again
     def set(self, uid: str, order: int) -> None:
         """Match a study to an order against the rules. Raises NotFound."""
         with self._deciding(uid):
@@ -117,11 +119,13 @@ class MatchStore:
                 raise NotFound(f"order {order} is not in the index")
             self._write(uid, MatchResult(frozenset((order,)), BY_OPERATOR), operator=True)
 
+    @tried_again
     def undo(self, uid: str) -> None:
         """Separate a study from its orders; the rules no longer match it. Raises NotFound."""
         with self._deciding(uid):
             self._write(uid, MatchResult(rule=UNDONE), operator=True)
 
+    @tried_again
     def rematch(self, uid: str) -> None:
         """Let the rules match a study again. Raises NotFound."""
         with self._deciding(uid):
@@ -131,7 +135,7 @@ class MatchStore:
     def _deciding(self, uid: str) -> Iterator[None]:
         """The transaction in which an operator decides about a study. Raises NotFound."""
         has_instances = (Study.uid == uid) & (Study.instance_count > 0)
-        with self._database.writing():
+        with self._database.deciding():
             if not self._database.rows(Study.select(Study.id).where(has_instances)):
                 raise NotFound(f"study {uid} has no instances in the index")
             yield
