@@ -65,10 +65,15 @@ class Statement:
         """Execute and return the cursor."""
         return self._database.peewee.execute_sql(self._sql, values)
 
-    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute once for each mapping of parameter names to values."""
+    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Execute once for each mapping of parameter names to values; return how many rows that changed."""
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # its stubs leave it out
-            self._database.peewee.cursor().executemany(self._sql, rows)
+            cursor = self._database.peewee.cursor()
+            if len(rows) == 1:  # psycopg's way for many takes more round trips
+                cursor.execute(self._sql, rows[0])
+            else:
+                cursor.executemany(self._sql, rows)
+            return int(cursor.rowcount)
 
     def one(self, **values: Any) -> Any:
         """Execute and return the first row, or None."""

@@ -13,12 +13,14 @@ from pydicom.dataset import Dataset
 
 from index import DuplicateStep, Index, IndexSettings
 from index.database.connection import TRIES, tried_again
+from index.database.statements import Statements
 from index.database.tables import (
     CommitmentRow,
     ImagingOrder,
     Patient,
     PerformedStep,
     ScheduledStep,
+    Source,
     Study,
     StudyOrder,
 )
@@ -203,6 +205,26 @@ def test_instances_orders_and_matches_at_once(two: tuple[Index, Index]) -> None:
     assert [(4,)] * ROUNDS == rows(two[0], Study.instance_count)
     assert [(f"{ROOT}.{number}",) for number in studies] == rows(two[0], StudyOrder.study_uid)
     assert ROUNDS == len(rows(two[0], Patient.id)) == len(rows(two[0], ImagingOrder.id))
+
+
+def test_the_same_scanner_and_patient_hold_up_no_other_node(two: tuple[Index, Index]) -> None:
+    """What is there is read, without a lock: a router sends from one address to all nodes."""
+    one, other = two
+    keep(one, instance(1))
+    with one._database.writing():
+        known = Statements(one._database)
+        assert known.source.one(calling_aet="SCANNER", called_aet="IMAGINGSTUDYD", address="127.0.0.1")
+        ((key,),) = one._database.rows(Patient.select(Patient.key))
+        assert known.patient.one(key=key)
+        (study,) = known.study.one(uid=f"{ROOT}.1", received=0)
+        assert known.series.one(study=study, uid=f"{ROOT}.1.1")
+        done: list[Any] = []
+        sending = threading.Thread(target=lambda: done.append(keep(other, instance(1, 2))))
+        sending.start()
+        sending.join(60)
+        assert 1 == len(done)
+    sending.join()
+    assert (1, 1) == (len(rows(one, Source.id)), len(rows(one, Patient.id)))
 
 
 def test_contention_is_tried_again_three_times() -> None:
