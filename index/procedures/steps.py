@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from peewee import SQL, fn
+
 from index.database.connection import Database, tried_again
 from index.database.mark_changed import mark_studies_changed, now
 from index.database.tables import (
@@ -138,7 +140,8 @@ class Procedures:
         """Return the steps of a study that are linked to no scheduled step, with those that they name now."""
         query = PerformedStep.select(PerformedStep.id, PerformedStep.state, PerformedStep.attributes)
         wanted = PerformedStepStudy.study_uid == uid
-        wanted &= PerformedStep.id.not_in(PerformedFor.select(PerformedFor.step))
+        linked = PerformedFor.select(SQL("1")).where(PerformedFor.step == PerformedStep.id)
+        wanted &= ~fn.EXISTS(linked)
         rows = self._database.rows(query.join(PerformedStepStudy).where(wanted))
         found = [(*row, scheduled_for(self._database, row[2])) for row in rows]
         return [row for row in found if row[-1]]

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from peewee import SQL, fn
+
 from index.database.connection import Database, tried_again
 from index.database.tables import (
     Instance,
@@ -48,11 +50,11 @@ class StepsWithoutMpps:
         """
         if not self._is_without_mpps(study):
             return []
-        linked = PerformedFor.select(PerformedFor.scheduled)
+        linked = PerformedFor.select(SQL("1")).where(PerformedFor.scheduled == ScheduledStep.id)
         query = (
             ScheduledStep.select(ScheduledStep.id, ScheduledStep.step_id, ScheduledStep.modality)
             .join(StudyOrder, on=(StudyOrder.order == ScheduledStep.order))
-            .where((StudyOrder.study_uid == uid) & ScheduledStep.id.not_in(linked))
+            .where((StudyOrder.study_uid == uid) & ~fn.EXISTS(linked))
         )
         steps = self._database.rows(query.where(ScheduledStep.status.in_(OPEN)))
         named = StudyKey.select(StudyKey.value).where((StudyKey.study_uid == uid) & (StudyKey.kind == "step"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from peewee import SQL, fn
 
 from index.database.connection import Database, tried_again
 from index.database.mark_changed import Key, mark_studies_changed
@@ -156,11 +157,11 @@ def orders_of_study(database: Database, uid: str, *, has_instances: bool) -> tup
     table = ImagingOrder
     columns = (table.id, table.key, table.status, table.attributes, table.study_uid)
     query = table.select(*columns, PatientRow.id, PatientRow.key).join(PatientRow)
-    matched = StudyOrder.select(StudyOrder.order)
-    wanted = table.id.in_(matched.where(StudyOrder.study_uid == uid))
+    wanted: Any = StudyOrder.select(StudyOrder.order).where(StudyOrder.study_uid == uid)
     if not has_instances:
-        wanted |= (table.study_uid == uid) & table.id.not_in(matched)
-    rows = database.rows(query.where(wanted).order_by(table.key))
+        matched = StudyOrder.select(SQL("1")).where(StudyOrder.order == table.id)
+        wanted |= table.select(table.id).where((table.study_uid == uid) & ~fn.EXISTS(matched))
+    rows = database.rows(query.where(table.id.in_(wanted)).order_by(table.key))
     starts = _starts(database, [row for row, *_ in rows])
     keys = {patient: key for *_, patient, key in rows}
     patients = {
