@@ -91,6 +91,12 @@ if TYPE_CHECKING:
     from index.storage.lock import is_served
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.rights import Caller, Right
+    from index.web.safety.callers import Callers
+    from index.web.safety.guard import Guard
+    from index.web.safety.origins import Origins
+    from index.web.safety.tokens import check_tokens, new_token, parse_token, token_lines
+    from index.web.settings import AccessSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -109,10 +115,13 @@ __all__ = [
     "TRANSCODE_LIMIT",
     "WORKLIST_KEYS",
     "AETitle",
+    "AccessSettings",
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
     "BadStepValue",
+    "Caller",
+    "Callers",
     "CannotListen",
     "ChangesPruned",
     "CommitmentReport",
@@ -129,6 +138,7 @@ __all__ = [
     "FhirSettings",
     "Finding",
     "GivenPath",
+    "Guard",
     "Host",
     "Index",
     "IndexFault",
@@ -153,6 +163,7 @@ __all__ = [
     "OrderStatus",
     "Orders",
     "Origin",
+    "Origins",
     "Outbox",
     "OutboxFilter",
     "Outcome",
@@ -166,6 +177,7 @@ __all__ = [
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "Right",
     "RouteSettings",
     "Section",
     "Source",
@@ -188,6 +200,7 @@ __all__ = [
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "check_tokens",
     "cut_off",
     "everything",
     "free_space",
@@ -196,9 +209,12 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "new_token",
     "outdated_instances",
+    "parse_token",
     "reindex",
     "take_over",
+    "token_lines",
     "transcode",
 ]
 
@@ -257,6 +273,12 @@ _MODULES = {
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
+    "index.web.rights": "Caller Right",
+    "index.web.safety.callers": "Callers",
+    "index.web.safety.guard": "Guard",
+    "index.web.safety.origins": "Origins",
+    "index.web.safety.tokens": "check_tokens new_token parse_token token_lines",
+    "index.web.settings": "AccessSettings",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {
