@@ -4,9 +4,9 @@ Importing costs half a second of CPU, more than most commands and tests, and a r
 program a thousand times. The child is otherwise what `python -m scp` is: a process of its own, with its own
 arguments, environment, folder and descriptors.
 
-The requests come over a Unix socket: a line of JSON with the three standard descriptors beside it. Its answers
-are lines: the child's process id, later its status as of os.waitstatus_to_exitcode. It ends with its standard
-input, and its children with it.
+Requests come over a Unix socket: a line of JSON with the three standard descriptors beside it. Its answers
+are lines: the child's process id, later its status as of os.waitstatus_to_exitcode. It ends with its
+standard input, and its children with it.
 """
 
 import ctypes
