@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
+    from index.storage.opening import store_fault
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
     from index.web.rights import Caller, Right
@@ -213,6 +214,7 @@ __all__ = [
     "outdated_instances",
     "parse_token",
     "reindex",
+    "store_fault",
     "take_over",
     "token_lines",
     "transcode",
@@ -271,6 +273,7 @@ _MODULES = {
     "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
+    "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.rights": "Caller Right",

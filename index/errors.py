@@ -55,6 +55,10 @@ class NewerSchema(DatabaseFault):
     """A newer version of this program wrote the database. It is not changed."""
 
 
+class ForeignStore(DatabaseFault):
+    """The settings name another object store than that of the index."""
+
+
 class ForeignIndex(DatabaseFault):
     """The index is that of another data directory. It is not changed."""
 

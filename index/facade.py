@@ -22,6 +22,7 @@ from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.retention import Expired, MaintenanceWorker, Retention
+from index.maintenance.store_keeping import StoreKeeping
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -146,6 +147,7 @@ class Index:
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._maintenance = MaintenanceWorker(self._database, self._retention, pace, self.workers)
+        self._store_keeping = StoreKeeping(self._database, self._objects, self.workers)
         self._reception = Reception(
             self._database,
             self._objects,
@@ -179,6 +181,7 @@ class Index:
         self._objects.room.reserve.hold()
         self._publisher.start()
         self._maintenance.start()
+        self._store_keeping.start()
         self.orders.serve(self._on_fatal)
 
     def makes_progress(self, seconds: float) -> bool:
@@ -193,6 +196,7 @@ class Index:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
             self._maintenance.stop()
+            self._store_keeping.stop()
             self.orders.stop()
             self._reception.stop()
             self._publisher.stop()
@@ -271,7 +275,7 @@ class Index:
         """
         from index.maintenance.backup import Backup, of_bucket, with_postgresql_tools
 
-        if self._objects.uploads:
+        if self._objects.is_shared:
             raise of_bucket()
         if self._index_file is None:
             raise with_postgresql_tools(self.data, self._database, target)
@@ -339,6 +343,7 @@ class Index:
             self._objects.room.watermark,
             free.inodes,
             free.shortage,
+            self._objects.away,
         )
 
     def studies(self) -> list[dict[str, Any]]:

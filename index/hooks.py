@@ -28,7 +28,8 @@ class State:
     `index_failing`: whether the last try to index failed. `unpublished`: studies that wait for publication;
     `failing`: those whose last try failed. `publication_lag`: the longest time that a study is overdue, in
     seconds. `free` and `watermark` are in bytes. `free_inodes`: None where the file system has no
-    such number. `shortage`: why there is too little space, or empty.
+    such number. `shortage`: why there is too little space, or empty. `store_away`: why the store that
+    instances are kept in does not answer, or empty.
     """
 
     waiting: int
@@ -42,3 +43,4 @@ class State:
     watermark: int
     free_inodes: int | None = None
     shortage: str = ""
+    store_away: str = ""

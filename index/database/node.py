@@ -19,7 +19,8 @@ import structlog
 
 from index.database.connection import SERVING_LOCK, Database
 from index.database.mark_changed import now
-from index.database.tables import Instance, Node
+from index.database.storage_place import check_place
+from index.database.tables import Instance, Node, StoreRow
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
 from index.storage.journal import is_left
@@ -85,6 +86,11 @@ def of_node(column: Any, number: int) -> Any:
     return any_of_them if number else peewee.NodeList((peewee.SQL("NOT"), any_of_them))
 
 
+def in_scope(column: Any, objects: ObjectStore) -> Any:
+    """Return the condition that a path is one of those that the store finds: see ObjectStore.scope."""
+    return peewee.SQL("1 = 1") if objects.is_shared else of_node(column, objects.node)
+
+
 def is_elsewhere(path: Path | None, data: Path) -> bool:
     """Whether an index is not in its data directory. The path is None for a database server."""
     return path is None or path.resolve() != (data / "index.sqlite").resolve()
@@ -140,7 +146,7 @@ def is_empty(data: Path) -> bool:
 
 def _holds_objects(database: Database, data: Path) -> bool:
     query = Instance.select(Instance.path, Instance.size).order_by(Instance.id.desc()).limit(NEWEST)
-    newest = database.rows(query)
+    newest = [] if database.rows(StoreRow.select(StoreRow.id)) else database.rows(query)
     return not newest or any(_size(data / path) == size for path, size in newest)
 
 
@@ -208,10 +214,11 @@ class Ownership:
         self._stop: Callable[[], object] = lambda: None
 
     def check(self, *, joins: bool = False) -> None:
-        """Raise ForeignIndex where the index is that of other data directories.
+        """Raise ForeignIndex where the index is that of other data directories, ForeignStore, OSError.
 
         `joins`: `take` may make this one known to it, where it is empty.
         """
+        check_place(self._database, self._objects)
         if not self._is_elsewhere:
             return
         try:

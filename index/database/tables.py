@@ -213,6 +213,23 @@ class RemovedObject(Table):
     aside = peewee.TextField(default="")
 
 
+class StoreRow(Table):
+    """The store that the objects are in, where that is not the data directory: one row, or none.
+
+    `swept`: the last day (YYYYMMDD) whose keys without a row were removed; `looked`: when, in ms since 1970.
+    """
+
+    url = peewee.TextField()
+    identity = peewee.TextField()
+    swept = peewee.IntegerField(default=0)
+    looked = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "object_store"
+
+
 class ImagingOrder(Table):
     """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` is case-folded.
 

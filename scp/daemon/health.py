@@ -46,6 +46,8 @@ def health(
         vital["database"] = str(error)
     else:
         vital["disk"] = state.shortage or "ok"
+        if state.store_away:
+            vital["object store"] = state.store_away
         late["publisher"] = _publisher(state.publication_lag, state.failing)
     if failing_peers:
         late["forwarding"] = "; ".join(failing_peers.values())
