@@ -49,6 +49,7 @@ from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
 from index.settings import PublishSettings, RetentionSettings, StorageSettings
+from index.state import StateReader
 from index.storage.durable import keep_from_others, make_folder
 from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.opening import open_store
@@ -159,6 +160,7 @@ class Index:
             self._publisher.association_ended,
             self._deletion.finish,
         )
+        self._state = StateReader(self._database, self._objects, self._reception, self._publisher)
         self._lock: DirectoryLock | None = None
         self._reception.make_whole()
 
@@ -329,22 +331,8 @@ class Index:
             lock.release()
 
     def state(self) -> State:
-        """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
-        free = self._objects.room.look()
-        return State(
-            self._reception.waiting(),
-            self._reception.fill(),
-            self._reception.is_failing(),
-            self._publisher.waiting(),
-            self._publisher.failing(),
-            self._publisher.lag(),
-            self._reception.conflicts(),
-            free.bytes,
-            self._objects.room.watermark,
-            free.inodes,
-            free.shortage,
-            self._objects.away,
-        )
+        """Return how it stands now, also while the database is away. Raises DatabaseFault, OSError."""
+        return self._state.read()
 
     def studies(self) -> list[dict[str, Any]]:
         """Return all studies that have instances, in the order of their arrival: see `find_studies`."""
