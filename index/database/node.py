@@ -57,10 +57,15 @@ class NodeState:
         return self.silent is None or self.silent > SILENT_SECONDS
 
 
+def clock(database: Database) -> Any:
+    """Return what time it is, in a query: in ms since 1970, by the clock of the database."""
+    return peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
+
+
 def nodes(database: Database) -> list[NodeState]:
     """Return the nodes of an index, the first one first. Times are by the clock of the database."""
-    clock = peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
-    query = Node.select(Node.id, Node.host, Node.path, Node.identity, Node.seen, clock).order_by(Node.id)
+    columns = Node.id, Node.host, Node.path, Node.identity, Node.seen, clock(database)
+    query = Node.select(*columns).order_by(Node.id)
     return [
         NodeState(row, host, path, identity, (at - seen) / 1000 if seen else None)
         for row, host, path, identity, seen, at in database.rows(query)
@@ -183,15 +188,6 @@ def _make_identity(data: Path) -> str:
     return _identity(data)
 
 
-def _single_connection(database: Database) -> peewee.Database:
-    """Return one closed connection to the same PostgreSQL database, for all threads."""
-    from index.database.postgresql import SingleConnection
-
-    same = database.peewee.database, database.peewee.connect_params
-    connection: peewee.Database = SingleConnection(same[0], thread_safe=False, autoconnect=False, **same[1])
-    return connection
-
-
 class Ownership:
     """Which node a data directory is in an index. In its own directory an index has no other.
 
@@ -255,9 +251,11 @@ class ServingLock:
     """
 
     def __init__(self, database: Database, identity: str = "") -> None:
+        from index.database.postgresql import single_connection
+
         self._name = database.name
         self._identity = identity
-        self._connection = _single_connection(database)
+        self._connection = single_connection(database.peewee)
 
     def take(self) -> None:
         """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""

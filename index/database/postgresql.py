@@ -18,6 +18,12 @@ CONNECTING = {
     "tcp_user_timeout": 20_000,  # milliseconds until sent bytes are acknowledged
 }
 
+# The same at the server (PostgreSQL, TCP Settings): locks of a machine that has vanished must not stay.
+KEEPALIVES = (
+    "SELECT set_config('tcp_keepalives_idle', '10', false),"
+    " set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)"
+)
+
 
 class _Adapter(Psycopg3Adapter):
     """peewee's adapter, with the driver."""
@@ -39,11 +45,14 @@ class _Adapter(Psycopg3Adapter):
 
     def connect(self, db: Any, **params: Any) -> Any:
         """See Psycopg3Adapter."""
-        return psycopg.connect(dbname=db.database, **{**CONNECTING, **params})
+        connection = psycopg.connect(dbname=db.database, **{**CONNECTING, **params})
+        connection.execute(KEEPALIVES)
+        connection.commit()
+        return connection
 
 
 class SingleConnection(Psycopg3Database):  # type: ignore[misc]  # playhouse has no stubs
-    """One connection."""
+    """One connection, whose session may hold locks."""
 
     psycopg2_adapter = psycopg3_adapter = _Adapter
 
@@ -52,6 +61,11 @@ class ConnectionPool(PooledPsycopg3Database):  # type: ignore[misc]
     """A pool of connections."""
 
     psycopg2_adapter = psycopg3_adapter = _Adapter
+
+
+def single_connection(pool: Any) -> SingleConnection:
+    """Return one closed connection to the same database, for all threads."""
+    return SingleConnection(pool.database, thread_safe=False, autoconnect=False, **pool.connect_params)
 
 
 def connection_string(pool: Any) -> str:
