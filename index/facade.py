@@ -128,6 +128,7 @@ class Index:
         pace = publish or PublishSettings()
         self._publication = StudyPublication(
             self._database,
+            pace,
             DirectoryFollower(self._database, self._directory, is_kept=pace.directory),
             self._fhir.versions,
             self._fhir.rules(),

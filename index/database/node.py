@@ -79,10 +79,15 @@ class NodeState:
         return f"{self.host}:{self.path}"
 
 
+def clock(database: Database) -> Any:
+    """Return what time it is, in a query: in ms since 1970, by the clock of the database."""
+    return peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
+
+
 def nodes(database: Database) -> list[NodeState]:
     """Return the nodes of an index, the first one first. Times are by the clock of the database."""
-    clock = peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
-    query = Node.select(Node.id, Node.host, Node.path, Node.identity, Node.seen, clock).order_by(Node.id)
+    columns = Node.id, Node.host, Node.path, Node.identity, Node.seen, clock(database)
+    query = Node.select(*columns).order_by(Node.id)
     return [
         NodeState(row, host, path, identity, (at - seen) / 1000 if seen else None)
         for row, host, path, identity, seen, at in database.rows(query)
@@ -210,17 +215,6 @@ def _make_identity(data: Path) -> str:
     return _identity(data)
 
 
-def _single_connection(database: Database, name: str) -> peewee.Database:
-    """Return one closed connection to the same PostgreSQL database, for all threads, of this name."""
-    from index.database.postgresql import SingleConnection
-
-    params = {**database.peewee.connect_params, "application_name": name}
-    connection: peewee.Database = SingleConnection(
-        database.peewee.database, thread_safe=False, autoconnect=False, **params
-    )
-    return connection
-
-
 class Ownership:
     """Which node a data directory is in an index. In its own directory an index has no other.
 
@@ -285,11 +279,13 @@ class ServingLock:
     """
 
     def __init__(self, database: Database, identity: str = "") -> None:
+        from index.database.postgresql import single_connection
+
         self._name = database.name
         self._identity = identity
         # No other process has this name.
         self._own = f"imagingstudyd {uuid.uuid4().hex}"
-        self._connection = _single_connection(database, self._own)
+        self._connection = single_connection(database.peewee, application_name=self._own)
 
     def take(self) -> None:
         """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""

@@ -54,7 +54,10 @@ class Patient(Table):
 
 
 class Study(Table):
-    """A study with its counts. It waits for publication while `revision` and `published` differ."""
+    """A study with its counts. It waits for publication while `revision` and `published` differ.
+
+    `paused_until`: while it grows it is not published before, by the clock of the database.
+    """
 
     uid = peewee.TextField(unique=True)
     patient = peewee.ForeignKeyField(Patient, null=True)
@@ -65,6 +68,7 @@ class Study(Table):
     last_received = peewee.BigIntegerField()
     revision = peewee.BigIntegerField(default=1)
     published = peewee.BigIntegerField(default=0)
+    paused_until = peewee.BigIntegerField()
     withdrawn = peewee.IntegerField(default=0)
 
 
