@@ -60,9 +60,17 @@ class Commitments:
     """The storage commitments of an index."""
 
     def __init__(
-        self, database: Database, integrity: Integrity, catch_up: Callable[[], bool] = lambda: True
+        self,
+        database: Database,
+        integrity: Integrity,
+        catch_up: Callable[[], bool] = lambda: True,
+        on_committed: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer."""
+        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer.
+
+        `on_committed` is given the SOP Instance UIDs of a report that was delivered and names no failure.
+        """
+        self._on_committed = on_committed
         self._database = database
         self._integrity = integrity
         self._catch_up = catch_up
@@ -165,6 +173,8 @@ class Commitments:
         self._write(
             report.id, state=State.DELIVERED, committed=len(report.committed), failed=len(report.failed)
         )
+        if not report.failed:
+            self._on_committed([uid for _, uid in report.committed])
 
     def postpone(self, report: Report) -> State:
         """The peer could not be told: try later, or give up."""

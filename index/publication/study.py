@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from index.completion.completions import Completions
 from index.database.connection import Database
 from index.database.tables import Study
 from index.errors import NotExpressible, NotFound
@@ -44,12 +45,14 @@ class StudyPublication:
         versions: Sequence[str],
         rules: Rules,
         match: Callable[[int, str], None],
+        completions: Completions,
     ) -> None:
         self._database = database
         self.directory = directory
         self._versions = versions
         self._rules = rules
         self._match = match
+        self._completions = completions
         # Hashes: a study may have thousands of sentences.
         self._logged: dict[str, bytes] = {}
 
@@ -70,9 +73,11 @@ class StudyPublication:
         changes = compare_with_feed(self._database, study, self._resources(uid))
         listed = as_they_are(self._database, [study])
         with self._database.writing():
+            self._completions.note(uid, instances)
             record_changes(self._database, study, changes)
             self._database.execute(Study.update(published=revision).where(Study.id == study))
             save(self._database, listed) if listed else remove(self._database, [study])
+        self._completions.published(uid)
         self.directory.follow({resource.key: resource.content for resource in changes.changed})
         return PublicationResult(uid, instances, len(changes.changed), len(changes.orphaned))
 
