@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
+from peewee import SQL
 
 from index.completion.evidence import (
     Reason,
@@ -54,6 +55,15 @@ class Completion:
     reason: str
     instances: int
     later: int
+
+
+def note_earlier(database: Database) -> None:
+    """Note that every study was here before, in a write transaction: what was told of it is not known."""
+    columns = Study.uid, Study.last_received, SQL(f"'{Reason.EARLIER}'"), Study.instance_count
+    row = CompletionRow
+    database.execute(
+        row.insert_from(Study.select(*columns), [row.study_uid, row.told, row.reason, row.instances])
+    )
 
 
 class Completions:

@@ -4,24 +4,27 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from index import FhirSettings, Index, NewOrder, Observer, OrderStatus, PublishSettings, Source
+from index import (
+    FhirSettings,
+    Index,
+    NewOrder,
+    Observer,
+    OrderStatus,
+    Source,
+)
 from index.completion import completions as completions_module
 from index.database.tables import CompletionRow, ImagingOrder
 from scp.commands.main import register_commands
+from support.completion import STEP, STUDY, entries, opened, pass_time, put, step, told
 from support.daemon import eventually
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance
 from support.filling import STORAGE, keep
 from support.modality import begun, ended
-
-STUDY = f"{ROOT}.1"
-STEP = "1.2.826.0.1.55.9"
-R4 = FhirSettings(versions=("r4",))
 
 
 class Counts(Observer):
@@ -42,28 +45,10 @@ def counts() -> Counts:
     return Counts()
 
 
-def opened(data: Path, counts: Observer | None = None, **publish: Any) -> Index:
-    return Index(data, STORAGE, fhir=R4, publish=PublishSettings(**publish), observer=counts)
-
-
 @pytest.fixture
 def index(tmp_path: Path, counts: Counts) -> Iterator[Index]:
     with opened(tmp_path / "data", counts) as index:
         yield index
-
-
-def put(index: Index, *numbers: int, study: int = 1) -> None:
-    for number in numbers:
-        keep(index, instance(study, 1, number))
-    index.publish()
-
-
-def step(index: Index, *numbers: int, uid: str = STEP, state: str = "COMPLETED") -> None:
-    index.procedures.create(uid, "CT1", begun(study_uid=STUDY))
-    if state:
-        made = [f"{STUDY}.1.{number}" for number in numbers]
-        index.procedures.update(uid, ended(state, f"{STUDY}.1", made))
-    index.publish()
 
 
 def order(index: Index, status: OrderStatus, *, firm: bool = True) -> None:
@@ -78,23 +63,6 @@ def order(index: Index, status: OrderStatus, *, firm: bool = True) -> None:
     )
     index.orders.store.put(new)
     index.publish()
-
-
-def told(index: Index, uid: str = STUDY) -> tuple[str, int, int] | None:
-    found = index.completions.told([uid]).get(uid)
-    return (found.reason, found.instances, found.later) if found else None
-
-
-def entries(index: Index) -> list[tuple[str, str, str]]:
-    return [(one.type, one.id, one.reason) for one in index.changes() if one.change == "complete"]
-
-
-def pass_time(index: Index, seconds: float) -> float:
-    """Let so many seconds pass for the studies that are not complete yet, and look for quiet ones."""
-    earlier = CompletionRow.update(due=CompletionRow.due - int(seconds * 1000))
-    with index._database.writing():
-        index._database.execute(earlier.where(CompletionRow.told == 0))
-    return index.completions.find_quiet()
 
 
 def test_when_all_performed_instances_are_here(index: Index, counts: Counts) -> None:
