@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
+from peewee import fn
 
 from index.commitment.integrity import Damage, IndexedObject, Integrity, Interrupted, Pause, Reading
 from index.database.connection import Database
@@ -167,6 +168,12 @@ class Commitments:
             advice="see `imagingstudyd verify`",
         )
         return _REASONS[damage]
+
+    def next_due(self) -> int | None:
+        """Return when the next report is due, in ms since 1970; None where none is."""
+        query = CommitmentRow.select(fn.MIN(CommitmentRow.due)).where(CommitmentRow.state == State.PENDING)
+        ((due,),) = self._database.rows(query)
+        return None if due is None else int(due)
 
     def delivered(self, report: Report) -> None:
         """The peer has taken a report."""
