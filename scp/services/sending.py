@@ -153,8 +153,13 @@ class Sender:
         configuration: Callable[[], Configuration],
         aet: str,
         originator: MoveOriginator | None = None,
+        is_over: Callable[[], bool] | None = None,
     ) -> None:
-        """`configuration` returns the one in force; `originator` is the requester of a C-MOVE."""
+        """`configuration` returns the one in force; `originator` is the requester of a C-MOVE.
+
+        `is_over`: whether to wait no longer for the peer; it is asked each second.
+        """
+        self._is_over = is_over
         self._retrieval = retrieval
         self._configuration = configuration
         self._aet = aet
@@ -229,7 +234,7 @@ class Sender:
 
     def _open(self) -> StoreAssociation:
         if self._association is None:
-            self._association = opening = StoreAssociation()
+            self._association = opening = StoreAssociation(self._is_over)
             if self._interrupted:
                 opening.interrupt()
             opening.open(self._configuration(), self._aet, proposed_contexts(self._kinds))
