@@ -80,7 +80,7 @@ class Completions:
         self._database = database
         # What peers are told of it.
         self.notifications = Notifications(database, objects)
-        self._quiet = settings.quiet
+        self._quiet = settings.quiet or math.inf
         self._observer = observer or Observer()
         self._changed = threading.Condition()
         # When the first study is due that this process knows of, in ms since 1970.
@@ -121,7 +121,7 @@ class Completions:
 
     def _due(self, study_uid: str) -> int | None:
         """Return when a study has been quiet for long enough if nothing comes from now on; None: never."""
-        quiet = math.inf if self._quiet is None else self._quiet
+        quiet = self._quiet
         if is_complete_by_order(self._database, study_uid):
             quiet = min(quiet, ORDER_QUIET_SECONDS)
         return None if quiet == math.inf else now() + int(quiet * 1000)
@@ -190,7 +190,7 @@ class Completions:
         reason = self._evidence(study_uid)
         if reason is None and is_complete_by_order(self._database, study_uid):
             reason = Reason.ORDER
-        if reason is None and self._quiet is None:
+        if reason is None and self._quiet == math.inf:
             self._postpone(study_uid, None)
         elif not self._tell(study_uid, reason or Reason.QUIET):
             # It waits for its publication, which sets the time anew.
@@ -248,7 +248,7 @@ class Completions:
                 self._changed.notify()
 
     def _run(self) -> None:
-        exactness = min(EXACTNESS * (self._quiet or ORDER_QUIET_SECONDS), LEAST_EXACT_SECONDS)
+        exactness = min(EXACTNESS * self._quiet, LEAST_EXACT_SECONDS)
         while not self._worker.wait(exactness):
             with self._changed:
                 self._first_due = math.inf

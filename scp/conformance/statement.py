@@ -197,7 +197,7 @@ def _steps(_: Configuration) -> Iterator[str]:
 
 def _availability(configuration: Configuration) -> Iterator[str]:
     quiet = configuration.publish.quiet
-    by_silence = "" if quiet is None else f", or when nothing has come for {quiet:g} s"
+    by_silence = f", or when nothing has come for {quiet:g} s" if quiet else ""
     yield (
         "### Instance Availability Notification\n\nSent once for each study: when every instance that its"
         " procedure steps name is here, when a storage commitment has covered it, when its order is completed"

@@ -201,7 +201,7 @@ def test_a_step_in_progress_keeps_a_quiet_study_open_for_a_day(index: Index) -> 
 
 
 def test_never_by_silence_where_that_is_configured(tmp_path: Path) -> None:
-    with opened(tmp_path, quiet=None) as index:
+    with opened(tmp_path, quiet=0) as index:
         put(index, 1)
         assert [(None,)] == index._database.rows(CompletionRow.select(CompletionRow.due))
         assert float("inf") == index.completions.find_quiet()

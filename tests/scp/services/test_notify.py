@@ -28,7 +28,7 @@ class Site:
     def __init__(self, data: Path) -> None:
         self.configuration = Configuration(dicom=DicomSettings(aet="ARCHIVE"))
         self.metrics = Metrics()
-        self.index = Index(data, STORAGE, publish=PublishSettings(quiet=None))
+        self.index = Index(data, STORAGE, publish=PublishSettings(quiet=0))
         self.notifying = Notifying(self.index, lambda: self.configuration, self.metrics)
 
     def peers(self, **ports: int) -> None:
@@ -217,3 +217,14 @@ def test_a_stop_does_not_wait_for_a_peer_that_hangs(site: Site) -> None:
     assert [("RIS", STUDY, "waiting", 0)] == site.left()
     never.set()
     hanging.close()
+
+
+def test_a_reload_takes_peers_over(site: Site, peer: Callable[..., NotifiedPeer]) -> None:
+    ris = peer()
+    site.notifying.start()
+    site.complete(1, 1)  # nobody is notified of it
+    peers = (Peer(aet="RIS", host="127.0.0.1", port=ris.port, notify=True), Peer(aet="OTHER"))
+    site.configuration = site.configuration.model_copy(update={"peers": peers})
+    site.notifying.reload()
+    site.complete(2, 1)
+    assert eventually(lambda: [f"{ROOT}.2"] == [told.StudyInstanceUID for _, told in ris.notifications])
