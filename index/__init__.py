@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.commitment.storage_commitment import Commitments
     from index.commitment.storage_commitment import Report as CommitmentReport
+    from index.completion.completions import Completion, Completions
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     )
     from index.facade import Index
     from index.forwarding.listing import OutboxFilter
+    from index.forwarding.notifications import MOST_REFERENCES, Notification, Notifications
     from index.forwarding.outbox import Outbox, Outgoing
+    from index.forwarding.queue import Queue, Waiting
     from index.forwarding.settings import RouteSettings
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
@@ -104,6 +107,7 @@ __all__ = [
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "MOST_REFERENCES",
     "NOT_MATCHED",
     "PATIENT_ROOT",
     "QUERY_KEYS",
@@ -128,6 +132,8 @@ __all__ = [
     "CommitmentReport",
     "Commitments",
     "Completeness",
+    "Completion",
+    "Completions",
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
@@ -160,6 +166,8 @@ __all__ = [
     "NotFound",
     "NotKept",
     "NotTranscodable",
+    "Notification",
+    "Notifications",
     "Observer",
     "OrderStatus",
     "Orders",
@@ -172,6 +180,7 @@ __all__ = [
     "Procedures",
     "PublishSettings",
     "QueryOptions",
+    "Queue",
     "Rebuilt",
     "Report",
     "Resources",
@@ -197,6 +206,7 @@ __all__ = [
     "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "Waiting",
     "Worker",
     "WorkerState",
     "WorklistQuery",
@@ -223,6 +233,7 @@ __all__ = [
 # The names of each module; "Name=Other" where it is Other in the module.
 _MODULES = {
     "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.completion.completions": "Completion Completions",
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
@@ -233,7 +244,9 @@ _MODULES = {
     " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.forwarding.listing": "OutboxFilter",
+    "index.forwarding.notifications": "MOST_REFERENCES Notification Notifications",
     "index.forwarding.outbox": "Outbox Outgoing",
+    "index.forwarding.queue": "Queue Waiting",
     "index.forwarding.settings": "RouteSettings",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",

@@ -10,6 +10,7 @@ import structlog
 
 from index.commitment.integrity import Integrity
 from index.commitment.storage_commitment import Commitments
+from index.completion.completions import Completions
 from index.database.attribute_tables import note_current
 from index.database.connection import Database
 from index.database.node import Ownership
@@ -126,6 +127,7 @@ class Index:
         self.worklist = Worklist(self._database, worklist)
         self._on_fatal = on_fatal
         pace = publish or PublishSettings()
+        self.completions = Completions(self._database, self._objects, pace, observer, self.workers)
         self._publication = StudyPublication(
             self._database,
             pace,
@@ -133,6 +135,7 @@ class Index:
             self._fhir.versions,
             self._fhir.rules(),
             self._match,
+            self.completions,
         )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         store = self.orders.store
@@ -140,7 +143,7 @@ class Index:
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
-        self.commitments = Commitments(self._database, self._integrity, caught_up)
+        self.commitments = Commitments(self._database, self._integrity, caught_up, self.completions.committed)
         self.queries = Queries(self._database, caught_up)
         self.retrieval = Retrieval(self._database, self._objects, caught_up)
         self.outbox = Outbox(self._database, self._objects, routes)
@@ -183,6 +186,7 @@ class Index:
         self._objects.room.keeps_reserve = True
         self._objects.room.reserve.hold()
         self._publisher.start()
+        self.completions.start()
         self._maintenance.start()
         self._store_keeping.start()
         self.orders.serve(self._on_fatal)
@@ -200,6 +204,7 @@ class Index:
         if self._lock:
             self._maintenance.stop()
             self._store_keeping.stop()
+            self.completions.stop()
             self.orders.stop()
             self._reception.stop()
             self._publisher.stop()

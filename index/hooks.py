@@ -20,6 +20,12 @@ class Observer:
     def publication_failed(self) -> None:
         """A study could not be published. It will be tried again."""
 
+    def study_complete(self, reason: str) -> None:
+        """A study was said to be complete, for this reason."""
+
+    def study_reopened(self, reason: str) -> None:
+        """A study that was said to be complete for this reason has got another instance, its first."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
+from peewee import fn
 
 from index.commitment.integrity import Damage, IndexedObject, Integrity, Interrupted, Pause, Reading
 from index.database.connection import Database
@@ -60,9 +61,17 @@ class Commitments:
     """The storage commitments of an index."""
 
     def __init__(
-        self, database: Database, integrity: Integrity, catch_up: Callable[[], bool] = lambda: True
+        self,
+        database: Database,
+        integrity: Integrity,
+        catch_up: Callable[[], bool] = lambda: True,
+        on_committed: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer."""
+        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer.
+
+        `on_committed` is given the SOP Instance UIDs of a report that was delivered and names no failure.
+        """
+        self._on_committed = on_committed
         self._database = database
         self._integrity = integrity
         self._catch_up = catch_up
@@ -160,11 +169,19 @@ class Commitments:
         )
         return _REASONS[damage]
 
+    def next_due(self) -> int | None:
+        """Return when the next report is due, in ms since 1970; None where none is."""
+        query = CommitmentRow.select(fn.MIN(CommitmentRow.due)).where(CommitmentRow.state == State.PENDING)
+        ((due,),) = self._database.rows(query)
+        return None if due is None else int(due)
+
     def delivered(self, report: Report) -> None:
         """The peer has taken a report."""
         self._write(
             report.id, state=State.DELIVERED, committed=len(report.committed), failed=len(report.failed)
         )
+        if not report.failed:
+            self._on_committed([uid for _, uid in report.committed])
 
     def postpone(self, report: Report) -> State:
         """The peer could not be told: try later, or give up."""

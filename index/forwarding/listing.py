@@ -7,7 +7,7 @@ from typing import Any
 from peewee import JOIN, SQL, fn
 
 from index.database.connection import Database
-from index.database.tables import Instance, OutboxRow, OutboxState, Series, Study
+from index.database.tables import Instance, OutboxKind, OutboxRow, OutboxState, Series, Study
 
 # Rows in memory at one time.
 PAGE = 500
@@ -23,11 +23,12 @@ class OutboxFilter:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """An instance for a peer. Times in ms since 1970; `due` is 0 where it may be tried at once.
+    """An instance, or a notification of a study, for a peer. `due` is 0 where it may be tried at once.
 
-    `study_uid` is empty where the instance has been deleted.
+    Times are in ms since 1970. `study_uid` is empty where the instance has been deleted.
     """
 
+    kind: str
     peer: str
     uid: str
     study_uid: str
@@ -40,7 +41,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """How many instances wait for a peer, since when the first does, in ms since 1970, and why still."""
+    """How much waits for a peer, since when the first does, in ms since 1970, and why still."""
 
     peer: str
     waiting: int
@@ -58,14 +59,17 @@ class OutboxListing:
     def entries(self, wanted: OutboxFilter, *, waiting: bool = False) -> Iterator[OutboxEntry]:
         """Yield the dead letters, or also those that wait, in the order of arrival."""
         row, last = OutboxRow, 0
-        columns = row.peer, row.uid, Study.uid, row.state, row.attempts, row.created, row.due, row.error
-        query = row.select(row.id, *columns).join(Instance, JOIN.LEFT_OUTER, on=(Instance.uid == row.uid))
+        columns = row.kind, row.peer, row.uid, Study.uid, row.state, row.attempts, row.created, row.due
+        query = row.select(row.id, *columns, row.error).join(
+            Instance, JOIN.LEFT_OUTER, on=(Instance.uid == row.uid)
+        )
         query = query.join(Series, JOIN.LEFT_OUTER).join(Study, JOIN.LEFT_OUTER).order_by(row.id)
         which = self._which(wanted, waiting=waiting)
         while rows := self._database.rows(query.where(which, row.id > last).limit(PAGE)):
             last = rows[-1][0]
-            for _, peer, uid, study_uid, *others in rows:
-                yield OutboxEntry(peer, uid, study_uid or "", *others)
+            for _, kind, peer, uid, study_uid, *others in rows:
+                study = uid if kind == OutboxKind.NOTIFICATION else study_uid or ""
+                yield OutboxEntry(kind, peer, uid, study, *others)
 
     def status(self) -> list[OutboxStatus]:
         """Return the state for each peer for whom there is anything."""

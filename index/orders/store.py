@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from peewee import Query
+from peewee import SQL, Query
 
 from index.database.connection import Database
 from index.database.instance_rows import digest
@@ -115,6 +115,10 @@ class OrderStore:
             identity = {"source": order.source.value, "sender": order.sender, "identity": order.identity}
             added = self._database.prepared(_add_order)
             row = int(added.one(key=key, created=columns["changed"], **identity, **columns)[0])
+        if order.firm or order.status is OrderStatus.COMPLETED:
+            is_completed = order.status is OrderStatus.COMPLETED
+            completed = ImagingOrder.update(is_completed=int(is_completed))
+            self._database.execute(completed.where(ImagingOrder.id == row))
         self._steps.put(row, order)
         self._follow_steps(row)
         ensure_study(self._database, uid)
@@ -268,7 +272,8 @@ def _find_order(p: Placeholder) -> Query:
 
 def _add_order(p: Placeholder) -> Query:
     columns = ("key", "created", "source", "sender", "identity", *_CHANGED)
-    return ImagingOrder.insert(**{name: p(name) for name in columns}).returning(ImagingOrder.id)
+    row = ImagingOrder.insert(**{name: p(name) for name in columns}, is_completed=SQL("0"))
+    return row.returning(ImagingOrder.id)
 
 
 def _update_order(p: Placeholder) -> Query:

@@ -48,7 +48,11 @@ class PublishedResource:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change, as `changes` prints it. `at` is milliseconds since 1970 in UTC."""
+    """One change, as `changes` prints it. `at` is milliseconds since 1970 in UTC.
+
+    `change` is created, updated or deleted; or complete: its study is, for this `reason`, while the resource
+    is the version that it was.
+    """
 
     seq: int
     change: str
@@ -57,6 +61,7 @@ class Entry:
     id: str
     version: int
     at: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +245,7 @@ def changes(database: Database, since: int = 0) -> Iterator[Entry]:
                 Resource.name,
                 Change.version,
                 Change.changed,
+                Change.reason,
             )
             .join(Resource)
             .where(Change.id > since)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from index.completion.completions import Completions
 from index.database.claims import Claim, Work
 from index.database.connection import Database
 from index.database.node import clock
@@ -58,6 +59,7 @@ class StudyPublication:
         versions: Sequence[str],
         rules: Rules,
         match: Callable[[int, str], None],
+        completions: Completions,
     ) -> None:
         self._database = database
         self._pace = pace
@@ -65,6 +67,7 @@ class StudyPublication:
         self._versions = versions
         self._rules = rules
         self._match = match
+        self._completions = completions
         # Hashes: a study may have thousands of sentences.
         self._logged: dict[str, bytes] = {}
 
@@ -96,19 +99,21 @@ class StudyPublication:
         self._match(study, uid)
         with database.reading():
             record, listed = self._load(uid), as_they_are(database, [study])
+        instances = sum(len(series.instances) for series in record.series) if record else 0
         resources = self._resources(uid, record)
         before = compare_with_feed(database, study, resources)
         with database.writing():
             if self._hold([study, *before.others.values()]).get(study) != published:
                 raise ClaimLost(f"study {uid}: another process has published it meanwhile")
+            self._completions.note(uid, instances)
             changes = record_changes(database, study, resources, before.contents)
             seconds = max(self._pace.interval, self._pace.backoff * (time.monotonic() - began))
             until = clock(database) + int(seconds * 1000)
             database.execute(row.update(published=revision, paused_until=until).where(row.id == study))
             save(database, listed) if listed else remove(database, [study])
             claim.check()
+        self._completions.published(uid)
         self.directory.follow({resource.key: resource.content for resource in changes.changed})
-        instances = sum(len(series.instances) for series in record.series) if record else 0
         return PublicationResult(uid, instances, len(changes.changed), len(changes.orphaned))
 
     def _hold(self, studies: Sequence[int]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""`forward`: what waits to be forwarded by [[routes]], and what could not be."""
+"""`forward`: what waits to be sent to peers by [[routes]] and `notify`, and what could not be."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 forward = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Instances that [[routes]] forward: those that wait, and dead letters, which are not tried again.",
+    help="What is sent to peers by itself: instances that [[routes]] forward, and notifications of complete"
+    " studies. Those that wait, and dead letters, which are not tried again.",
 )
 app.add_typer(forward, name="forward")
 
@@ -43,6 +44,7 @@ def list_entries(
         if as_json:
             print_json_array(
                 {
+                    "kind": one.kind,
                     "uid": one.uid,
                     "study": one.study_uid or None,
                     "peer": one.peer,
@@ -55,9 +57,10 @@ def list_entries(
                 for one in entries
             )
             return
-        columns = ("SOP Instance UID", "Peer", "State", "Attempts", "Since", "Reason")
+        columns = ("Kind", "UID", "Peer", "State", "Attempts", "Since", "Reason")
         rows = (
-            (one.uid, one.peer, one.state, one.attempts, _time(one.created), one.error) for one in entries
+            (one.kind, one.uid, one.peer, one.state, one.attempts, _time(one.created), one.error)
+            for one in entries
         )
         print_table(columns, rows)
 
@@ -104,7 +107,8 @@ def status(
     """Print for each peer how many instances wait, since when, why, and how many are dead letters."""
     with use_index(config, data) as index, exit_on_fault():
         found = index.outbox.listing.status()
-        routed = sorted(set(index.outbox.routed) - {one.peer for one in found})
+        wanted = {*index.outbox.wanted_by, *index.completions.notifications.wanted_by}
+        routed = sorted(wanted - {one.peer for one in found})
     rows = [(one.peer, one.waiting, one.dead, one.oldest and _time(one.oldest), one.error) for one in found]
     rows += [(peer, 0, 0, None, "") for peer in routed]
     if as_json:

@@ -137,6 +137,8 @@ def _open_to_callers(configuration: Configuration) -> Iterator[str]:
     for number, peer in enumerate(configuration.peers):
         if peer.host is None and not peer.networks:
             yield f"peers[{number}].aet = {peer.aet}: a caller from any address may use this title"
+        if peer.services is None:
+            yield f"peers[{number}].services: {peer.aet} may use every service, and so retrieve every study"
     if not dicom.called_aets:
         yield "dicom.called_aets is empty: callers may call us by any AE title"
     if dicom.users and is_plain:

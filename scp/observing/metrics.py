@@ -73,6 +73,13 @@ class Metrics(Observer):
         self._forwards = counter(
             "forwards", "Attempts to forward an instance, by outcome.", "peer", "outcome"
         )
+        self._notifications = counter(
+            "notifications", "Attempts to notify of a complete study, by outcome.", "peer", "outcome"
+        )
+        self._complete = counter("studies_complete", "Studies said to be complete, by reason.", "reason")
+        self._reopened = counter(
+            "studies_reopened", "Of these, those that got another instance later.", "reason"
+        )
         self._publication_failures = counter("publication_failures", "Publications that failed.")
         self._store_seconds = histogram("store_seconds", "From command set to answer.", STORE_SECONDS)
         self._indexed_seconds = histogram(
@@ -146,6 +153,18 @@ class Metrics(Observer):
     def forwarded(self, peer: str, outcome: str) -> None:
         """Count an attempt to forward an instance: sent, warning, failed, dead."""
         self._forwards.labels(self._peer(peer), outcome).inc()
+
+    def notified(self, peer: str, outcome: str) -> None:
+        """Count an attempt to notify a peer of a study: sent, warning, failed, dead."""
+        self._notifications.labels(self._peer(peer), outcome).inc()
+
+    def study_complete(self, reason: str) -> None:
+        """See index.Observer."""
+        self._complete.labels(reason).inc()
+
+    def study_reopened(self, reason: str) -> None:
+        """See index.Observer."""
+        self._reopened.labels(reason).inc()
 
     def published(self, seconds: float, lag: float | None) -> None:
         """See index.Observer."""

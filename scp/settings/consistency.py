@@ -41,6 +41,8 @@ def _peers(configuration: Configuration) -> Iterator[Inconsistency]:
             yield Inconsistency(
                 ("peers", number, "tls"), True, "needs [dicom.tls] with certificate, key and ca"
             )
+        if peer.notify and (peer.host is None or peer.port is None):
+            yield Inconsistency(("peers", number, "notify"), True, "needs host and port")
 
 
 def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:
