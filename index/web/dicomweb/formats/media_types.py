@@ -15,7 +15,9 @@ ANY_SYNTAX = "*"
 MOST_RANGES = 64
 
 _PARAMETER = re.compile(r';\s*([\w.+*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;,\s]*))')
-_RANGE = re.compile(r"\s*([\w.+*-]+/[\w.+*-]+)((?:\s*;\s*[\w.+*-]+\s*=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^;,\s]*))*)\s*")
+_RANGE = re.compile(
+    r"\s*([\w.+*-]+/[\w.+*-]+)((?:\s*;\s*[\w.+*-]+\s*=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^;,\s]*))*)\s*"
+)
 
 
 class BadMediaType(ValueError):

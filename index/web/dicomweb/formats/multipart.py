@@ -48,9 +48,7 @@ def closing(boundary: str) -> bytes:
     return f"\r\n--{boundary}--\r\n".encode()
 
 
-def multipart(
-    boundary: str, parts: Iterable[tuple[Mapping[str, str], Iterable[bytes]]]
-) -> Iterator[bytes]:
+def multipart(boundary: str, parts: Iterable[tuple[Mapping[str, str], Iterable[bytes]]]) -> Iterator[bytes]:
     """Yield a body of these parts."""
     for headers, content in parts:
         yield part_head(boundary, headers)
