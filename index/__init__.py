@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from index.storage.lock import is_served
     from index.storage.room import free_space
     from index.supervisor import Supervisor, WorkerState
+    from index.web.dicomweb.service import DicomWeb, DicomWebSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -107,6 +108,8 @@ __all__ = [
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
+    "DicomWeb",
+    "DicomWebSettings",
     "Disagreed",
     "Disagreement",
     "DuplicateStep",
@@ -229,6 +232,7 @@ _MODULES = {
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor WorkerState",
+    "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

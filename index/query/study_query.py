@@ -32,7 +32,8 @@ class QueryOptions:
     """How a query is to be answered. `levels` are those of its information model.
 
     `relational` and `combined_times` are negotiated (PS3.4 Section C.5.1.1): unique keys of the levels above
-    are not needed, and any level's keys are matched; StudyDate and StudyTime are one period.
+    are not needed, and any level's keys are matched; StudyDate and StudyTime are one period. `offset`: how
+    many matches are passed over first.
     """
 
     levels: Sequence[Level]
@@ -42,6 +43,7 @@ class QueryOptions:
     ignore_accents: bool = False
     relational: bool = False
     combined_times: bool = False
+    offset: int = 0
 
 
 class StudyQuery:
@@ -51,10 +53,11 @@ class StudyQuery:
     there are more matches than the limit. Raises BadIdentifier.
     """
 
-    def __init__(self, database: Database, identifier: Dataset, options: QueryOptions) -> None:
+    def __init__(self, database: Database, identifier: Dataset | Identifier, options: QueryOptions) -> None:
         self._options = options
         self._charset = options.charset or "\\".join(texts(_charset(identifier)))
-        self._identifier = read_identifier(identifier, no_keys=_NO_KEYS)
+        is_read = isinstance(identifier, dict)
+        self._identifier = identifier if is_read else read_identifier(identifier, no_keys=_NO_KEYS)
         self.level = _level(self._identifier, options.levels)
         if not options.relational:
             _check_unique_keys(self._identifier, self.level, options.levels)
@@ -82,11 +85,12 @@ class StudyQuery:
                 identity = entity.identities[self.level]
                 if identity in answered or not self._matcher.fits(entity.attributes):
                     continue
-                if len(answered) == self._options.limit:
+                if len(answered) == self._options.offset + self._options.limit:
                     self.is_cut_short = True
                     return
                 answered.add(identity)
-                yield self._answer(entity)
+                if len(answered) > self._options.offset:
+                    yield self._answer(entity)
             yield None
 
     def _pages(self) -> Iterator[list[Entity]]:
@@ -109,7 +113,7 @@ class StudyQuery:
         return answer(asked, item, self._charset, self._keys, values=stored_values, with_unsupported=True)
 
 
-def _charset(identifier: Dataset) -> object:
+def _charset(identifier: Dataset | Identifier) -> object:
     """Return the character set of a query: its caller can read it."""
     try:
         return identifier.get("SpecificCharacterSet") or ""

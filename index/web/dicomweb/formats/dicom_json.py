@@ -91,8 +91,8 @@ class JsonEncoder:
             ]
             return {"Value": items} if items else {}
         if getattr(element, "is_raw", False):
-            if element.value is None:  # it was too long to be read
-                return self._bulk_data(path)
+            if element.value is None:  # empty, or too long to be read
+                return self._bulk_data(path) if element.length else {}
             values = self._raw_values(element.value, vr, characters)
         else:
             values = element.value

@@ -1,0 +1,124 @@
+"""The resources of DICOMweb (PS3.18 Section 10.1) below one prefix, each with its methods."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from index.dicom.transcoding import NotTranscodable
+from index.errors import DatabaseFault, IndexFault, NotFound, NotKept
+from index.query.information_models import Level
+from index.web.dicomweb.formats.frames import NotDecodable
+from index.web.dicomweb.responses import (
+    NOT_ACCEPTABLE,
+    NOT_FOUND,
+    SERVICE_UNAVAILABLE,
+    Refused,
+    Threads,
+    refusal,
+)
+from index.web.dicomweb.retrieve import ObjectService
+from index.web.dicomweb.retrieve_frames import FrameService
+from index.web.dicomweb.search import SearchService
+
+if TYPE_CHECKING:
+    from index.query.queries import Queries
+    from index.query.retrieval import Retrieval
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/dicom-web"
+_STUDY = "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+# The status of a failure by its type; the first that matches decides.
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, NOT_FOUND),
+    (NotDecodable, NOT_ACCEPTABLE),
+    (NotTranscodable, NOT_ACCEPTABLE),
+    (NotKept, SERVICE_UNAVAILABLE),
+    (DatabaseFault, SERVICE_UNAVAILABLE),
+    # The object is damaged: there is nothing to be sent.
+    (IndexFault, NOT_FOUND),
+    (OSError, SERVICE_UNAVAILABLE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomWebSettings:
+    """What DICOMweb says of itself. `public_url`: where others reach the daemon; empty: as they called it."""
+
+    retrieve_aet: str
+    public_url: str = ""
+
+
+class Parts(Protocol):
+    """What DICOMweb needs of the index."""
+
+    queries: "Queries"
+    retrieval: "Retrieval"
+
+
+class DicomWeb:
+    """DICOMweb over an index. `routes` are to be mounted; who may do what is decided before them."""
+
+    def __init__(self, index: Parts, settings: DicomWebSettings) -> None:
+        self._settings = settings
+        queries, retrieval = index.queries, index.retrieval
+        threads = Threads()
+        self._search = SearchService(queries, settings.retrieve_aet, threads)
+        self._objects = ObjectService(retrieval, threads, self.base_url)
+        self._frames = FrameService(retrieval, threads)
+
+    def base_url(self, request: Request) -> str:
+        """Return the URL below which the resources stand."""
+        if self._settings.public_url:
+            return self._settings.public_url.rstrip("/") + PREFIX
+        return f"{request.url.scheme}://{request.url.netloc}{PREFIX}"
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes."""
+        objects, frames = self._objects, self._frames
+        searches: dict[str, Level] = {
+            "/studies": Level.STUDY,
+            "/series": Level.SERIES,
+            "/instances": Level.IMAGE,
+            f"{_STUDY}/series": Level.SERIES,
+            f"{_STUDY}/instances": Level.IMAGE,
+            f"{_SERIES}/instances": Level.IMAGE,
+        }
+        gets: dict[str, Endpoint] = {
+            path: self._search.endpoint(level, self.base_url) for path, level in searches.items()
+        }
+        for path in (_STUDY, _SERIES, _INSTANCE):
+            gets[path] = objects.objects
+            gets[f"{path}/metadata"] = objects.metadata
+        gets[_INSTANCE + "/frames/{frames}"] = frames.frames
+        gets[_INSTANCE + "/bulkdata/{path:path}"] = frames.bulk_data
+        return [Route(PREFIX + path, _guarded(endpoint), methods=["GET"]) for path, endpoint in gets.items()]
+
+
+def _guarded(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that answers failures with their status."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Refused as error:
+            return refusal(error)
+        except (IndexFault, OSError) as error:
+            status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+            log.warning("dicomweb_failed", path=request.url.path, status=status, reason=str(error))
+            # Paths of our files are not for others.
+            text = (
+                str(error) if isinstance(error, IndexFault) and status != SERVICE_UNAVAILABLE else "try later"
+            )
+            return refusal(Refused(status, text))
+
+    return answer
