@@ -56,8 +56,9 @@ class StudyQuery:
     def __init__(self, database: Database, identifier: Dataset | Identifier, options: QueryOptions) -> None:
         self._options = options
         self._charset = options.charset or "\\".join(texts(_charset(identifier)))
-        is_read = isinstance(identifier, dict)
-        self._identifier = identifier if is_read else read_identifier(identifier, no_keys=_NO_KEYS)
+        if isinstance(identifier, Dataset):
+            identifier = read_identifier(identifier, no_keys=_NO_KEYS)
+        self._identifier = identifier
         self.level = _level(self._identifier, options.levels)
         if not options.relational:
             _check_unique_keys(self._identifier, self.level, options.levels)

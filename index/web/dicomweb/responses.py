@@ -1,6 +1,6 @@
 """Responses of DICOMweb, and the threads that read the index and objects for them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -63,7 +63,7 @@ class BlocksResponse(StreamingResponse):
         self._blocks = blocks
         super().__init__(self._read(), headers=headers, media_type=media_type)
 
-    async def _read(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  starlette's own type of it is private
+    async def _read(self) -> AsyncIterator[bytes]:
         while block := await self._threads.run(next, self._blocks, _END):
             yield block
 

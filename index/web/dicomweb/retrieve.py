@@ -51,7 +51,7 @@ class ObjectService:
             if not taken or (choice.is_single and found.total > 1):
                 continue
             if choice.is_single:
-                return await self._single(next(found.instances()), choice)
+                return await self.single(next(found.instances()), choice)
             status = 200 if len(taken) == len(found.kinds) else PARTIAL_CONTENT
             return self._multipart(found, choice, status)
         why = (
@@ -59,8 +59,11 @@ class ObjectService:
         )
         raise Refused(NOT_ACCEPTABLE, f'objects are multipart/related; type="{DICOM}", {why}')
 
-    async def _single(self, instance: "StoredInstance", choice: ObjectChoice) -> Response:
-        syntax = choice.syntax_for(instance.transfer_syntax) or ""
+    async def single(self, instance: "StoredInstance", choice: ObjectChoice) -> Response:
+        """Return an instance alone, as a Part 10 file. Raises Refused."""
+        syntax = choice.syntax_for(instance.transfer_syntax)
+        if syntax is None:
+            raise Refused(NOT_ACCEPTABLE, f"it is stored in transfer syntax {instance.transfer_syntax}")
         blocks = object_blocks(self._retrieval, instance, syntax)
         # Opened before the status is sent: it may be damaged, or gone.
         first = await self._threads.run(next, blocks)

@@ -10,6 +10,7 @@ from pydicom.datadict import keyword_for_tag
 from index.dicom.value_rules import tag_and_vr
 from index.query.identifiers import MAX_DEPTH, Identifier
 from index.query.information_models import UNIQUE_KEYS, Level, keys_down_to
+from index.query.keys import Key
 
 # Results of one answer, which is made in memory; a user agent asks for the rest by offset.
 MOST_RESULTS = 5000
@@ -172,7 +173,7 @@ class _Reader:
         given += separator.split(value) if separator else [value]
 
     def _is_key(self, path: Sequence[str]) -> bool:
-        keys = self._keys
+        keys: Mapping[str, Key] = self._keys
         for keyword in path:
             key = keys.get(keyword)
             if key is None:

@@ -1,6 +1,6 @@
 """The resources of DICOMweb (PS3.18 Section 10.1) below one prefix, each with its methods."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +12,9 @@ from starlette.routing import BaseRoute, Route
 from index.dicom.transcoding import NotTranscodable
 from index.errors import DatabaseFault, IndexFault, NotFound, NotKept
 from index.query.information_models import Level
+from index.query.retrieve_keys import RetrieveKeys
 from index.web.dicomweb.formats.frames import NotDecodable
+from index.web.dicomweb.rendered import RenderedService
 from index.web.dicomweb.responses import (
     NOT_ACCEPTABLE,
     NOT_FOUND,
@@ -23,9 +25,13 @@ from index.web.dicomweb.responses import (
 )
 from index.web.dicomweb.retrieve import ObjectService
 from index.web.dicomweb.retrieve_frames import FrameService
-from index.web.dicomweb.search import SearchService
+from index.web.dicomweb.search import NO_CONTENT, SearchService
+from index.web.dicomweb.selecting import select, uids_of
+from index.web.dicomweb.store import CONFLICT, Reception, StoreService
+from index.web.dicomweb.wado_uri import WadoUriService
 
 if TYPE_CHECKING:
+    from index.maintenance.deletion import Deleted
     from index.query.queries import Queries
     from index.query.retrieval import Retrieval
 
@@ -35,6 +41,8 @@ PREFIX = "/dicom-web"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+_SERIES_DEPTH = 2
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 # The status of a failure by its type; the first that matches decides.
@@ -58,23 +66,34 @@ class DicomWebSettings:
     public_url: str = ""
 
 
-class Parts(Protocol):
+class Parts(Reception, Protocol):
     """What DICOMweb needs of the index."""
 
     queries: "Queries"
     retrieval: "Retrieval"
 
+    def delete(self, uid: str) -> "Deleted":
+        """Delete a study, series or instance."""
+
 
 class DicomWeb:
     """DICOMweb over an index. `routes` are to be mounted; who may do what is decided before them."""
 
-    def __init__(self, index: Parts, settings: DicomWebSettings) -> None:
+    def __init__(
+        self, index: Parts, settings: DicomWebSettings, status_of: Callable[[Exception], int]
+    ) -> None:
+        """`status_of` gives the DIMSE status of a failure to store."""
         self._settings = settings
+        self._index = index
         queries, retrieval = index.queries, index.retrieval
-        threads = Threads()
+        threads = self._threads = Threads()
         self._search = SearchService(queries, settings.retrieve_aet, threads)
         self._objects = ObjectService(retrieval, threads, self.base_url)
         self._frames = FrameService(retrieval, threads)
+        self._rendered = RenderedService(retrieval, threads)
+        self._wado_uri = WadoUriService(retrieval, self._objects, threads)
+        # Of their own: an upload must not wait for readers.
+        self._store = StoreService(index, Threads(), self.base_url, status_of)
 
     def base_url(self, request: Request) -> str:
         """Return the URL below which the resources stand."""
@@ -99,9 +118,35 @@ class DicomWeb:
         for path in (_STUDY, _SERIES, _INSTANCE):
             gets[path] = objects.objects
             gets[f"{path}/metadata"] = objects.metadata
-        gets[_INSTANCE + "/frames/{frames}"] = frames.frames
+        gets[_FRAMES] = frames.frames
         gets[_INSTANCE + "/bulkdata/{path:path}"] = frames.bulk_data
-        return [Route(PREFIX + path, _guarded(endpoint), methods=["GET"]) for path, endpoint in gets.items()]
+        gets.update(dict.fromkeys((f"{_INSTANCE}/rendered", f"{_FRAMES}/rendered"), self._rendered.rendered))
+        for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES):
+            gets[f"{path}/thumbnail"] = self._rendered.thumbnail
+        gets.update(dict.fromkeys(("", "/wado"), self._wado_uri.retrieve))
+        return [
+            *_routes(gets, "GET"),
+            *_routes(dict.fromkeys(("/studies", _STUDY), self._store.store), "POST"),
+            *_routes(dict.fromkeys((_STUDY, _SERIES, _INSTANCE), self._delete), "DELETE"),
+        ]
+
+    async def _delete(self, request: Request) -> Response:
+        await self._threads.run(self._delete_now, uids_of(request.path_params))
+        return Response(status_code=NO_CONTENT)
+
+    def _delete_now(self, uids: Sequence[str]) -> None:
+        retrieval = self._index.retrieval
+        total = select(retrieval, uids).total
+        # The command takes a UID alone: it must not mean more than the path does.
+        if retrieval.find_uid(uids[-1]).total != total or (
+            len(uids) == _SERIES_DEPTH and retrieval.find(RetrieveKeys(series=(uids[-1],))).total != total
+        ):
+            raise Refused(CONFLICT, f"{uids[-1]} stands in other places too; see `imagingstudyd delete`")
+        self._index.delete(uids[-1])
+
+
+def _routes(endpoints: Mapping[str, Endpoint], method: str) -> list[BaseRoute]:
+    return [Route(PREFIX + path, _guarded(one), methods=[method]) for path, one in endpoints.items()]
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:

@@ -58,10 +58,7 @@ class JsonEncoder:
             return {}
         model: Model = {}
         if _CHARSET in dataset:
-            value = dataset.get_item(_CHARSET).value
-            is_raw = isinstance(value, bytes)
-            text = value if is_raw else "\\".join([value] if isinstance(value, str) else value or ())
-            characters = repertoire(text if is_raw else text.encode("latin_1", "replace"))
+            characters = repertoire(_terms(dataset.get_item(_CHARSET).value))
         if _PIXEL_REPRESENTATION in dataset:
             signed = dataset[_PIXEL_REPRESENTATION].value == 1
         for tag in sorted(dataset.keys()):
@@ -126,6 +123,13 @@ class JsonEncoder:
             text = value.decode("latin_1")
         text = text.rstrip("\0 ")
         return [text] if vr in _SINGLE else text.split("\\")
+
+
+def _terms(value: Any) -> bytes:
+    """Return the value of SpecificCharacterSet as it stands in a file."""
+    if isinstance(value, bytes):
+        return value
+    return "\\".join([value] if isinstance(value, str) else value or ()).encode("latin_1", "replace")
 
 
 def _made(values: Any, vr: str) -> Model:

@@ -22,7 +22,7 @@ FRAME_LIMIT = 256 * 1024 * 1024
 FRAGMENTS_LIMIT = 1_000_000
 # Frames that are decoded at one time, for the same reason.
 AT_ONCE = 2
-_slots = BoundedSemaphore(AT_ONCE)
+slots = BoundedSemaphore(AT_ONCE)
 
 _ITEM, _HEADER = b"\xfe\xff\x00\xe0", 8
 _HEADERS_AT_ONCE = 64
@@ -146,7 +146,7 @@ class Frames:
 
     def decoded(self, number: int) -> bytes:
         """Return a frame as native pixel data in Explicit VR Little Endian. Raises NotDecodable."""
-        with _slots:
+        with slots:
             if not self.is_encapsulated:
                 return b"".join(self.blocks(number))
             decoder, one = self._prepared(number)
@@ -189,7 +189,7 @@ class Frames:
 def decoder_for(syntax: str) -> Any:
     """Return a decoder for a transfer syntax. Raises NotDecodable."""
     try:
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels.decoders.base import get_decoder
 
         decoder = get_decoder(UID(syntax))
     except (NotImplementedError, ImportError) as error:

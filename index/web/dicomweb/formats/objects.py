@@ -174,7 +174,7 @@ class StoredDataSet:
 
 
 def _is_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:  # noqa: ARG001  as pydicom calls it
-    return tag >= min(_PIXELS)
+    return bool(tag >= min(_PIXELS))
 
 
 def _item(dataset: Dataset, tag: int, number: int) -> Dataset:
