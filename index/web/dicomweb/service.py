@@ -123,7 +123,7 @@ class DicomWeb:
         gets.update(dict.fromkeys((f"{_INSTANCE}/rendered", f"{_FRAMES}/rendered"), self._rendered.rendered))
         for path in (_STUDY, _SERIES, _INSTANCE, _FRAMES):
             gets[f"{path}/thumbnail"] = self._rendered.thumbnail
-        gets.update(dict.fromkeys(("", "/wado"), self._wado_uri.retrieve))
+        gets.update(dict.fromkeys(("", "/", "/wado"), self._wado_uri.retrieve))
         return [
             *_routes(gets, "GET"),
             *_routes(dict.fromkeys(("/studies", _STUDY), self._store.store), "POST"),

@@ -146,14 +146,14 @@ class Frames:
 
     def decoded(self, number: int) -> bytes:
         """Return a frame as native pixel data in Explicit VR Little Endian. Raises NotDecodable."""
+        if not self.is_encapsulated:
+            return b"".join(self.blocks(number))
         with slots:
-            if not self.is_encapsulated:
-                return b"".join(self.blocks(number))
-            decoder, one = self._prepared(number)
-            try:
-                return bytes(decoder.as_buffer(one, index=0)[0])
-            except Exception as error:  # decoders raise many kinds of error for damaged bytes
-                raise NotDecodable(f"transfer syntax {self.transfer_syntax}: {_first_line(error)}") from error
+            array, _ = self.pixels(number)
+        # As the metadata of the instance says.
+        if array.ndim > 2 and _number(self._dataset.header, "PlanarConfiguration", 0) == 1:  # noqa: PLR2004
+            array = array.transpose(2, 0, 1)
+        return array.tobytes()
 
     def pixels(self, number: int) -> "tuple[np.ndarray[Any, Any], Dataset]":
         """Return a frame's decoded pixels, and the data set that describes them. Raises NotDecodable."""

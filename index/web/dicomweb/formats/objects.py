@@ -154,11 +154,11 @@ class StoredDataSet:
         if tag not in dataset:
             raise NotFound(f"no such attribute: {path[-1]}")
         element: Any = dataset.get_item(tag, keep_deferred=True)
+        if vr_of(element, signed=False) not in BINARY:
+            raise NotFound(f"{path[-1]} is no bulk data")
         if isinstance(element, RawDataElement) and element.value is None:
             return element.value_tell, element.length
-        if not isinstance(element.value, bytes):
-            raise NotFound(f"{path[-1]} has no bulk data")
-        return element.value
+        return bytes(element.value or b"")
 
     def close(self) -> None:
         """Close the file."""
