@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         Unreadable,
     )
     from index.facade import Index
+    from index.forwarding.listing import OutboxFilter
+    from index.forwarding.outbox import Outbox, Outgoing
+    from index.forwarding.settings import RouteSettings
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from index.orders.settings import UpstreamSettings, WorklistSettings
     from index.orders.upstream import TakenOver, everything, take_over
     from index.procedures.completeness import Completeness
+    from index.procedures.rules import CREATED_ONLY as STEP_CREATED_ONLY
+    from index.procedures.rules import REQUIRED as STEP_REQUIRED
     from index.procedures.rules import (
         BadStepValue,
         DuplicateStep,
@@ -55,17 +60,21 @@ if TYPE_CHECKING:
     )
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
+    from index.publication.resources import Resources, StoredResource
     from index.query.charsets import is_charset
+    from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
-    from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
+    from index.query.keys import NOT_MATCHED, Key
+    from index.query.retrieval import InstanceSelection, Retrieval
     from index.query.retrieve_keys import RetrieveKeys
     from index.query.study_filter import SORTS, STATES, BadFilter, StudyFilter
     from index.query.study_query import QueryOptions, StudyQuery
     from index.query.value_matching import BadIdentifier
+    from index.query.worklist_keys import KEYS as WORKLIST_KEYS
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
     from index.reception.instance import InstanceReceiver, Kept, keep_all
-    from index.records import Disagreed, Origin
+    from index.records import Disagreed, Origin, StoredInstance
     from index.reindexing import reindex
     from index.settings import (
         AETitle,
@@ -81,7 +90,7 @@ if TYPE_CHECKING:
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
     from index.storage.room import free_space
-    from index.supervisor import Supervisor, WorkerState
+    from index.supervisor import Supervisor, Worker, WorkerState
     from index.web.dicomweb.service import DicomWeb, DicomWebSettings
     from index.worklist.query import WorklistQuery
 
@@ -89,12 +98,17 @@ __all__ = [
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "NOT_MATCHED",
     "PATIENT_ROOT",
+    "QUERY_KEYS",
     "SORTS",
     "STATES",
+    "STEP_CREATED_ONLY",
+    "STEP_REQUIRED",
     "STUDY_ROOT",
     "TRANSCODED",
     "TRANSCODE_LIMIT",
+    "WORKLIST_KEYS",
     "AETitle",
     "BackedUp",
     "BadFilter",
@@ -126,6 +140,7 @@ __all__ = [
     "InstanceSelection",
     "InvalidUID",
     "Kept",
+    "Key",
     "ListedOrder",
     "Locked",
     "Migrated",
@@ -141,15 +156,20 @@ __all__ = [
     "OrderStatus",
     "Orders",
     "Origin",
+    "Outbox",
+    "OutboxFilter",
     "Outcome",
+    "Outgoing",
     "Procedures",
     "PublishSettings",
     "QueryOptions",
     "Rebuilt",
     "Report",
+    "Resources",
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "RouteSettings",
     "Section",
     "Source",
     "State",
@@ -158,6 +178,7 @@ __all__ = [
     "StepResult",
     "StorageSettings",
     "StoredInstance",
+    "StoredResource",
     "StudyFilter",
     "StudyQuery",
     "Supervisor",
@@ -166,6 +187,7 @@ __all__ = [
     "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "Worker",
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
@@ -195,6 +217,9 @@ _MODULES = {
     "index.errors": "CannotListen ChangesPruned DatabaseFault Disagreement IndexFault InvalidUID"
     " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
+    "index.forwarding.listing": "OutboxFilter",
+    "index.forwarding.outbox": "Outbox Outgoing",
+    "index.forwarding.settings": "RouteSettings",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",
@@ -209,21 +234,24 @@ _MODULES = {
     "index.orders.settings": "UpstreamSettings WorklistSettings",
     "index.orders.upstream": "TakenOver everything take_over",
     "index.procedures.completeness": "Completeness",
-    "index.procedures.rules": "BadStepValue DuplicateStep MissingAttribute MissingValue NoSuchStep StepEnded"
-    " StepFault",
+    "index.procedures.rules": "BadStepValue DuplicateStep MissingAttribute MissingValue NoSuchStep"
+    " STEP_CREATED_ONLY=CREATED_ONLY STEP_REQUIRED=REQUIRED StepEnded StepFault",
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
+    "index.publication.resources": "Resources StoredResource",
     "index.query.charsets": "is_charset",
-    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
-    "index.query.information_models": "PATIENT_ROOT STUDY_ROOT",
-    "index.query.study_query": "QueryOptions StudyQuery",
-    "index.query.retrieval": "Retrieval InstanceSelection StoredInstance",
+    "index.query.information_models": "PATIENT_ROOT QUERY_KEYS=KEYS STUDY_ROOT",
+    "index.query.keys": "Key NOT_MATCHED",
+    "index.query.retrieval": "InstanceSelection Retrieval",
     "index.query.retrieve_keys": "RetrieveKeys",
+    "index.query.study_filter": "BadFilter SORTS STATES StudyFilter",
+    "index.query.study_query": "QueryOptions StudyQuery",
     "index.query.value_matching": "BadIdentifier",
+    "index.query.worklist_keys": "WORKLIST_KEYS=KEYS",
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
     "index.reception.instance": "InstanceReceiver Kept keep_all",
-    "index.records": "Disagreed Origin",
+    "index.records": "Disagreed Origin StoredInstance",
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
     " Unique",
@@ -231,7 +259,7 @@ _MODULES = {
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
-    "index.supervisor": "Supervisor WorkerState",
+    "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
     "index.worklist.query": "WorklistQuery",
 }

@@ -1,7 +1,7 @@
 """The index as scp sees it: objects, database and publication, put together."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +16,8 @@ from index.database.node import Ownership
 from index.database.opening import open_database, sqlite_path
 from index.database.settings import IndexSettings
 from index.errors import DatabaseFault, NotFound
+from index.forwarding.outbox import Outbox
+from index.forwarding.settings import RouteSettings
 from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
@@ -32,8 +34,10 @@ from index.publication.conflicts import (
 )
 from index.publication.directory import Directory
 from index.publication.feed import Entry, changes, pruned
+from index.publication.following import DirectoryFollower
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
+from index.publication.resources import Resources
 from index.publication.search import find, fits
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
@@ -49,14 +53,12 @@ from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.object_store import ObjectStore
 from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
+from index.worklist.service import Worklist
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
     from index.maintenance.backup import BackedUp
     from index.maintenance.verify import Finding, VerifyContext
     from index.reception.import_files import Report
-    from index.worklist.query import WorklistQuery
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +85,10 @@ class Index:
         on_fatal: Callable[[DatabaseFault], None] = lambda _: None,
         observer: Observer | None = None,
         retention: RetentionSettings | None = None,
+        routes: Sequence[RouteSettings] = (),
+        joins: bool = False,
     ) -> None:
+        """Open it. `joins`: `serve` may add an empty data directory to a PostgreSQL index of others."""
         storage, index = storage or StorageSettings(), index or IndexSettings()
         url = index.url.get_secret_value() if index.url else None
         sync = storage.durability == "power-loss"
@@ -100,9 +105,9 @@ class Index:
         )
         self._use = UseLock(data)
         self._database = self._open(url, sync=sync, on_fatal=on_fatal)
-        self._ownership = Ownership(self._database, self._index_file, data)
+        self._ownership = Ownership(self._database, self._index_file, self._objects)
         try:
-            self._ownership.check()
+            self._ownership.check(joins=joins)
         except BaseException:
             self._database.close()
             self._use.release()
@@ -112,26 +117,29 @@ class Index:
             note_current(self._database)
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
-        self._worklist = worklist or WorklistSettings()
-        self.orders = Orders(self._database, self._worklist, self.workers)
+        self.resources = Resources(self._database, self._directory)
+        worklist = worklist or WorklistSettings()
+        self.orders = Orders(self._database, worklist, self.workers)
+        self.worklist = Worklist(self._database, worklist)
         self._on_fatal = on_fatal
+        pace = publish or PublishSettings()
         self._publication = StudyPublication(
             self._database,
-            self._directory,
+            DirectoryFollower(self._database, self._directory, is_kept=pace.directory),
             self._fhir.versions,
             self._fhir.rules(),
             self._match,
         )
-        pace = publish or PublishSettings()
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         store = self.orders.store
-        self._steps_without_mpps = StepsWithoutMpps(self._database, store, self._worklist.without_mpps)
+        self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
-        self._integrity = Integrity(self._database, data)
+        self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up)
         self.queries = Queries(self._database, caught_up)
-        self.retrieval = Retrieval(self._database, data, caught_up)
+        self.retrieval = Retrieval(self._database, self._objects, caught_up)
+        self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
@@ -140,6 +148,7 @@ class Index:
         self._reception = Reception(
             self._database,
             self._objects,
+            self.outbox,
             storage,
             observer or Observer(),
             self.workers,
@@ -157,7 +166,7 @@ class Index:
         """
         lock = DirectoryLock(self.data)
         try:
-            self._ownership.take(self._on_fatal)
+            self._ownership.take(self._on_fatal, self.workers)
         except BaseException:
             lock.release()
             raise
@@ -364,21 +373,6 @@ class Index:
             raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return published[0].content, tuple(study.disagreements)
-
-    def worklist(
-        self,
-        identifier: "Dataset",
-        caller: str,
-        charset: str | None = None,
-        *,
-        ignore_accents: bool = False,
-    ) -> "WorklistQuery":
-        """Return a caller's worklist query (PS3.4 Annex K), to be iterated. Raises BadIdentifier."""
-        from index.worklist.query import WorklistQuery
-
-        return WorklistQuery(
-            self._database, self._worklist, identifier, caller, charset, ignore_accents=ignore_accents
-        )
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""

@@ -53,6 +53,17 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance as a sender needs it. `path`: below the data directory; `size`: of its file, in bytes."""
+
+    uid: str
+    sop_class_uid: str
+    transfer_syntax: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Disagreed:
     """An attribute that differs between instances: each value, and how many instances have it."""
 

@@ -1,9 +1,11 @@
 """The index made anew from the objects: the one command that must not have it open."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from index.database.settings import IndexSettings
 from index.facade import Index
+from index.forwarding.settings import RouteSettings
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
 from index.settings import StorageSettings
@@ -17,10 +19,12 @@ def reindex(
     index: IndexSettings,
     fhir: FhirSettings,
     progress: Progress = lambda _: None,
+    routes: Sequence[RouteSettings] = (),
 ) -> Rebuilt:
     """Make the index anew from the objects, and publish what that changes.
 
-    `progress` is called with how many more objects are done. Raises Locked where the index is in use,
+    `progress` is called with how many more objects are done. `routes`: for what is acknowledged and not yet
+    indexed. Raises Locked where the index is in use,
     DatabaseFault where it is of a newer version or cannot be used, OSError; then the old index is as it was.
     """
     url = index.url.get_secret_value() if index.url else None
@@ -28,12 +32,12 @@ def reindex(
     try:
         using = UseLock(data, alone=True)
         try:
-            rebuilt = Rebuild(url, ObjectStore(data), storage, progress).run()
+            rebuilt = Rebuild(url, ObjectStore(data), storage, progress, routes).run()
         finally:
             using.release()
     finally:
         serving.release()
-    with Index(data, storage, index, fhir) as renewed:
+    with Index(data, storage, index, fhir, routes=routes) as renewed:
         renewed.take_up_conflicts()
         renewed.publish()
     return rebuilt

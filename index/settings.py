@@ -128,3 +128,8 @@ class PublishSettings(Section):
         description="How many numbers of the change feed are kept; older entries are deleted once an hour."
         " None: all.",
     )
+    directory: bool = Field(
+        True,
+        description="Whether resources are written as files below fhir/ too. Each data directory has its own"
+        " files; they follow the change feed, also after the daemon was down.",
+    )

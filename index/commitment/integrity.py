@@ -13,7 +13,10 @@ import structlog
 
 from index.database.connection import Database
 from index.database.mark_changed import now
+from index.database.node import of_node
 from index.database.tables import DamagedObject, Verification
+from index.storage.object_keys import node_of
+from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +36,7 @@ class Damage(Enum):
 
     MISSING = "missing"
     CORRUPT = "corrupt"
+    ELSEWHERE = "kept by another node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +67,25 @@ class Interrupted(Exception):
 class Integrity:
     """Looks at the objects of a data directory, for one thread."""
 
-    def __init__(self, database: Database, data: Path) -> None:
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
         self._database = database
-        self._data = data
+        self._objects = objects
         # What time it is, in milliseconds since 1970.
         self.clock = now
 
     def last_verified(self) -> int:
         """Return when the last `verify` began that read every object; 0: never."""
-        rows = self._database.rows(Verification.select(peewee.fn.MAX(Verification.began)))
+        query = Verification.select(peewee.fn.MAX(Verification.began))
+        rows = self._database.rows(query.where(Verification.node == self._objects.node))
         return int(rows[0][0] or 0)
 
     def note_verified(self, began: int, damaged: Iterable[str]) -> None:
         """A `verify` has read every object: keep when it began, and the paths of those that are not whole."""
         with self._database.writing():
-            self._database.execute(Verification.delete())
-            self._database.execute(Verification.insert(began=began))
-            self._database.execute(DamagedObject.delete())
+            node = self._objects.node
+            self._database.execute(Verification.delete().where(Verification.node == node))
+            self._database.execute(Verification.insert(began=began, node=node))
+            self._database.execute(DamagedObject.delete().where(of_node(DamagedObject.path, node)))
             for path in damaged:
                 self._database.execute(DamagedObject.insert(path=path).on_conflict_ignore())
 
@@ -89,7 +95,9 @@ class Integrity:
         It is read where it came, or its file changed, since the last reading, or was not whole then. Raises
         Interrupted.
         """
-        path = self._data / stored.path
+        if node_of(stored.path) != self._objects.node:
+            return Damage.ELSEWHERE
+        path = self._objects.data / stored.path
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) or status.st_size != stored.size:

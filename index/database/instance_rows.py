@@ -16,6 +16,7 @@ from index.database.statements import Statements
 from index.database.tables import (
     Conflict,
     Instance,
+    OutboxRow,
     Series,
     SeriesVariant,
     Study,
@@ -63,11 +64,6 @@ def issuer_of(patient: Attributes) -> str:
 def study_digest(key: str, patient: str, study: str) -> str:
     """Return the identity of a study's variant: patient, and canonical attributes of patient and study."""
     return digest(key, patient, study)
-
-
-def conflict_path(sha1: str) -> str:
-    """Return where a data set is kept aside: one for each hash."""
-    return f"conflicts/{sha1}.dcm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +259,8 @@ class InstanceRows:
         ).join(Series)
         series, study, study_variant, series_variant = self._row(query.where(Instance.id == instance))
         run = self._database.execute
+        uid = Instance.select(Instance.uid).where(Instance.id == instance)
+        run(OutboxRow.delete().where(OutboxRow.uid.in_(uid)))
         run(Instance.delete().where(Instance.id == instance))
         for table, row in ((StudyVariant, study_variant), (SeriesVariant, series_variant)):
             run(table.update(instance_count=table.instance_count - 1).where(table.id == row))
@@ -277,13 +275,17 @@ class InstanceRows:
             ).where(Study.id == study)
         )
 
-    def add_conflict(self, stored: StoredObject) -> None:
-        """Remember a data set that is kept aside."""
+    def add_conflict(self, stored: StoredObject, path: str) -> str:
+        """Remember a data set that is kept aside at this path; return where it is kept.
+
+        That is elsewhere where another node has kept the same before.
+        """
         header = stored.header
         uids = header.sop_instance_uid, header.study_uid, header.series_uid, stored.transfer_syntax
-        self._add_conflict(*uids, stored.size, stored.sha1, self._source_id(stored.origin), stored.received)
+        source = self._source_id(stored.origin)
+        return self._add_conflict(path, *uids, stored.size, stored.sha1, source, stored.received)
 
-    def set_aside(self, instance: int) -> None:
+    def set_aside(self, instance: int, path: str) -> None:
         """The same for an instance that is about to be replaced. Raises RowGone."""
         query = Instance.select(
             Instance.uid,
@@ -295,10 +297,11 @@ class InstanceRows:
             Instance.source,
             Instance.received,
         )
-        self._add_conflict(*self._row(query.join(Series).join(Study).where(Instance.id == instance)))
+        self._add_conflict(path, *self._row(query.join(Series).join(Study).where(Instance.id == instance)))
 
     def _add_conflict(
         self,
+        path: str,
         uid: str,
         study_uid: str,
         series_uid: str,
@@ -307,19 +310,20 @@ class InstanceRows:
         sha1: str,
         source: int,
         received: int,
-    ) -> None:
+    ) -> str:
         row = Conflict.insert(
             uid=uid,
             study_uid=study_uid,
             series_uid=series_uid,
             transfer_syntax=transfer_syntax,
-            path=conflict_path(sha1),
+            path=path,
             size=size,
             sha1=sha1,
             source=source,
             received=received,
         )
         self._database.execute(row.on_conflict_ignore())
+        return str(self._row(Conflict.select(Conflict.path).where(Conflict.sha1 == sha1))[0])
 
     def _row(self, query: Query) -> tuple[Any, ...]:
         """Return the one row of a query. Raises RowGone."""

@@ -1,16 +1,18 @@
-"""The data directory of an index, and the lock of the daemon that serves from it.
+"""Nodes: the data directories of an index, and the locks of the daemons that serve from them.
 
-Two data directories must not share an index: each would use and delete the paths of the other. A data
-directory has an identity, in its file `identity`. The first daemon that serves from it writes the identity
-into the index. An advisory lock of PostgreSQL keeps a second daemon out.
+An SQLite index has one node, a PostgreSQL index as many as are wanted. A data directory has an identity, in
+its file `identity`; the first daemon that serves from it writes that into the index. Paths tell in which
+directory an object is (index/storage/object_keys.py): each node uses and deletes its own objects only.
 """
 
+import contextlib
 import os
 import socket
-import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import peewee
 import structlog
@@ -20,14 +22,67 @@ from index.database.mark_changed import now
 from index.database.tables import Instance, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
+from index.storage.journal import is_left
+from index.storage.object_keys import FIRST, patterns
+from index.storage.object_store import ObjectStore
+from index.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
-# Seconds between two checks that the daemon still has the lock.
+# Seconds between two signs of life of a node, and two checks that it still has its lock.
 CHECK_SECONDS = 5.0
+# Seconds without one after which a node is silent: it missed three, so that others take over within 30 s.
+SILENT_SECONDS = 20.0
 # One of these newest instances is in the data directory of the index, though some may have been deleted.
 NEWEST = 20
 _SIZE = 64  # bytes of the file `identity` that are read
+# The first key of a node's lock; the second is its schema and identity.
+_NODE_LOCK = 0x4953443F
+_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A node as others see it. `silent`: seconds since its last sign of life; None: it is not served."""
+
+    id: int
+    host: str
+    path: str
+    identity: str
+    silent: float | None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether others may take over its work."""
+        return self.silent is None or self.silent > SILENT_SECONDS
+
+
+def nodes(database: Database) -> list[NodeState]:
+    """Return the nodes of an index, the first one first. Times are by the clock of the database."""
+    clock = peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
+    query = Node.select(Node.id, Node.host, Node.path, Node.identity, Node.seen, clock).order_by(Node.id)
+    return [
+        NodeState(row, host, path, identity, (at - seen) / 1000 if seen else None)
+        for row, host, path, identity, seen, at in database.rows(query)
+    ]
+
+
+def silent_nodes(database: Database) -> frozenset[int]:
+    """Return the row ids of the nodes whose work others may take over."""
+    return frozenset(node.id for node in nodes(database) if node.is_silent)
+
+
+def place_of(database: Database, number: int) -> str:
+    """Return host and path of the node with this number in its paths."""
+    found = [node for node in nodes(database) if number in (FIRST, node.id)]
+    return f"{found[0].host}:{found[0].path}" if found else str(number)
+
+
+def of_node(column: Any, number: int) -> Any:
+    """Return the condition that a path is of the node with this number."""
+    like = [peewee.NodeList((column, peewee.SQL("LIKE"), pattern)) for pattern in patterns(number)]
+    any_of_them = peewee.EnclosedNodeList([peewee.NodeList((like[0], peewee.SQL("OR"), like[1]))])
+    return any_of_them if number else peewee.NodeList((peewee.SQL("NOT"), any_of_them))
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:
@@ -35,9 +90,9 @@ def is_elsewhere(path: Path | None, data: Path) -> bool:
     return path is None or path.resolve() != (data / "index.sqlite").resolve()
 
 
-def check_owner(database: Database, data: Path) -> None:
-    """Raise ForeignIndex where the index is that of another data directory."""
-    known = database.rows(Node.select(Node.identity, Node.host, Node.path).order_by(Node.id))
+def check_owner(database: Database, data: Path) -> NodeState | None:
+    """Return the node of a data directory; None: the index has none yet. Raises ForeignIndex."""
+    known = nodes(database)
     mine = _identity(data)
     if not known:
         if not _holds_objects(database, data):
@@ -45,24 +100,42 @@ def check_owner(database: Database, data: Path) -> None:
                 f"index.url: {database.name} is the index of another data directory: its objects are not in"
                 f" {data}"
             )
-    elif mine not in [identity for identity, _, _ in known]:
-        identity, host, path = known[0]
-        raise ForeignIndex(
-            f"index.url: {database.name} is the index of {path} on {host}, not of {data}: give each data "
-            f"directory an index of its own. Where {data} is that directory, restored, write {identity} into "
-            "its file identity"
-        )
+        return None
+    for node in known:
+        if node.identity == mine:
+            return node
+    here = str(data.resolve())
+    likely = next((node for node in known if node.path == here), known[0])
+    theirs = ", ".join(f"{one.path} on {one.host}" for one in known)
+    raise ForeignIndex(
+        f"index.url: {database.name} is the index of {theirs}, not of {data}: to PostgreSQL `serve` adds an "
+        "empty directory; else give each data directory an index of its own. Where it is that directory, "
+        f"restored, write {likely.identity} into its file identity"
+    )
 
 
-def register(database: Database, data: Path) -> None:
-    """Give the index a data directory, if it has none. Raises ForeignIndex, DatabaseFault, OSError."""
+def register(database: Database, data: Path) -> NodeState | None:
+    """Give the index a data directory, where it has none, or may have several and this one is empty.
+
+    Raises ForeignIndex, DatabaseFault, OSError.
+    """
     mine = _identity(data) or _make_identity(data)
     with database.writing():
         database.lock_schema()
-        if not database.rows(Node.select(Node.id).limit(1)):
+        known = nodes(database)
+        is_new = not known and _holds_objects(database, data)
+        joins = known and not database.is_sqlite and mine not in [node.identity for node in known]
+        if is_new or (joins and is_empty(data)):
             row = {"identity": mine, "host": socket.gethostname(), "path": str(data.resolve())}
             database.execute(Node.insert(**row, since=now()))
-    check_owner(database, data)
+    return check_owner(database, data)
+
+
+def is_empty(data: Path) -> bool:
+    """Whether a data directory holds no objects: no other index can be missing it."""
+    folders = [data / name for name in ("objects", "conflicts")]
+    has_objects = any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
+    return not has_objects and not is_left(data / "journal")
 
 
 def _holds_objects(database: Database, data: Path) -> bool:
@@ -120,83 +193,145 @@ def _single_connection(database: Database) -> peewee.Database:
 
 
 class Ownership:
-    """Which data directory an index belongs to. In its own directory it belongs to that one.
+    """Which node a data directory is in an index. In its own directory an index has no other.
 
-    `index_file` is None for a database server.
+    `index_file` is None for a database server. `node` is its row id; None: it has none (yet).
     """
 
-    def __init__(self, database: Database, index_file: Path | None, data: Path) -> None:
+    def __init__(self, database: Database, index_file: Path | None, objects: ObjectStore) -> None:
+        self.node: int | None = None
         self._database = database
-        self._data = data
-        self._is_elsewhere = is_elsewhere(index_file, data)
+        self._objects = objects
+        self._data = objects.data
+        self._is_elsewhere = is_elsewhere(index_file, objects.data)
         self._lock: ServingLock | None = None
+        self._stop: Callable[[], object] = lambda: None
 
-    def check(self) -> None:
-        """Raise ForeignIndex where the index is that of another data directory."""
-        if self._is_elsewhere:
-            check_owner(self._database, self._data)
+    def check(self, *, joins: bool = False) -> None:
+        """Raise ForeignIndex where the index is that of other data directories.
 
-    def take(self, on_fatal: Callable[[DatabaseFault], None]) -> None:
-        """Keep other daemons off an index that is elsewhere. Raises Locked, ForeignIndex, DatabaseFault."""
+        `joins`: `take` may make this one known to it, where it is empty.
+        """
+        if not self._is_elsewhere:
+            return
+        try:
+            self._is(check_owner(self._database, self._data))
+        except ForeignIndex:
+            if not joins or self._database.is_sqlite or not is_empty(self._data):
+                raise
+
+    def take(self, on_fatal: Callable[[DatabaseFault], None], workers: Supervisor) -> None:
+        """Keep other daemons off this node. Raises Locked, ForeignIndex, DatabaseFault."""
         if not self._database.is_sqlite:
-            self._lock = ServingLock(self._database, on_fatal)
+            self._lock = ServingLock(self._database, _identity(self._data) or _make_identity(self._data))
             self._lock.take()
         if self._is_elsewhere:
-            register(self._database, self._data)
+            self._is(register(self._database, self._data))
+        if self._lock:
+            self._lock.beat()
+            self._stop = _Heartbeat(self._lock, on_fatal, workers).start()
+
+    def _is(self, node: NodeState | None) -> None:
+        if node:
+            first = nodes(self._database)[0]
+            self.node = node.id
+            self._objects.node = FIRST if node.id == first.id else node.id
+
+    def silent_nodes(self) -> frozenset[int]:
+        """Return the row ids of the nodes whose work others may take over."""
+        return silent_nodes(self._database)
 
     def release(self) -> None:
         """Let other daemons have it."""
+        self._stop()
         if self._lock:
             self._lock.release()
 
 
 class ServingLock:
-    """The lock of the daemon of a PostgreSQL database, on its own connection.
+    """The locks of a daemon on PostgreSQL, on a connection of their own; a restart of the server loses them.
 
-    A restart of the server loses it: it is taken again, and `on_fatal` is called where another daemon has it.
+    Without an identity it keeps all daemons off the index.
     """
 
-    def __init__(self, database: Database, on_fatal: Callable[[DatabaseFault], None]) -> None:
+    def __init__(self, database: Database, identity: str = "") -> None:
         self._name = database.name
-        self._on_fatal = on_fatal
+        self._identity = identity
         self._connection = _single_connection(database)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="index-lock", daemon=True)
 
     def take(self) -> None:
         """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""
         try:
-            taken = self._try()
+            taken = self.try_to_take()
         except peewee.PeeweeException as error:
             raise DatabaseFault(f"{self._name}: {error}") from error
         if not taken:
-            self._connection.close()
-            raise Locked(f"index.url: another daemon serves from {self._name}")
-        self._thread.start()
+            self.release()
+            what = " this data directory in" if self._identity else ""
+            raise Locked(f"index.url: another daemon serves from{what} {self._name}")
 
-    def release(self) -> None:
-        """Release the lock."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+    def try_to_take(self) -> bool:
+        """Take it unless it is held; return whether it is taken now. Raises peewee.PeeweeException."""
+        self._connection.connect(reuse_if_open=True)
+        schema = "hashtext(current_schema())"
+        if not self._identity:
+            return self._is_true(f"pg_try_advisory_lock(%s, {schema})", SERVING_LOCK)
+        return self._is_true(f"pg_try_advisory_lock_shared(%s, {schema})", SERVING_LOCK) and self._is_true(
+            "pg_try_advisory_lock(%s, hashtext(current_schema() || %s))", _NODE_LOCK, self._identity
+        )
+
+    def _is_true(self, sql: str, *values: Any) -> bool:
+        return bool(self._connection.execute_sql(f"SELECT {sql}", values).fetchone()[0])
+
+    def beat(self) -> bool:
+        """Give a sign of life; return False where another daemon has the lock now. Raises PeeweeException."""
+        if self._connection.is_closed() and not self.try_to_take():
+            return False
+        self._seen(_CLOCK)
+        return True
+
+    def _seen(self, when: str) -> None:
+        sql = f"UPDATE node SET seen = {when} WHERE identity = %s"  # noqa: S608  one of ours
+        self._connection.execute_sql(sql, (self._identity,))
+
+    def lost(self) -> None:
+        """The connection has failed: the next `beat` takes the lock again."""
         self._connection.close()
 
-    def _try(self) -> bool:
-        self._connection.connect(reuse_if_open=True)
-        sql = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
-        return bool(self._connection.execute_sql(sql, (SERVING_LOCK,)).fetchone()[0])
+    def release(self) -> None:
+        """Release the lock; others know at once that the node is not served."""
+        if not self._connection.is_closed():
+            with contextlib.suppress(peewee.PeeweeException):
+                if self._identity:
+                    self._seen("0")
+            self._connection.close()
+
+
+class _Heartbeat:
+    """The thread that tells that a node is served. `on_fatal` is called where another daemon serves it."""
+
+    def __init__(
+        self, lock: ServingLock, on_fatal: Callable[[DatabaseFault], None], workers: Supervisor
+    ) -> None:
+        self._lock = lock
+        self._on_fatal = on_fatal
+        self._worker = workers.add("node", self._run, depends=True)
+
+    def start(self) -> Callable[[], object]:
+        """Begin; return what ends it."""
+        self._worker.start()
+        return self._worker.stop
 
     def _run(self) -> None:
-        while not self._stopping.wait(CHECK_SECONDS):
+        while not self._worker.wait(CHECK_SECONDS):
             try:
-                self._check_lock()
-            except Exception:  # without a server nothing is written either
-                log.exception("index_lock_unknown")
-                self._connection.close()
-
-    def _check_lock(self) -> None:
-        if not self._connection.is_closed():
-            self._connection.execute_sql("SELECT 1")
-        elif not self._try():
-            self._on_fatal(DatabaseFault(f"index.url: another daemon serves from {self._name} now"))
-            self._stopping.set()
+                if not self._lock.beat():
+                    self._on_fatal(DatabaseFault("index.url: another daemon serves from this directory now"))
+                    self._worker.stopping.wait()
+                    return
+            except Exception as error:  # without a server nothing is written either
+                log.exception("node_unknown")
+                self._worker.failed(error)
+                self._lock.lost()
+            else:
+                self._worker.done()

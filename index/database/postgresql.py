@@ -9,6 +9,15 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Json, Jsonb
 
+# A server that has vanished is noticed within 30 seconds, as a modality waits: libpq, connection parameters.
+CONNECTING = {
+    "connect_timeout": 5,  # seconds for each host of the URL
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds until sent bytes are acknowledged
+}
+
 
 class _Adapter(Psycopg3Adapter):
     """peewee's adapter, with the driver."""
@@ -30,7 +39,7 @@ class _Adapter(Psycopg3Adapter):
 
     def connect(self, db: Any, **params: Any) -> Any:
         """See Psycopg3Adapter."""
-        return psycopg.connect(dbname=db.database, **params)
+        return psycopg.connect(dbname=db.database, **{**CONNECTING, **params})
 
 
 class SingleConnection(Psycopg3Database):  # type: ignore[misc]  # playhouse has no stubs

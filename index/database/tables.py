@@ -5,6 +5,7 @@ study or series, with the number of instances that have it: an election reads va
 are milliseconds since 1970 in UTC.
 """
 
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -162,7 +163,10 @@ class Conflict(Table):
 
 
 class Resource(Table):
-    """A published resource, unique by FHIR version, type and name. `version` counts its contents."""
+    """A published resource, unique by FHIR version, type and name. `version` counts its contents.
+
+    `sha256`, `size` (in bytes) and `changed` are of the content. Size 0: none is kept.
+    """
 
     fhir = peewee.TextField()
     type = peewee.TextField()
@@ -170,6 +174,14 @@ class Resource(Table):
     version = peewee.IntegerField()
     sha256 = peewee.TextField()
     deleted = peewee.IntegerField()
+    changed = peewee.BigIntegerField(default=0)
+    size = peewee.BigIntegerField(default=0)
+
+
+class ResourceContent(Table):
+    """The content of a resource (`id`), compressed by gzip."""
+
+    content = peewee.BlobField()
 
 
 class StudyResource(Table):
@@ -195,9 +207,10 @@ class ChangePruned(Table):
 
 
 class RemovedObject(Table):
-    """An object whose row is deleted and whose file is not yet."""
+    """An object whose row is deleted and whose file is not yet; `aside`: where it is kept aside before."""
 
     path = peewee.TextField()
+    aside = peewee.TextField(default="")
 
 
 class ImagingOrder(Table):
@@ -306,18 +319,23 @@ class PerformedInstance(Table):
 
 
 class Node(Table):
-    """A data directory. `path`, `host` and `since`: where and when it was first served."""
+    """A data directory. `path`, `host` and `since`: where and when it was first served.
+
+    `seen`: when it last told that it is served, by the clock of the database; 0: it is not served.
+    """
 
     identity = peewee.TextField(unique=True)
     host = peewee.TextField()
     path = peewee.TextField()
     since = peewee.BigIntegerField()
+    seen = peewee.BigIntegerField(default=0)
 
 
 class Verification(Table):
-    """When the last `verify` that read every object began: one row, or none."""
+    """When the last `verify` that read every object of a node began: one row, or none, for each."""
 
     began = peewee.BigIntegerField()
+    node = peewee.BigIntegerField(default=0)
 
 
 class DamagedObject(Table):
@@ -357,8 +375,9 @@ class AttributeTable(Table):
 
 
 class JournalPosition(Table):
-    """The last record of the journal that is indexed, and the last that is durable without it: one row."""
+    """The last record of a node's journal that is indexed, and the last that is durable without it."""
 
+    node = peewee.BigIntegerField(unique=True, default=0)
     number = peewee.BigIntegerField()
     settled = peewee.BigIntegerField()
 
@@ -370,3 +389,32 @@ class UnindexedObject(Table):
     path = peewee.TextField()
     reason = peewee.TextField()
     received = peewee.BigIntegerField()
+
+
+class OutboxState(StrEnum):
+    """What is to become of an instance in the outbox."""
+
+    WAITING = "waiting"
+    # A dead letter: it is not tried again until an operator says so.
+    DEAD = "dead"
+
+
+class OutboxRow(Table):
+    """An instance (its UID) that is to be sent to a peer. Unique by both.
+
+    `due`: it is not tried before; 0 is at once. `node`: the one that sends it; empty where there is one only.
+    """
+
+    node = peewee.TextField()
+    peer = peewee.TextField()
+    uid = peewee.TextField()
+    state = peewee.TextField()
+    attempts = peewee.IntegerField()
+    due = peewee.BigIntegerField()
+    created = peewee.BigIntegerField()
+    error = peewee.TextField()
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "outbox"

@@ -17,6 +17,7 @@ from shlex import quote
 
 from index.database.connection import Database
 from index.database.new_index import close_whole
+from index.database.node import nodes
 from index.database.opening import open_sqlite
 from index.database.tables import Conflict, Instance, RemovedObject, Resource, Series, Study
 from index.errors import DatabaseFault
@@ -67,6 +68,10 @@ def with_postgresql_tools(data: Path, database: Database, target: Path) -> Datab
         "    IMAGINGSTUDYD_INDEX__URL=NEW_URL imagingstudyd verify --repair --data NEW_DATA",
     ):
         fault.add_note(note)
+    here = str(data.resolve())
+    for node in nodes(database):
+        if node.path != here:
+            fault.add_note(f"    on {node.host}, after the dump: cp -a {copied(quote(node.path))} TARGET/")
     return fault
 
 

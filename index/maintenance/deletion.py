@@ -14,9 +14,11 @@ from peewee import SQL, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows
+from index.database.node import of_node
 from index.database.tables import (
     Conflict,
     Instance,
+    OutboxRow,
     RemovedObject,
     Series,
     SeriesVariant,
@@ -130,21 +132,25 @@ class Deletion:
     def finish(self) -> int:
         """Unlink the objects of deleted rows; return how many. A start does it for an earlier process.
 
-        A file that cannot be unlinked is logged, stays noted, and does not stop the others.
+        Those of other nodes are left to these. A file that cannot be unlinked is logged, stays noted, and
+        does not stop the others.
         """
         done = last = 0
-        query = RemovedObject.select(RemovedObject.id, RemovedObject.path).order_by(RemovedObject.id)
+        query = RemovedObject.select(RemovedObject.id, RemovedObject.path, RemovedObject.aside)
+        query = query.where(of_node(RemovedObject.path, self._objects.node)).order_by(RemovedObject.id)
         while rows := self._database.rows(query.where(RemovedObject.id > last).limit(BATCH)):
             last = rows[-1][0]
-            unlinked = {row: path for row, path in rows if self._unlink(path)}
+            unlinked = {row: path for row, path, aside in rows if self._unlink(path, aside)}
             self._objects.sync_folders(unlinked.values())
             with self._database.writing():
                 self._database.execute(RemovedObject.delete().where(RemovedObject.id.in_(list(unlinked))))
             done += len(unlinked)
         return done
 
-    def _unlink(self, path: str) -> bool:
+    def _unlink(self, path: str, aside: str) -> bool:
         try:
+            if aside:
+                self._objects.link_aside(path, aside)
             self._objects.remove(path)
         except OSError as error:
             log.warning("not_unlinked", path=path, reason=error.strerror)
@@ -208,6 +214,7 @@ class Deletion:
             execute(
                 RemovedObject.insert_from(Instance.select(Instance.path).where(mine), [RemovedObject.path])
             )
+            execute(OutboxRow.delete().where(OutboxRow.uid.in_(Instance.select(Instance.uid).where(mine))))
             execute(Instance.delete().where(mine))
             execute(SeriesVariant.delete().where(SeriesVariant.series == row))
             execute(Series.delete().where(Series.id == row))

@@ -29,7 +29,7 @@ from index.database.new_index import (
     table_names,
     write_rows,
 )
-from index.database.node import ServingLock, check_owner, is_elsewhere, register
+from index.database.node import ServingLock, check_owner, is_elsewhere, nodes, register
 from index.database.opening import open_unmigrated, sqlite_path
 from index.database.tables import JournalPosition, Node
 from index.errors import DatabaseFault, ForeignIndex, Locked, NotKept
@@ -106,7 +106,7 @@ def migrate_index(data: Path, source_url: str, target_url: str, progress: Progre
 
 
 def _keep_daemons_off(database: Database, stack: contextlib.ExitStack) -> None:
-    lock = ServingLock(database, lambda _: None)
+    lock = ServingLock(database)
     lock.take()
     stack.callback(lock.release)
 
@@ -133,6 +133,11 @@ def _check_source(source: Database, path: Path | None, data: Path) -> None:
         raise DatabaseFault(f"{source.name}: {error}") from error
     if is_elsewhere(path, data):
         check_owner(source, data)
+        if len(others := nodes(source)) > 1:
+            raise DatabaseFault(
+                f"{source.name}: is the index of {len(others)} data directories: an index of one only can be "
+                "migrated"
+            )
     _check_journal(source, data)
 
 

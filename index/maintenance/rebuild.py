@@ -21,13 +21,15 @@ from index.database.attribute_tables import note_current
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows, StoredObject
 from index.database.new_index import NewIndex, close_whole, new_index, table_names
-from index.database.node import ServingLock, check_owner, is_elsewhere
+from index.database.node import ServingLock, check_owner, is_elsewhere, nodes
 from index.database.opening import open_unmigrated, sqlite_path
 from index.database.tables import RemovedObject
 from index.dicom.attributes import table_digest
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
+from index.forwarding.outbox import Outbox
+from index.forwarding.settings import RouteSettings
 from index.maintenance.old_index import (
     OldInstance,
     copy_tables,
@@ -76,7 +78,9 @@ class Rebuild:
         objects: ObjectStore,
         storage: StorageSettings,
         progress: Progress = lambda _: None,
+        routes: Sequence[RouteSettings] = (),
     ) -> None:
+        self._routes = routes
         self._url = url
         self._path = sqlite_path(url, objects.data)
         self._objects = objects
@@ -98,7 +102,7 @@ class Rebuild:
                     contextlib.closing(open_unmigrated(self._url, self._objects.data))
                 )
                 place = new_index(server)
-                lock = ServingLock(server, lambda _: None)
+                lock = ServingLock(server)
                 lock.take()
                 stack.callback(lock.release)
                 old = self._open_schema(server)
@@ -170,9 +174,15 @@ class Rebuild:
         """Let the old index know all that was acknowledged, and finish deletions."""
         if is_elsewhere(self._path, self._objects.data):
             check_owner(old, self._objects.data)
+            if len(others := nodes(old)) > 1:
+                raise DatabaseFault(
+                    f"{old.name} is the index of {len(others)} data directories, and `reindex` sees the "
+                    "objects of one only: run `imagingstudyd verify --repair` for each of them"
+                )
         indexing = Indexing(
             old,
             self._objects,
+            Outbox(old, self._objects, self._routes),
             replace=self._storage.duplicates == "replace",
             conflicts_kept=self._storage.conflicts,
         )

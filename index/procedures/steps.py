@@ -104,6 +104,22 @@ class Procedures:
             result = self._apply(step, state, attributes)
         return self._published(result)
 
+    def get(self, uid: str) -> "Dataset":
+        """Return all attributes of a step, as its modality gave them. Raises NoSuchStep, DatabaseFault."""
+        from pydicom.dataset import Dataset
+
+        from index.query.charsets import UTF_8, charset_for
+
+        rows = self._database.rows(
+            PerformedStep.select(PerformedStep.dataset).where(PerformedStep.uid == uid)
+        )
+        if not rows:
+            raise NoSuchStep(f"there is no step {uid}")
+        dataset = Dataset.from_json(rows[0][0])
+        if charset := charset_for(dataset, (UTF_8,)):
+            dataset.SpecificCharacterSet = charset
+        return dataset
+
     def link_later_orders(self, uid: str) -> None:
         """Link the steps of a study to later orders. Raises NotKept, DatabaseFault."""
         with self._database.reading():

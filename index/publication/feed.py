@@ -1,22 +1,27 @@
 """The change feed: each change of a resource, in order, with its version and time.
 
-A version counts changes of content, not rebuilds. An entry is committed after the file is written, together
-with the mark that the study is published: after a crash in between, both are done again.
+A version counts changes of content, not rebuilds. Entries are committed with the resources' contents and the
+mark that the study is published. The files below `fhir/` follow the feed: index/publication/directory.py.
 """
 
+import gzip
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from peewee import SQL, Query
+
 from index.database.connection import Database
-from index.database.tables import Change, ChangePruned, Resource, Study, StudyResource
+from index.database.tables import Change, ChangePruned, Resource, ResourceContent, Study, StudyResource
 from index.errors import ChangesPruned
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 # Entries that are read at a time, and so held in memory.
 PAGE = 1000
+# Of gzip: a resource is published more often than it is read, and level 9 takes five times as long.
+LEVEL = 1
 
 Key = tuple[str, str, str]
 
@@ -58,32 +63,45 @@ class FeedChanges:
     """What one publication of a study changes in the feed; rows by key.
 
     `kept`: rows of resources that the study still has. `dropped`: those that it no longer has; `orphaned` are
-    the ones among them that no other study has.
+    the ones among them that no other study has. `unfilled` have not changed, but their content is not in the
+    index. `contents` are the compressed ones that are to be written.
     """
 
     changed: list[PublishedResource]
     kept: set[int]
     dropped: dict[Key, int]
     orphaned: dict[Key, int]
+    unfilled: dict[int, PublishedResource] = field(default_factory=dict)
+    contents: dict[Key, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        written = (*self.changed, *self.unfilled.values())
+        object.__setattr__(self, "contents", {one.key: compressed(one.content) for one in written})
+
+
+def compressed(content: bytes) -> bytes:
+    """Return a resource as the index keeps it, and as HTTP hands it out (Content-Encoding: gzip)."""
+    return gzip.compress(content, LEVEL, mtime=0)
 
 
 def compare_with_feed(database: Database, study: int, resources: Iterable[PublishedResource]) -> FeedChanges:
     """Compare the resources that a study is to have with those in the feed."""
     known = {
-        key: (row, sha256, deleted)
-        for row, *parts, sha256, deleted in _rows(database, resources)
-        for key in [tuple(parts)]
+        (fhir, kind, name): (row, "" if deleted else sha256, size)
+        for row, fhir, kind, name, sha256, deleted, size in _rows(database, resources)
     }
-    changed, kept = [], set()
+    changed, kept, unfilled = [], set(), {}
     for resource in resources:
-        row, sha256, deleted = known.get(resource.key, (None, "", 1))
-        if row is None or deleted or sha256 != resource.sha256:
+        row, sha256, size = known.get(resource.key, (None, "", 0))
+        if sha256 != resource.sha256:
             changed.append(resource)
+        elif not size:
+            unfilled[row] = resource
         if row is not None:
             kept.add(row)
     dropped = {key: row for row, key in _resources_of(database, study) if row not in kept}
     orphaned = {key: row for key, row in dropped.items() if not _other_study(database, study, row)}
-    return FeedChanges(changed, kept, dropped, orphaned)
+    return FeedChanges(changed, kept, dropped, orphaned, unfilled)
 
 
 def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tuple[Any, ...]]:
@@ -93,10 +111,10 @@ def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tu
         by_version.setdefault(resource.fhir, []).append(resource)
     rows: list[tuple[Any, ...]] = []
     for fhir, of_version in by_version.items():
-        query = Resource.select(
-            Resource.id, Resource.fhir, Resource.type, Resource.name, Resource.sha256, Resource.deleted
-        ).where((Resource.fhir == fhir) & Resource.name.in_([resource.name for resource in of_version]))
-        rows += database.rows(query)
+        row = Resource
+        query = row.select(row.id, row.fhir, row.type, row.name, row.sha256, row.deleted, row.size)
+        names = [resource.name for resource in of_version]
+        rows += database.rows(query.where((row.fhir == fhir) & row.name.in_(names)))
     return rows
 
 
@@ -115,17 +133,21 @@ def _other_study(database: Database, study: int, resource: int) -> list[int]:
 
 
 def record_changes(database: Database, study: int, changes: FeedChanges) -> None:
-    """Write the entries of a publication whose files are written; inside the transaction that marks it.
+    """Write resources and entries of a publication, the ImagingStudy after those that it refers to.
 
-    Until its end no other process draws a number: the order of numbers is that in which readers see them.
+    Inside the transaction that marks the study published. Until its end no other process draws a number: the
+    order of numbers is that in which readers see them.
     """
     database.lock_feed()
     now = time.time_ns() // 1_000_000
     rows = set(changes.kept)
-    for resource in changes.changed:
-        rows.add(_upsert(database, resource, now))
+    # The ImagingStudy is the first that is built.
+    for resource in reversed(changes.changed):
+        rows.add(_upsert(database, resource, changes.contents[resource.key], now))
     execute = database.execute
-    for key, row in changes.dropped.items():
+    for row, resource in changes.unfilled.items():
+        _fill(database, row, resource, changes.contents[resource.key])
+    for key, row in sorted(changes.dropped.items(), key=lambda one: one[0][1] != "ImagingStudy"):
         execute(
             StudyResource.delete().where((StudyResource.study == study) & (StudyResource.resource == row))
         )
@@ -140,33 +162,45 @@ def record_changes(database: Database, study: int, changes: FeedChanges) -> None
         execute(StudyResource.insert(study=study, resource=row))
 
 
-def _upsert(database: Database, resource: PublishedResource, now: int) -> int:
+def _upsert(database: Database, resource: PublishedResource, content: bytes, now: int) -> int:
     fhir, kind, name = resource.key
     found = database.rows(
         Resource.select(Resource.id, Resource.version, Resource.deleted).where(
             (Resource.fhir == fhir) & (Resource.type == kind) & (Resource.name == name)
         )
     )
-    if found:
-        ((row, version, deleted),) = found
-        version += 1
-        database.execute(
-            Resource.update(version=version, sha256=resource.sha256, deleted=0).where(Resource.id == row)
-        )
+    ((row, version, deleted),) = found or [(None, 0, 1)]
+    version += 1
+    values = {"version": version, "sha256": resource.sha256, "deleted": 0, "changed": now}
+    values["size"] = len(resource.content)
+    if row:
+        database.execute(Resource.update(values).where(Resource.id == row))
     else:
-        version, deleted = 1, 1
-        row = database.execute(
-            Resource.insert(fhir=fhir, type=kind, name=name, version=1, sha256=resource.sha256, deleted=0)
-        )
+        row = database.execute(Resource.insert(fhir=fhir, type=kind, name=name, **values))
+    database.prepared(_put_content).run(id=row, content=content)
     change = CREATED if deleted else UPDATED
     database.execute(Change.insert(resource=row, version=version, kind=change, changed=now))
     return int(row)
 
 
-def _delete(database: Database, row: int, now: int) -> None:
-    database.execute(
-        Resource.update(version=Resource.version + 1, deleted=1, sha256="").where(Resource.id == row)
+def _put_content(p: Callable[[str], SQL]) -> Query:
+    row = ResourceContent.insert({ResourceContent.id: p("id"), ResourceContent.content: p("content")})
+    return row.on_conflict(
+        conflict_target=[ResourceContent.id], update={ResourceContent.content: p("content")}
     )
+
+
+def _fill(database: Database, row: int, resource: PublishedResource, content: bytes) -> None:
+    """Keep the content of a resource that an earlier version published; it has not changed."""
+    same = (Resource.id == row) & (Resource.sha256 == resource.sha256)
+    if database.execute(Resource.update(size=len(resource.content)).where(same)):
+        database.prepared(_put_content).run(id=row, content=content)
+
+
+def _delete(database: Database, row: int, now: int) -> None:
+    gone = {"version": Resource.version + 1, "deleted": 1, "sha256": "", "size": 0, "changed": now}
+    database.execute(Resource.update(gone).where(Resource.id == row))
+    database.execute(ResourceContent.delete().where(ResourceContent.id == row))
     ((version,),) = database.rows(Resource.select(Resource.version).where(Resource.id == row))
     database.execute(Change.insert(resource=row, version=version, kind=DELETED, changed=now))
 

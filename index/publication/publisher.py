@@ -16,6 +16,7 @@ from index.database.connection import Database
 from index.database.tables import Study
 from index.hooks import Observer
 from index.publication.due import DueStudies
+from index.publication.filling import ContentFilling
 from index.publication.study import StudyPublication
 from index.settings import PublishSettings
 from index.supervisor import Supervisor
@@ -53,6 +54,7 @@ class Publisher:
         self._pace = pace
         self._observer = observer or Observer()
         self._due = DueStudies()
+        self._filling = ContentFilling(database)
         # When the study that is being published became due.
         self._publishing_since: float | None = None
         self._last_change = time.monotonic()
@@ -94,8 +96,9 @@ class Publisher:
         return len(self._failing)
 
     def waiting(self) -> int:
-        """Return how many studies wait for their publication."""
-        return len(self._due)
+        """Return how many studies wait for their publication, or for its end."""
+        with self._changed:
+            return len(self._due) + (self._publishing_since is not None)
 
     def schedule(self, studies: Iterable[int]) -> None:
         """Publish these studies soon: they have changed, and may change more."""
@@ -152,6 +155,9 @@ class Publisher:
                 count += 1
                 if not self._publish(study):
                     failed.add(study)
+        if until == math.inf:
+            self._publication.directory.follow({})
+            self._publication.directory.compare_all()
         return count
 
     def _find(self) -> set[int]:
@@ -195,6 +201,13 @@ class Publisher:
         """Schedule what other processes have changed, and what a crash left unpublished."""
         try:
             self.schedule(self._find())
+            if self._due or self._failing:
+                return
+            self._publication.directory.look()
+            if not self._filling.is_done:
+                self.schedule(self._filling.go_on())
+            else:
+                self._publication.directory.compare_some()
         except Exception:  # the next look comes soon
             log.exception("publisher_cannot_read")
 

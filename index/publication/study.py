@@ -1,4 +1,4 @@
-"""One publication of one study: its resources written as files, then recorded in the feed."""
+"""One publication of one study: its resources recorded in the index and its feed, then written as files."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ from index.database.connection import Database
 from index.database.tables import Study
 from index.errors import NotExpressible, NotFound
 from index.imagingstudy import Rules, build
-from index.publication.directory import Directory, encode
+from index.publication.directory import encode
 from index.publication.feed import PublishedResource, compare_with_feed, record_changes
+from index.publication.following import DirectoryFollower
 from index.publication.listing import as_they_are, remove, save
 from index.publication.study_rows import load_study
 from index.records import Study as StudyRecord
@@ -39,13 +40,13 @@ class StudyPublication:
     def __init__(
         self,
         database: Database,
-        directory: Directory,
+        directory: DirectoryFollower,
         versions: Sequence[str],
         rules: Rules,
         match: Callable[[int, str], None],
     ) -> None:
         self._database = database
-        self._directory = directory
+        self.directory = directory
         self._versions = versions
         self._rules = rules
         self._match = match
@@ -57,23 +58,22 @@ class StudyPublication:
 
         Raises NotKept, DatabaseFault or OSError; then the study is still to be published.
         """
+        self.directory.open()
         query = Study.select(Study.uid, Study.revision, Study.instance_count)
         rows = self._database.rows(query.where((Study.id == study) & (Study.revision != Study.published)))
         if not rows:
+            # The last try may have failed at the files.
+            self.directory.follow()
             return None
         ((uid, revision, instances),) = rows
         self._match(study, uid)
         changes = compare_with_feed(self._database, study, self._resources(uid))
-        # The ImagingStudy comes last, after the resources that it refers to.
-        for resource in reversed(changes.changed):
-            self._directory.write(*resource.key, resource.content)
-        for key in changes.orphaned:
-            self._directory.remove(*key)
         listed = as_they_are(self._database, [study])
         with self._database.writing():
             record_changes(self._database, study, changes)
             self._database.execute(Study.update(published=revision).where(Study.id == study))
             save(self._database, listed) if listed else remove(self._database, [study])
+        self.directory.follow({resource.key: resource.content for resource in changes.changed})
         return PublicationResult(uid, instances, len(changes.changed), len(changes.orphaned))
 
     def resources(self, study: StudyRecord, version: str) -> list[PublishedResource]:

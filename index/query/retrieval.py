@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from peewee import SQL, Expression, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import issuer_of
+from index.database.node import place_of
 from index.database.tables import Instance, Patient, Series, Study, StudyVariant
 from index.errors import NotFound, NotKept
 from index.query.retrieve_keys import RetrieveKeys, read_retrieve_keys
+from index.records import StoredInstance
 from index.storage.data_set_file import DataSetFile
+from index.storage.object_keys import node_of
+from index.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -27,17 +29,6 @@ T = TypeVar("T")
 
 Kinds = dict[tuple[str, str], int]
 """How many instances there are of each SOP Class UID and transfer syntax UID."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An instance as a sender needs it. `path`: below the data directory; `size`: of its file, in bytes."""
-
-    uid: str
-    sop_class_uid: str
-    transfer_syntax: str
-    path: str
-    size: int
 
 
 class InstanceSelection:
@@ -88,10 +79,10 @@ _COLUMNS = (Instance.uid, Instance.sop_class_uid, Instance.transfer_syntax, Inst
 class Retrieval:
     """Finds instances for retrieval and for sending, and opens their data sets."""
 
-    def __init__(self, database: Database, data: Path, catch_up: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, objects: ObjectStore, catch_up: Callable[[], bool]) -> None:
         """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer."""
         self._database = database
-        self._data = data
+        self._objects = objects
         self._catch_up = catch_up
 
     def select(self, identifier: "Dataset", *, patient_root: bool) -> InstanceSelection:
@@ -143,8 +134,10 @@ class Retrieval:
             return self._open(again)
 
     def _open(self, instance: StoredInstance) -> DataSetFile:
+        if (node := node_of(instance.path)) != self._objects.node:
+            raise NotFound(f"{instance.uid}: is kept by node {place_of(self._database, node)}")
         return DataSetFile(
-            os.path.join(self._data, instance.path),  # noqa: PTH118  pathlib costs 10 us
+            os.path.join(self._objects.data, instance.path),  # noqa: PTH118  pathlib costs 10 us
             (instance.sop_class_uid, instance.uid, instance.transfer_syntax),
             instance.size,
         )

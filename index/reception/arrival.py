@@ -45,6 +45,8 @@ class Arrival:
     outcome: Outcome | None = None
     # Whether one of the two data sets of a conflict or a replacement is kept in `conflicts/`.
     kept_aside: bool = False
+    # Where its data set is kept aside: perhaps in the data directory of another node.
+    aside: str = ""
     is_indexed: bool = False
     studies: frozenset[int] = field(default=frozenset())
     error: Exception | None = None

@@ -12,11 +12,10 @@ from itertools import islice
 
 import structlog
 
-from index.database.connection import Database
-from index.database.tables import JournalPosition
-from index.errors import DatabaseFault, NotKept
+from index.errors import CommitsLost, DatabaseFault, NotKept
 from index.reception.arrival import Arrival
 from index.reception.indexing import Indexing
+from index.reception.position import Position
 from index.reception.reporting import Reporter
 from index.supervisor import Supervisor
 
@@ -29,6 +28,8 @@ BATCH_SIZE = 512
 RETRY_SECONDS = 1.0
 
 OnEnded = Callable[[str], None]
+# Indexes the records of the journal anew up to this number, where they are not; returns them.
+Recover = Callable[[int], Sequence[Arrival]]
 
 
 class Indexer:
@@ -39,16 +40,19 @@ class Indexer:
 
     def __init__(
         self,
-        database: Database,
+        position: Position,
         indexing: Indexing,
         reporter: Reporter,
         workers: Supervisor,
         on_ended: OnEnded,
+        recover: Recover,
     ) -> None:
-        self._database = database
+        self._position = position
         self._indexing = indexing
         self._reporter = reporter
         self._on_ended = on_ended
+        self._recover = recover
+        self._lost = False
         self._queue: deque[Arrival | str] = deque()
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
@@ -98,6 +102,12 @@ class Indexer:
             self._reached.wait_for(lambda: self._number >= number or self._ended, seconds)
             return self._number >= number
 
+    def commits_lost(self) -> None:
+        """Index anew what the database has lost."""
+        with self._changed:
+            self._lost = True
+            self._changed.notify_all()
+
     @property
     def is_failing(self) -> bool:
         """Whether the last try to index a batch failed."""
@@ -108,7 +118,7 @@ class Indexer:
         return len(self._queue)
 
     def _run(self) -> None:
-        while items := self._next():
+        while (items := self._next()) or self._lost:
             if not self._serve(items):
                 break
         self._end()
@@ -139,9 +149,10 @@ class Indexer:
     def _next(self) -> list[Arrival | str]:
         """Wait for a batch, which stays in the queue until it is indexed; nothing at the end."""
         with self._changed, self._worker.waiting():
-            self._changed.wait_for(lambda: self._queue or self._stopping)
+            self._changed.wait_for(lambda: self._queue or self._stopping or self._lost)
             self._changed.wait_for(
-                lambda: self._hurry or self._stopping or len(self._queue) >= BATCH_SIZE, BATCH_SECONDS
+                lambda: self._hurry or self._lost or self._stopping or len(self._queue) >= BATCH_SIZE,
+                BATCH_SECONDS,
             )
             items = list(islice(self._queue, BATCH_SIZE))
             self._hurry = self._hurry and len(items) < len(self._queue)
@@ -151,11 +162,18 @@ class Indexer:
         """Index a batch, however long that takes; False where it must be left to the next start."""
 
         def note(committed: Sequence[Arrival]) -> None:
-            self._database.execute(JournalPosition.update(number=committed[-1].number))
+            known = [arrival.number or 0 for arrival in batch if arrival.is_indexed]
+            self._position.advance(max([self._number, *known]), number=committed[-1].number or 0)
 
-        while left := [arrival for arrival in batch if not arrival.is_indexed]:
+        while (left := [arrival for arrival in batch if not arrival.is_indexed]) or self._lost:
             try:
-                self._indexing.index(left, durable=False, within=note)
+                if self._lost:
+                    self._index_lost(batch)
+                if left:
+                    self._indexing.index(left, durable=False, within=note)
+            except CommitsLost as error:
+                log.error("commits_lost", error=str(error))  # noqa: TRY400  it is the database's
+                self._lost = True
             except DatabaseFault:
                 return False
             except NotKept as error:
@@ -164,6 +182,11 @@ class Indexer:
         self._failing = False
         self._worker.done()
         return True
+
+    def _index_lost(self, batch: Sequence[Arrival]) -> None:
+        known = [arrival.number or 0 for arrival in batch if arrival.is_indexed]
+        self._reporter.report(self._recover(max([self._number, *known])))
+        self._lost = False
 
     def _reach(self, number: int) -> None:
         with self._changed:

@@ -12,10 +12,12 @@ import structlog
 from peewee import IntegrityError
 
 from index.database.connection import Database
-from index.database.instance_rows import ExistingInstance, InstanceRows, RowGone, conflict_path
+from index.database.instance_rows import ExistingInstance, InstanceRows, RowGone
 from index.database.tables import RemovedObject, UnindexedObject
 from index.errors import Contention, DatabaseFault, NotKept
+from index.forwarding.outbox import Outbox
 from index.reception.arrival import NEW, Arrival, Outcome
+from index.storage.object_keys import conflict_path, node_of
 from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -30,10 +32,17 @@ class Indexing:
     """Indexes batches of arrivals. Safe to use from many threads; one batch goes after the other."""
 
     def __init__(
-        self, database: Database, objects: ObjectStore, *, replace: bool, conflicts_kept: int
+        self,
+        database: Database,
+        objects: ObjectStore,
+        outbox: Outbox,
+        *,
+        replace: bool,
+        conflicts_kept: int,
     ) -> None:
         self._database = database
         self._objects = objects
+        self._outbox = outbox
         self._replace = replace
         self._conflicts_kept = conflicts_kept
         self._rows = InstanceRows(database)
@@ -106,7 +115,7 @@ class Indexing:
             try:
                 self._settle(self._place(batch, existing), durable=durable)
                 with self._database.writing(durable=durable):
-                    self._write_rows(batch, existing)
+                    receivers = self._write_rows(batch, existing)
                     within(batch)
             except FileNotFoundError:
                 raise  # no second try brings it back: it is set apart
@@ -121,6 +130,8 @@ class Indexing:
                 raise
             else:
                 self._rows.committed()
+                if receivers:
+                    self._outbox.on_added(receivers)
                 for arrival in batch:
                     arrival.is_indexed = True
                 self._tidy(batch, existing)
@@ -160,13 +171,15 @@ class Indexing:
         for arrival in batch:
             target = arrival.stored.path
             if arrival.outcome is Outcome.CONFLICT:
-                target = conflict_path(arrival.stored.sha1)
+                target = conflict_path(arrival.stored.sha1, self._objects.node)
                 room -= self._keep_aside(arrival, target, room)
             elif arrival.outcome is Outcome.REPLACED:
                 old = existing[arrival.uid]
-                aside = conflict_path(old.sha1)
-                room -= self._keep_aside(arrival, aside, room)
-                arrival.kept_aside = arrival.kept_aside and self._objects.link_aside(old.path, aside)
+                arrival.aside = conflict_path(old.sha1, node_of(old.path))
+                room -= self._keep_aside(arrival, arrival.aside, room)
+                # Another node keeps its own aside, before it unlinks it.
+                if node_of(old.path) == self._objects.node and arrival.kept_aside:
+                    arrival.kept_aside = self._objects.link_aside(old.path, arrival.aside)
             if arrival.outcome in NEW or arrival.kept_aside:
                 self._put(arrival, target)
                 placed.append(target)
@@ -193,32 +206,40 @@ class Indexing:
             return 0
         return self._conflicts_kept - self.conflicts()
 
-    def _write_rows(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> None:
+    def _write_rows(
+        self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]
+    ) -> Sequence[str]:
+        """Add the rows of a batch; return the peers to whom something of it is to be sent."""
         for arrival in batch:
             if arrival.outcome is Outcome.REPLACED:
                 self._replace_row(arrival, existing[arrival.uid])
             elif arrival.kept_aside:
-                self._rows.add_conflict(arrival.stored)
+                path = conflict_path(arrival.stored.sha1, self._objects.node)
+                arrival.aside = self._rows.add_conflict(arrival.stored, path)
         new = [arrival for arrival in batch if arrival.outcome in NEW]
         for arrival, study in zip(new, self._rows.add([one.stored for one in new]), strict=True):
             arrival.studies |= {study}
+        return self._outbox.add([one.stored for one in new])
 
     def _replace_row(self, arrival: Arrival, old: ExistingInstance) -> None:
-        if arrival.kept_aside:
-            self._rows.set_aside(old.id)
+        aside = arrival.aside if arrival.kept_aside else ""
+        if aside:
+            self._rows.set_aside(old.id, aside)
         self._rows.remove(old.id)
-        self._database.execute(RemovedObject.insert(path=old.path))
+        self._database.execute(RemovedObject.insert(path=old.path, aside=aside))
         arrival.studies = frozenset((old.study_id,))
 
     def _tidy(self, batch: Sequence[Arrival], existing: Mapping[str, ExistingInstance]) -> None:
         """Remove the files that no row tells of. `verify` finds what fails here."""
         for arrival in batch:
             needed = {existing[arrival.uid].path} if arrival.uid in existing else set()
+            unneeded = {arrival.source, arrival.stored.path}
             if arrival.outcome in NEW:
                 needed.add(arrival.stored.path)
             elif arrival.kept_aside:
-                needed.add(conflict_path(arrival.stored.sha1))
-            for path in {arrival.source, arrival.stored.path} - needed:
+                needed.add(arrival.aside)
+                unneeded.add(conflict_path(arrival.stored.sha1, self._objects.node))
+            for path in unneeded - needed:
                 try:
                     self._objects.remove(path)
                 except OSError:

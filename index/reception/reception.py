@@ -14,6 +14,7 @@ from index.database.connection import Database
 from index.database.tables import Study
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault, Locked, NotKept
+from index.forwarding.outbox import Outbox
 from index.hooks import Observer
 from index.reception.arrival import Outcome
 from index.reception.direct import DirectIndexing
@@ -22,6 +23,7 @@ from index.reception.indexer import Indexer, OnEnded
 from index.reception.indexing import Indexing
 from index.reception.instance import InstanceReceiver, Way
 from index.reception.log import ReceptionLog
+from index.reception.position import Position
 from index.reception.recovery import Replay, index_object, index_orphans
 from index.reception.reporting import OnIndexed, Reporter
 from index.reception.settling import Settling
@@ -47,6 +49,7 @@ class Reception:
         self,
         database: Database,
         objects: ObjectStore,
+        outbox: Outbox,
         storage: StorageSettings,
         observer: Observer,
         workers: Supervisor,
@@ -66,14 +69,17 @@ class Reception:
         self._indexing = Indexing(
             database,
             objects,
+            outbox,
             replace=storage.duplicates == "replace",
             conflicts_kept=storage.conflicts,
         )
         reporter = Reporter(observer, on_indexed)
         self._direct = DirectIndexing(objects, self._indexing, reporter, unlink_removed)
-        self._indexer = Indexer(database, self._indexing, reporter, workers, on_ended)
-        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
+        position = Position(database, objects)
         self._replay = Replay(database, objects, self._indexing, self._folder)
+        again = self._replay.index_again
+        self._indexer = Indexer(position, self._indexing, reporter, workers, on_ended, again)
+        self._log = ReceptionLog(Journal(self._folder, sync=objects.sync), self._indexer.take)
         self._settling = Settling(
             database, objects, self._log, self._indexer, self._replay, unlink_removed, workers
         )

@@ -13,16 +13,19 @@ import structlog
 from peewee import chunked
 
 from index.database.connection import Database
-from index.database.instance_rows import ExistingInstance, StoredObject, conflict_path
-from index.database.tables import Conflict, Instance, JournalPosition, UnindexedObject
+from index.database.instance_rows import ExistingInstance, StoredObject
+from index.database.node import of_node
+from index.database.tables import Conflict, Instance, UnindexedObject
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
 from index.reception.arrival import Arrival, Outcome, origin_of
 from index.reception.indexing import Indexing
+from index.reception.position import Position
 from index.records import Origin
 from index.storage.durable import open_file
 from index.storage.journal import Journal, Record, is_left, read
+from index.storage.object_keys import conflict_path, node_of
 from index.storage.object_store import FOLDER_SIZE, ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ class Replay:
         self._objects = objects
         self._indexing = indexing
         self._folder = folder
+        self._position = Position(database, objects)
 
     def run(self) -> int:
         """Replay; return how many records that were. The journal counts no more then.
@@ -48,7 +52,7 @@ class Replay:
         if not is_left(self._folder):
             return 0
         self._objects.watch()
-        number, settled = self._positions()
+        number, settled = self._position.read()
         records = [record for record in read(self._folder) if record.number > settled]
         for record in records:
             if record.number <= number:
@@ -59,12 +63,24 @@ class Replay:
             last = max(number, records[-1].number)
             self._objects.settle_placed()
             with self._database.writing():
-                self._database.execute(JournalPosition.update(number=last, settled=last))
+                self._position.set(number=last, settled=last)
         # Also what was settled: after a `reindex` it would come back, though it may have been deleted since.
         journal = Journal(self._folder, sync=self._objects.sync)
         journal.open()
         journal.close()
         return len(records)
+
+    def index_again(self, last: int) -> list[Arrival]:
+        """Index the records up to number `last` that the database has lost; return them.
+
+        Raises NotKept, DatabaseFault, OSError.
+        """
+        number, _ = self._position.read()
+        records = [record for record in read(self._folder) if number < record.number <= last]
+        arrivals = [arrival for some in chunked(records, BATCH) for arrival in self._index(some)]
+        with self._database.writing():
+            self._position.set(number=max(last, number))
+        return arrivals
 
     def write_again(self) -> None:
         """Write every small object of the journal anew, and sync the names of large ones.
@@ -82,30 +98,28 @@ class Replay:
         self._objects.sync_folders(large)
 
     def next_number(self) -> int:
-        """Return the number of the next record: greater than any that was given before.
+        """Return the number of the next record: greater than any that was given before. Those are indexed.
 
         It follows the clock: an index that is restored from a backup, or made anew, knows of no number that
         is still to come.
         """
-        return max(self._positions()[0] + 1, time.time_ns() // 1000)
+        number = max(self._position.read()[0] + 1, time.time_ns() // 1000)
+        with self._database.writing():
+            self._position.set(number=number - 1)
+        return number
 
-    def _positions(self) -> tuple[int, int]:
-        ((number, settled),) = self._database.rows(
-            JournalPosition.select(JournalPosition.number, JournalPosition.settled)
-        )
-        return number, settled
-
-    def _index(self, records: Sequence[Record]) -> None:
-        """Index what the index does not know yet."""
+    def _index(self, records: Sequence[Record]) -> list[Arrival]:
+        """Index what the index does not know yet; return that."""
         known = self._indexing.known([record.facts["uid"] for record in records])
         found = (self._arrival(record, known.get(record.facts["uid"])) for record in records)
         arrivals = [arrival for arrival in found if arrival]
 
         def note(committed: Sequence[Arrival]) -> None:
-            self._database.execute(JournalPosition.update(number=committed[-1].number))
+            self._position.set(number=committed[-1].number or 0)
 
         if arrivals:
             self._indexing.index(arrivals, durable=False, within=note)
+        return arrivals
 
     def _arrival(self, record: Record, known: ExistingInstance | None) -> Arrival | None:
         """Return what is to be indexed of a record, its object in its place; None where that is lost.
@@ -144,7 +158,8 @@ class Replay:
         if record.content:
             self._objects.write(path, record.content)
             return str(path)
-        return self._objects.standing(record.facts["incoming"], path, conflict_path(record.facts["sha1"]))
+        aside = conflict_path(record.facts["sha1"], self._objects.node)
+        return self._objects.standing(record.facts["incoming"], path, aside)
 
     def _mend(self, record: Record) -> None:
         """Make whole what the index knows of already."""
@@ -159,7 +174,7 @@ class Replay:
             self._objects.settle_later([path])
 
     def _home(self, record: Record) -> str | None:
-        """Return where the object of a record belongs."""
+        """Return where the object of a record belongs; None: nowhere in this data directory."""
         facts = record.facts
         mine = (
             (Instance.uid == facts["uid"])
@@ -172,7 +187,8 @@ class Replay:
             Conflict.select(Conflict.path).where(Conflict.sha1 == facts["sha1"]),
         ):
             if found := self._database.rows(query):
-                return str(found[0][0])
+                path = str(found[0][0])
+                return path if node_of(path) == self._objects.node else None
         return None
 
 
@@ -200,10 +216,11 @@ def restore_all(objects: ObjectStore, folder: Path) -> None:
 
 def index_orphans(database: Database, objects: ObjectStore, indexing: Indexing) -> int:
     """Index the objects without a row of all folders that may have some; return how many that were."""
-    query = Instance.select(Instance.path, Instance.received).order_by(Instance.id.desc()).limit(1)
+    query = Instance.select(Instance.path, Instance.received).where(of_node(Instance.path, objects.node))
+    query = query.order_by(Instance.id.desc()).limit(1)
     last, received = next(iter(database.rows(query)), (None, 0))
     indexed = 0
-    for path in _without_recent_row(database, list(objects.filed_since(last, received))):
+    for path in _without_recent_row(database, objects.node, list(objects.filed_since(last, received))):
         try:
             indexed += index_object(objects, indexing, path) is not Outcome.DUPLICATE
         except (NotPart10, IndexFault, OSError):
@@ -211,7 +228,7 @@ def index_orphans(database: Database, objects: ObjectStore, indexing: Indexing) 
     return indexed
 
 
-def _without_recent_row(database: Database, paths: Sequence[str]) -> Iterator[str]:
+def _without_recent_row(database: Database, node: int, paths: Sequence[str]) -> Iterator[str]:
     """Yield those of `paths` that none of the latest rows holds.
 
     Rows are not looked up by path, for which there is no index: each instance would pay for it. A path that
@@ -219,8 +236,8 @@ def _without_recent_row(database: Database, paths: Sequence[str]) -> Iterator[st
     """
     if not paths:
         return
-    query = Instance.select(Instance.path).order_by(Instance.id.desc()).limit(2 * len(paths) + FOLDER_SIZE)
-    recent = {path for (path,) in database.rows(query)}
+    query = Instance.select(Instance.path).where(of_node(Instance.path, node)).order_by(Instance.id.desc())
+    recent = {path for (path,) in database.rows(query.limit(2 * len(paths) + FOLDER_SIZE))}
     yield from (path for path in paths if path not in recent)
 
 

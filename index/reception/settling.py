@@ -7,10 +7,10 @@ from collections.abc import Callable
 import structlog
 
 from index.database.connection import Database
-from index.database.tables import JournalPosition
-from index.errors import IndexFault
+from index.errors import CommitsLost, IndexFault
 from index.reception.indexer import Indexer
 from index.reception.log import ReceptionLog
+from index.reception.position import Position
 from index.reception.recovery import Replay
 from index.storage.object_store import ObjectStore
 from index.supervisor import Supervisor
@@ -44,6 +44,7 @@ class Settling:
     ) -> None:
         self._database = database
         self._objects = objects
+        self._position = Position(database, objects)
         self._log = reception_log
         self._indexer = indexer
         self._replay = replay
@@ -110,11 +111,13 @@ class Settling:
         try:
             self._sync_objects()
             with self._database.writing():
-                self._database.execute(JournalPosition.update(settled=number))
+                self._position.advance(number, settled=number)
             self._settled = number
             self._unlink_removed()
             self._log.release()
         except (IndexFault, OSError) as error:
+            if isinstance(error, CommitsLost):
+                self._indexer.commits_lost()
             log.exception("not_settled")
             self._worker.failed(error)
             return False

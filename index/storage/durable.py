@@ -29,6 +29,7 @@ NAMES = (
     "incoming",
     "conflicts",
     "fhir",
+    "fhir.position",
     "use.lock",
 )
 

@@ -8,7 +8,6 @@ for many objects costs one directory sync for a whole group of them, where a has
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from index.storage.durable import (
     sync_folder,
 )
 from index.storage.journal import is_left, read
+from index.storage.object_keys import FIRST, folder_name, folder_number
 from index.storage.processes import started
 from index.storage.reserve import Reserve
 from index.storage.room import Room
@@ -40,7 +40,6 @@ T = TypeVar("T")
 FOLDER_SIZE = 4096
 # File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
 CLOCK = 1000
-_FOLDER = re.compile(r"[0-9a-f]{6,}")
 # Files whose names are made durable together: some 30 us for each.
 PREPARED = 64
 PREPARED_FOLDER = "prepared"
@@ -61,6 +60,7 @@ class ObjectStore:
         reserve: Reserve | None = None,
     ) -> None:
         self.data = data
+        self.node = FIRST  # its number stands in the paths of its objects
         self.sync = sync
         self.size_limit = size_limit
         self._objects = data / "objects"
@@ -352,7 +352,7 @@ class ObjectStore:
         `received` (ms since 1970): several processes file at a time. What has the name of an object and is
         not a file, such as a FIFO, is named: to `pass_over`, or else in the log. Raises OSError.
         """
-        first = max(0, int(last.split("/")[1], 16) - 1) if last else 0
+        first = (folder_number(last.split("/")[1], self.node) or 1) - 1 if last else 0
         for number, folder in sorted(self._folders()):
             if number >= first or folder.stat().st_mtime_ns // 1_000_000 >= received - CLOCK:
                 for path, is_file in objects_of(folder):
@@ -366,13 +366,13 @@ class ObjectStore:
     def _folders(self) -> Iterator[tuple[int, Path]]:
         """Yield the folders of `objects/` with their numbers; what else lies there is not ours."""
         for folder in self._objects.iterdir():
-            if _FOLDER.fullmatch(folder.name) and folder.is_dir():
-                yield int(folder.name, 16), folder
+            if (number := folder_number(folder.name, self.node)) is not None and folder.is_dir():
+                yield number, folder
 
     def _claim_folder(self) -> Path:
         number = max((number for number, _ in self._folders()), default=-1) + 1
         while True:
-            folder = self._objects / f"{number:06x}"
+            folder = self._objects / folder_name(self.node, number)
             try:
                 folder.mkdir(FOLDER_MODE)
             except FileExistsError:

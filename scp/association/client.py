@@ -15,7 +15,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from scp.association.application_entity import application_entity
 from scp.settings.sections import Configuration, Peer
-from scp.wire.tls import client_context
+from scp.wire.tls import client_context, describe_tls_error
 
 # How long a peer may take to accept the connection, in seconds.
 CONNECT_SECONDS = 10.0
@@ -39,6 +39,9 @@ def request_association(
     Raises Unreachable.
     """
     peer, host, port = address_of(configuration, aet)
+    tls, failures = tls_context(configuration, peer), list[OSError]()
+    if tls is not None:
+        tls.sslsocket_class = _noting(failures)
     ae = application_entity(configuration.dicom)
     ae.connection_timeout = CONNECT_SECONDS
     ae.dimse_timeout = RESPONSE_SECONDS
@@ -49,10 +52,11 @@ def request_association(
         ae_title=peer.aet,
         ext_neg=list(roles),
         evt_handlers=[(evt.EVT_CONN_OPEN, _disable_nagle)],
-        tls_args=(tls, None) if (tls := tls_context(configuration, peer)) else None,  # type: ignore[arg-type]
+        tls_args=(tls, None) if tls else None,  # type: ignore[arg-type]
     )
     if not association.is_established:
-        raise Unreachable(f"peer {peer.aet}: {_why(association)}")
+        why = f"TLS: {describe_tls_error(failures[0])}" if failures else _why(association)
+        raise Unreachable(f"peer {peer.aet}: {why}")
     try:
         if not association.accepted_contexts:
             raise Unreachable(f"peer {peer.aet}: does not offer {sop_class}")
@@ -82,6 +86,20 @@ def tls_context(configuration: Configuration, peer: Peer) -> ssl.SSLContext | No
         return client_context(configuration.dicom.tls)
     except ValueError as error:
         raise Unreachable(f"peer {peer.aet}: TLS: {error}") from error
+
+
+def _noting(failures: list[OSError]) -> type[ssl.SSLSocket]:
+    """Return a class of sockets that note why a handshake fails: pynetdicom does not tell."""
+
+    class NotingSocket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  as in ssl
+            try:
+                super().do_handshake(block)
+            except OSError as error:
+                failures.append(error)
+                raise
+
+    return NotingSocket
 
 
 def _why(association: Association) -> str:

@@ -18,7 +18,17 @@ UMASK = 0o027
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 # A module for each group of commands, in the order in which --help lists them.
-MODULES = ("serve", "studies", "import_files", "maintenance", "configuration", "worklist", "send")
+MODULES = (
+    "serve",
+    "studies",
+    "import_files",
+    "maintenance",
+    "configuration",
+    "worklist",
+    "send",
+    "forward",
+    "conformance",
+)
 
 
 def register_commands() -> typer.Typer:

@@ -86,6 +86,7 @@ def reindex(config: Config = None, data: Data = None, as_json: AsJSON = False) -
             configuration.index,
             configuration.fhir,
             advance,
+            configuration.routes,
         )
     if as_json:
         print_json(asdict(rebuilt))

@@ -110,6 +110,7 @@ def find_warnings(configuration: Configuration) -> list[str]:
     return [
         *_open_to_callers(configuration),
         *_open_otherwise(configuration),
+        *_routed(configuration),
         *_missing_for_mado(configuration),
         *_outdated(configuration),
     ]
@@ -152,6 +153,12 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"{wanted}: {most.total} file descriptors (ulimit -n) are enough for {most.associations}"
     if dicom.timeouts.drain > _LONG_DRAIN:
         yield f"dicom.timeouts.drain = {dicom.timeouts.drain}: a stop may take that many seconds"
+
+
+def _routed(configuration: Configuration) -> Iterator[str]:
+    for number, route in enumerate(configuration.routes):
+        if route.is_for_all:
+            yield f"routes[{number}] has no rule: every instance is sent to {', '.join(route.to)}"
 
 
 def _missing_for_mado(configuration: Configuration) -> Iterator[str]:

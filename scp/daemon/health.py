@@ -1,6 +1,6 @@
 """Health: whether the daemon does its work, with reasons."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from index import Index, IndexFault, WorkerState
@@ -25,8 +25,16 @@ class Health:
         return self.status != "unavailable"
 
 
-def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()) -> Health:
-    """Return the health now; `workers` are the threads of the whole daemon."""
+def health(
+    index: Index,
+    listener: Listener,
+    workers: Iterable[WorkerState] = (),
+    failing_peers: Mapping[str, str] | None = None,
+) -> Health:
+    """Return the health now; `workers` are the threads of the whole daemon.
+
+    `failing_peers`: those to whom nothing can be forwarded now, with the reasons.
+    """
     vital = {
         "accept loop": _progress(listener.makes_progress, "makes no round"),
         "journal": _progress(index.makes_progress, "is held"),
@@ -39,6 +47,8 @@ def health(index: Index, listener: Listener, workers: Iterable[WorkerState] = ()
     else:
         vital["disk"] = state.shortage or "ok"
         late["publisher"] = _publisher(state.publication_lag, state.failing)
+    if failing_peers:
+        late["forwarding"] = "; ".join(failing_peers.values())
     # A failing thread makes something late. Whether senders are affected is checked above.
     for worker in workers:
         if late.get(worker.name, "ok") == "ok":

@@ -17,5 +17,6 @@ def open_index(configuration: Configuration, **options: Any) -> Index:
         configuration.worklist,
         object_size=configuration.limits.object_size,
         retention=configuration.retention,
+        routes=configuration.routes,
         **options,
     )

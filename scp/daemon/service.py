@@ -13,7 +13,7 @@ import structlog
 
 from index import DatabaseFault, Index
 from scp.daemon.descriptors import raise_limit, shares
-from scp.daemon.health import health
+from scp.daemon.health import Health, health
 from scp.daemon.http import HttpServer
 from scp.daemon.listener import Listener
 from scp.daemon.open_index import open_index
@@ -23,6 +23,7 @@ from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
 from scp.services.find import FindService
+from scp.services.forward import Forwarding
 from scp.services.mpps import StepService
 from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
@@ -42,7 +43,7 @@ CLOSE_SECONDS = 60.0
 SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 # Sections that a reload takes over, [limits] except object_size; of [dicom] it takes all but the addresses.
-_RELOADED = frozenset(("peers", "limits", "log"))
+_RELOADED = frozenset(("peers", "routes", "limits", "log"))
 
 
 def log_uncaught(fault: threading.ExceptHookArgs) -> None:
@@ -89,12 +90,13 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.excepthook = log_uncaught
         with ExitStack() as undo:
-            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics)
+            index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics, joins=True)
             undo.callback(index.close)
             index.serve()
+            forwarding = Forwarding(index, self._in_force, self._metrics)
             commitment = CommitmentService(index, self._in_force, self._metrics)
             listener = self._listener(index, commitment)
-            http = self._http(index, listener)
+            http = self._http(index, listener, forwarding)
             if http:
                 undo.callback(http.stop)
             address = listener.start()
@@ -109,16 +111,18 @@ class Daemon:
         watchdog = Watchdog(probes, index.workers)
         watchdog.start()
         commitment.start()
+        forwarding.start()
         upstream = self._upstream(index)
         self._log_ready(index, listener, address, http_address)
         # What start-up made is left out of every later collection.
         gc.collect()
         gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
-            self._reload(listener)
+            self._reload(listener, forwarding)
         if upstream:
             upstream.stop()
         commitment.stop()
+        forwarding.stop()
         self._stop(index, listener, http)
         watchdog.stop()
         log.info("stopped", fault=str(self._fault) if self._fault else None)
@@ -148,17 +152,21 @@ class Daemon:
             http.stop()
         index.close()
 
-    def _http(self, index: Index, listener: Listener) -> HttpServer | None:
+    def _http(self, index: Index, listener: Listener, forwarding: Forwarding) -> HttpServer | None:
         """Return the HTTP server where one is wanted. Raises OSError where its port is taken."""
         settings = self._configuration.http
         if not settings.enabled:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
+        self._metrics.add_outbox(index.outbox)
+
+        def healthy() -> Health:
+            return health(index, listener, index.workers.states(), forwarding.failing())
 
         def make_routes() -> "list[BaseRoute]":
             from scp.daemon.monitoring import monitoring_routes
 
-            return monitoring_routes(lambda: health(index, listener, index.workers.states()), self._metrics)
+            return monitoring_routes(healthy, self._metrics)
 
         return HttpServer(settings, make_routes, self._shares.http, index.workers)
 
@@ -171,7 +179,7 @@ class Daemon:
         log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
         return limits.model_copy(update={"associations": most})
 
-    def _reload(self, listener: Listener) -> None:
+    def _reload(self, listener: Listener, forwarding: Forwarding) -> None:
         """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
@@ -187,9 +195,11 @@ class Daemon:
             log.info(
                 "reloaded",
                 peers=len(configuration.peers),
+                routes=len(configuration.routes),
                 needs_restart=needs_restart(self._started_with, configuration),
             )
             self._configuration = configuration
+            forwarding.reload()
         notify("READY=1")
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:

@@ -4,7 +4,9 @@ Counters are counted where things happen; gauges are read when the metrics are a
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +14,9 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from index import IndexFault, Observer, State, WorkerState
+
+if TYPE_CHECKING:
+    from index import Outbox
 
 # So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
 # series for ever, and callers can make up AE titles.
@@ -65,6 +70,9 @@ class Metrics(Observer):
         self._refused = counter(
             "associations_refused", "Association requests rejected, and callers cut off.", "reason"
         )
+        self._forwards = counter(
+            "forwards", "Attempts to forward an instance, by outcome.", "peer", "outcome"
+        )
         self._publication_failures = counter("publication_failures", "Publications that failed.")
         self._store_seconds = histogram("store_seconds", "From command set to answer.", STORE_SECONDS)
         self._indexed_seconds = histogram(
@@ -91,6 +99,10 @@ class Metrics(Observer):
     ) -> None:
         """Add the gauges that these functions give."""
         self._registry.register(_Gauges(state, associations, workers))
+
+    def add_outbox(self, outbox: "Outbox") -> None:
+        """Add the gauges of the outbox."""
+        self._registry.register(_OutboxGauges(outbox))
 
     def stored(self, calling_aet: str, size: int, seconds: float) -> None:
         """Count an instance that is acknowledged; `size` in bytes, `seconds` from command set to answer."""
@@ -130,6 +142,10 @@ class Metrics(Observer):
     def association_refused(self, reason: str) -> None:
         """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
+
+    def forwarded(self, peer: str, outcome: str) -> None:
+        """Count an attempt to forward an instance: sent, warning, failed, dead."""
+        self._forwards.labels(self._peer(peer), outcome).inc()
 
     def published(self, seconds: float, lag: float | None) -> None:
         """See index.Observer."""
@@ -198,3 +214,32 @@ class _Gauges:
             silent.add_metric([worker.name], worker.silent)
             failures.add_metric([worker.name], worker.failures)
         yield from (up, silent, failures)
+
+
+class _OutboxGauges:
+    """The same of the outbox. Peers have labels of their own as far as PEERS goes, in the order of names."""
+
+    def __init__(self, outbox: "Outbox") -> None:
+        self._outbox = outbox
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: see above."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all gauges; none where the index cannot be read."""
+        depth = GaugeMetricFamily(
+            "imagingstudyd_outbox_instances", "Instances to be forwarded.", labels=["peer", "state"]
+        )
+        oldest = GaugeMetricFamily(
+            "imagingstudyd_outbox_oldest_seconds", "Since when the first waits.", labels=["peer"]
+        )
+        try:
+            for peer, state, count in self._outbox.counts()[: 2 * PEERS]:
+                depth.add_metric([peer, str(state)], count)
+            for peer in self._outbox.peers()[:PEERS]:
+                if (since := self._outbox.oldest(peer)) is not None:
+                    oldest.add_metric([peer], max(0.0, time.time() - since / 1000))
+        except (IndexFault, OSError):
+            return
+        yield from (depth, oldest)

@@ -49,7 +49,7 @@ PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
-_OPERATIONS = {
+OPERATIONS = {
     PATIENT_ROOT_MOVE: C_MOVE_RQ,
     STUDY_ROOT_MOVE: C_MOVE_RQ,
     PATIENT_ROOT_GET: C_GET_RQ,
@@ -96,7 +96,7 @@ class Refused(Exception):
 class RetrieveService:
     """Serves C-MOVE and C-GET. `configuration` returns the one in force, which a reload changes."""
 
-    SERVICES = dict.fromkeys(_OPERATIONS, "retrieve")
+    SERVICES = dict.fromkeys(OPERATIONS, "retrieve")
     handlers = ()
 
     def __init__(self, index: Index, configuration: Callable[[], Configuration], metrics: Metrics) -> None:
@@ -122,7 +122,7 @@ class RetrieveService:
 
     def _select(self, retrieve: "_Retrieve") -> InstanceSelection:
         """Return what is asked for. Raises Refused."""
-        if _OPERATIONS.get(retrieve.sop_class_uid) != retrieve.field:
+        if OPERATIONS.get(retrieve.sop_class_uid) != retrieve.field:
             raise Refused(SOP_CLASS_NOT_SUPPORTED, "not an operation of this SOP Class")
         if retrieve.destination is not None:
             try:

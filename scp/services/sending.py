@@ -6,6 +6,7 @@ transcoded where that can be done.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import structlog
 
@@ -51,6 +52,17 @@ Kind = tuple[str, str]
 """SOP Class UID and transfer syntax UID of stored instances."""
 
 
+class NoResponse(Enum):
+    """Why there is no response to a C-STORE."""
+
+    # There is no association with the peer.
+    UNREACHABLE = 1
+    # The association ended meanwhile.
+    LOST = 2
+    # The object cannot be sent to this peer: no context for it, not readable, not transcodable.
+    NOT_SENT = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What came of one instance. `status` is that of the response, None where there was none."""
@@ -58,6 +70,7 @@ class Sent:
     instance: StoredInstance
     status: int | None
     reason: str = ""
+    why: NoResponse | None = None
 
     @property
     def is_failed(self) -> bool:
@@ -82,7 +95,8 @@ def send_instance(
     try:
         contexts = channel.contexts.get(instance.sop_class_uid)
         if not contexts:
-            return Sent(instance, None, f"no context is accepted for SOP Class {instance.sop_class_uid}")
+            reason = f"no context is accepted for SOP Class {instance.sop_class_uid}"
+            return Sent(instance, None, reason, NoResponse.NOT_SENT)
         with retrieval.open(instance) as file:
             syntax, data = _choose(file, contexts)
             number = channel.next_message_id()
@@ -91,7 +105,7 @@ def send_instance(
     except AssociationLost:
         raise
     except (IndexFault, OSError) as error:
-        return Sent(instance, None, reason_for_peer(error))
+        return Sent(instance, None, reason_for_peer(error), NoResponse.NOT_SENT)
     status = response.status
     reason = "" if status == SUCCESS else f"answered {'no status' if status is None else f'{status:04X}'}"
     return Sent(instance, status, f"{reason} {response.comment}".strip())
@@ -165,6 +179,14 @@ class Sender:
             for instance in selection.instances(sop_classes):
                 yield self.send(instance)
 
+    def expect(self, instances: Iterable[StoredInstance]) -> None:
+        """Propose what these instances need, as far as one association takes it, from the next one on."""
+        kinds = dict.fromkeys((one.sop_class_uid, one.transfer_syntax) for one in instances)
+        if kinds.keys() - self._kinds.keys():
+            first, *others = _groups([*self._kinds, *kinds])
+            if not others:
+                self._propose(first)
+
     def send(self, instance: StoredInstance) -> Sent:
         """Send one instance. Does not raise for what the peer or the instance brings up."""
         if self.gave_up:
@@ -178,14 +200,14 @@ class Sender:
         except Unreachable as error:
             self._association = None
             self.gave_up = str(error)
-            return Sent(instance, None, self.gave_up)
+            return Sent(instance, None, self.gave_up, NoResponse.UNREACHABLE)
         except AssociationLost as error:
             self._association = None
             self._losses += 1
             if self._interrupted or self._losses >= MAX_LOSSES:
                 self.gave_up = str(error)
             log.warning("send_association_lost", peer=self._aet, reason=str(error), instance=instance.uid)
-            return Sent(instance, None, str(error))
+            return Sent(instance, None, str(error), NoResponse.LOST)
         self._losses = 0
         return sent
 

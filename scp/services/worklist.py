@@ -14,4 +14,4 @@ def worklist_query(index: Index, configuration: Configuration, event: Event) -> 
     caller = record_of(event).info.calling_aet
     peer = configuration.find_peer(caller)
     charset, ignore_accents = (peer.charset, peer.ignore_accents) if peer else (None, False)
-    return index.worklist(event.identifier, caller, charset, ignore_accents=ignore_accents)
+    return index.worklist.find(event.identifier, caller, charset, ignore_accents=ignore_accents)

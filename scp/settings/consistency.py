@@ -24,6 +24,7 @@ def find_inconsistencies(configuration: Configuration) -> Iterator[Inconsistency
     """Yield what is wrong with a configuration as a whole."""
     yield from _peers(configuration)
     yield from _upstream(configuration)
+    yield from _routes(configuration)
     yield from _senders(configuration)
     yield from _texts(configuration)
 
@@ -50,6 +51,18 @@ def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:
         yield Inconsistency(key_path, upstream.peer, "no entry of [[peers]] has this aet")
     elif peer.host is None or peer.port is None:
         yield Inconsistency(key_path, upstream.peer, "its entry of [[peers]] needs host and port")
+
+
+def _routes(configuration: Configuration) -> Iterator[Inconsistency]:
+    for number, route in enumerate(configuration.routes):
+        for aet in route.to:
+            peer = configuration.find_peer(aet)
+            if peer is None:
+                yield Inconsistency(("routes", number, "to"), aet, "no entry of [[peers]] has this aet")
+            elif peer.host is None or peer.port is None:
+                yield Inconsistency(
+                    ("routes", number, "to"), aet, "its entry of [[peers]] needs host and port"
+                )
 
 
 def _senders(configuration: Configuration) -> Iterator[Inconsistency]:

@@ -17,13 +17,14 @@ _HEAD = """\
 #
 # What stands here is overruled by credentials and by environment variables named IMAGINGSTUDYD_SECTION__KEY,
 # these by the flags of `imagingstudyd serve`. `imagingstudyd check --config FILE` says what is in force and
-# from where. A reload (SIGHUP) takes over [[peers]], [limits], [log], certificates, and of [dicom] all but
-# addresses.
+# from where. A reload (SIGHUP) takes over [[peers]], [[routes]], [limits], [log], certificates, and of
+# [dicom] all but addresses.
 """
 
 # Keys that have no default, shown by an example.
 _EXAMPLES = {
     "aet": "CT1",
+    "to": ["PACS"],
     "certificate": "/etc/imagingstudyd/tls/certificate.pem",
     "key": "/etc/imagingstudyd/tls/key.pem",
 }

@@ -14,6 +14,7 @@ from index import (
     IndexSettings,
     PublishSettings,
     RetentionSettings,
+    RouteSettings,
     Section,
     StorageSettings,
     Unique,
@@ -222,6 +223,7 @@ class Configuration(BaseSettings):
 
     dicom: DicomSettings = Field(default_factory=DicomSettings)
     peers: tuple[Peer, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
     storage: StorageSettings = Field(default_factory=StorageSettings)
     index: IndexSettings = Field(default_factory=IndexSettings)
     fhir: FhirSettings = Field(default_factory=FhirSettings)

@@ -7,6 +7,7 @@ from pynetdicom.presentation import PresentationContext
 
 from scp.association.contexts import VERIFICATION, allows_sop_class, is_storage
 from scp.observing.association_record import AssociationRecord
+from scp.services.mpps import MPPS_RETRIEVE
 from scp.services.store import StoreGroup
 from scp.upperlayer.dimse import MissingParameter
 from scp.upperlayer.message_assembler import Operation
@@ -20,6 +21,7 @@ from scp.wire.command_set import (
     C_STORE_RSP,
     N_ACTION_RQ,
     N_CREATE_RQ,
+    N_GET_RQ,
     N_SET_RQ,
     Command,
     encode_response,
@@ -46,6 +48,9 @@ OPERATIONS = {
     "mpps": frozenset({N_CREATE_RQ, N_SET_RQ}),
     "commitment": frozenset({N_ACTION_RQ}),
 }
+
+# Of a SOP Class that has other operations than its service (PS3.4 Section F.8.1).
+_OF_SOP_CLASS = {MPPS_RETRIEVE: frozenset({N_GET_RQ})}
 
 # A bit of the command fields of DIMSE-N, whose refusal has another status (PS3.7 Section C.5.12).
 _DIMSE_N = 0x0100
@@ -169,7 +174,7 @@ class Dispatcher:
             # Only the services send requests of our own, and check what answers them.
             if abstract not in self._services:
                 raise InvalidMessage(f"an unexpected response {command.field:04X}")
-        elif command.field == C_CANCEL_RQ and C_CANCEL_RQ not in _operations(abstract, self._services):
+        elif command.field == C_CANCEL_RQ and C_CANCEL_RQ not in operations(abstract, self._services):
             return NoOperation()
         elif refusal:
             return self._refuse(context_id, command, *refusal)
@@ -187,7 +192,7 @@ class Dispatcher:
         self, context: PresentationContext, abstract: str, command: Command
     ) -> tuple[int, str] | None:
         """Return status and comment if a command may not be served in its context (PS3.7 Annex C)."""
-        if command.field not in _operations(abstract, self._services):
+        if command.field not in operations(abstract, self._services):
             return UNRECOGNIZED_OPERATION, "not an operation of this SOP Class"
         if command.field != C_CANCEL_RQ and not allows_sop_class(
             abstract, command.sop_class_uid, self._services
@@ -202,10 +207,10 @@ class Dispatcher:
         return None
 
 
-def _operations(abstract: str, services: Mapping[str, str]) -> frozenset[int]:
+def operations(abstract: str, services: Mapping[str, str]) -> frozenset[int]:
     """Return the requests that the service of a SOP Class takes."""
     if abstract in services:
-        return OPERATIONS.get(services[abstract], frozenset())
+        return _OF_SOP_CLASS.get(abstract) or OPERATIONS.get(services[abstract], frozenset())
     if abstract == VERIFICATION:
         return frozenset({C_ECHO_RQ})
     return frozenset({C_STORE_RQ}) if is_storage(abstract) else frozenset()

@@ -18,6 +18,21 @@ C_CANCEL_RQ = 0x0FFF
 C_STORE_RSP = 0x8001
 RESPONSE = 0x8000
 
+# Of requests (PS3.7 Sections 9.1 and 10.1).
+NAMES = {
+    C_STORE_RQ: "C-STORE",
+    C_GET_RQ: "C-GET",
+    C_FIND_RQ: "C-FIND",
+    C_MOVE_RQ: "C-MOVE",
+    C_ECHO_RQ: "C-ECHO",
+    N_GET_RQ: "N-GET",
+    N_SET_RQ: "N-SET",
+    N_ACTION_RQ: "N-ACTION",
+    N_CREATE_RQ: "N-CREATE",
+    N_DELETE_RQ: "N-DELETE",
+    C_CANCEL_RQ: "C-CANCEL",
+}
+
 # Requests with Requested SOP Class and Instance UIDs (PS3.7 Section 10.3); all others have Affected ones.
 _REQUESTED = frozenset({N_GET_RQ, N_SET_RQ, N_ACTION_RQ, N_DELETE_RQ})
 

@@ -52,14 +52,14 @@ def _rows() -> list[Row]:
     ]
     one = [Work(nagle=False, associations=1, size=size) for size in (CT_SIZE, SMALL_SIZE)]
     four = [Work(nagle=False, associations=4, size=size) for size in (CT_SIZE, SMALL_SIZE)]
-    rows += [Row(one[0], peers.ORTHANC, 1.5, 3), Row(one[1], peers.ORTHANC, 2.5, 5)]
-    rows += [Row(four[0], peers.ORTHANC, 2, 4), Row(four[1], peers.ORTHANC, 2, 5)]
+    rows += [Row(one[0], peers.ORTHANC, 2.8, 4), Row(one[1], peers.ORTHANC, 3.8, 5)]
+    rows += [Row(four[0], peers.ORTHANC, 2.5, 4), Row(four[1], peers.ORTHANC, 3, 5)]
     rows += [Row(work, peers.PYNETDICOM, 3, 6) for work in one + four]
     crash = "process-crash"
     rows += [Row(one[0], peers.STORESCP, 0.5, 1, crash), Row(one[1], peers.STORESCP, 0.2, 0.5, crash)]
     rows += [
-        Row(four[0], peers.STORESCP_FORK, 0.4, 0.8, crash),
-        Row(four[1], peers.STORESCP_FORK, 0.12, 0.3, crash),
+        Row(four[0], peers.STORESCP_FORK, 1, 1.2, crash),
+        Row(four[1], peers.STORESCP_FORK, 0.4, 0.6, crash),
     ]
     return rows
 

@@ -1,4 +1,4 @@
-"""Instances a second that a C-MOVE sends to storescp, against dcmqrscp: python -m tests.bench.retrieve.
+"""Instances a second by C-MOVE to storescp, and by C-GET, against dcmqrscp: python -m tests.bench.retrieve.
 
 Both hold the same study and send it to the same storescp, which keeps nothing, in turn, round after round. A
 ratio is one of medians. DCMTK runs with TCP_NODELAY=1: without it, dcmqrscp waits 40 ms for each instance.
@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,6 +28,7 @@ SECONDS = 3.0
 # Instances by their size in bytes: a measurement takes about a second.
 WORK = {SMALL_SIZE: 1000, CT_SIZE: 300}
 DESTINATION = "STORESCP"
+Retrieve = Callable[[int, str, str], float]
 AETS = ("IMAGINGSTUDYD", "ANY-SCP")
 
 
@@ -49,7 +50,7 @@ def _contenders(destination: int) -> list[Peer]:
         file = folder / "peers.toml"
         file.write_text(
             f'[[peers]]\naet = "{DESTINATION}"\nhost = "127.0.0.1"\nport = {destination}\n'
-            '[[peers]]\naet = "MOVESCU"\n'
+            '[[peers]]\naet = "MOVESCU"\n[[peers]]\naet = "GETSCU"\n'
         )
         return [*own.command(folder, port), "--config", str(file)]
 
@@ -66,10 +67,19 @@ def _destination(folder: Path) -> Iterator[int]:
 
 def _move(port: int, study: str, called: str) -> float:
     """Return how long a C-MOVE of a study takes, in seconds."""
+    return _retrieve(port, study, called, "movescu", "-aem", DESTINATION)
+
+
+def _get(port: int, study: str, called: str) -> float:
+    """Return how long a C-GET of a study takes, in seconds; getscu drops what comes."""
+    return _retrieve(port, study, called, "getscu", "--ignore", "-pdu", "131072")
+
+
+def _retrieve(port: int, study: str, called: str, *command: str) -> float:
     keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}")
     began = time.perf_counter()
     done = subprocess.run(
-        ["movescu", "-S", "-aec", called, "-aem", DESTINATION, *keys, "127.0.0.1", str(port)],
+        [command[0], "-S", *command[1:], "-aec", called, *keys, "127.0.0.1", str(port)],
         capture_output=True,
         text=True,
         env={**os.environ, **NO_DELAY},
@@ -80,7 +90,7 @@ def _move(port: int, study: str, called: str) -> float:
     return time.perf_counter() - began
 
 
-def measure(folder: Path, size: int, count: int, runs: int) -> dict[str, list[float]]:
+def measure(folder: Path, size: int, count: int, runs: int, retrieve: Retrieve) -> dict[str, list[float]]:
     """Return instances a second of each measurement, by contender."""
     source = template(size)
     rates: dict[str, list[float]] = {}
@@ -92,11 +102,11 @@ def measure(folder: Path, size: int, count: int, runs: int) -> dict[str, list[fl
             send(address, source, range(count))
             contenders.append((peer.name, address[1], AETS[number]))
         for name, port, aet in contenders:
-            _move(port, source.study, aet)  # files and tables are in memory then
+            retrieve(port, source.study, aet)  # files and tables are in memory then
             rates[name] = []
         for _ in range(runs):
             for name, port, aet in contenders:
-                rates[name].append(count / _move(port, source.study, aet))
+                rates[name].append(count / retrieve(port, source.study, aet))
     return rates
 
 
@@ -150,14 +160,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     options = parser.parse_args(arguments)
     top = Path(tempfile.mkdtemp(prefix="bench", dir=options.folder))
-    print("| C-MOVE to storescp | ours, a second | dcmqrscp, a second | ratio | must | aim | |")
+    print("| retrieve | ours, a second | dcmqrscp, a second | ratio | must | aim | |")
     print("|---|---:|---:|---:|---:|---:|---|")
-    for size, count in WORK.items():
+    both: dict[str, Retrieve] = {"C-MOVE to storescp": _move, "C-GET by getscu": _get}
+    for (operation, retrieve), (size, count) in itertools.product(both.items(), WORK.items()):
         runs, many = (1, 5) if options.quick else (options.runs, count)
-        rates = measure(Path(tempfile.mkdtemp(dir=top)), size, many, runs)
+        rates = measure(Path(tempfile.mkdtemp(dir=top)), size, many, runs, retrieve)
         own, other = (statistics.median(values) for values in rates.values())
         ratio = own / other
-        name = f"{many} of {size // 1000} kB"
+        name = f"{operation}, {many} of {size // 1000} kB"
         print(f"| {name} | {own:.0f} | {other:.0f} | {ratio:.2f} | {MUST:g} | {AIM:g} | {_verdict(ratio)} |")
     print("\n| reception by 1 association | alone, a second | while sending | ratio | must | aim | |")
     print("|---|---:|---:|---:|---:|---:|---|")

@@ -17,7 +17,7 @@ from support.daemon import run
         ("currency", (), 4),
         ("maintenance", (), 9),
         ("window", (), 5),
-        ("retrieve", (), 9),
+        ("retrieve", (), 11),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:

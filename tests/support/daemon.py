@@ -9,7 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from support.forked import Forked, can_fork
 
 # Bounds, not expectations: a machine may be many times slower than the one that wrote the test.
 START_SECONDS = 180
@@ -18,6 +21,7 @@ EVENT_SECONDS = 120
 COMMAND_SECONDS = 300
 # A process that a test starts ends with the process of the tests, even where that is killed.
 WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+PROGRAM = ("-m", "scp")
 
 
 class Daemon:
@@ -28,19 +32,17 @@ class Daemon:
         data: Path,
         *arguments: str,
         prefix: tuple[str, ...] = (),
-        program: tuple[str, ...] = ("-m", "scp"),
+        program: tuple[str, ...] = PROGRAM,
         **environment: str,
     ) -> None:
         self.data = data
-        command = [*WITH_US, *prefix, sys.executable, *program, "serve", "--data", str(data)]
-        command += ["--host", "127.0.0.1"]
-        command += ["--port", "0", "--http-port", "0", *arguments]
-        self.process = subprocess.Popen(
-            command,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "IMAGINGSTUDYD_STORAGE__WATERMARK": "0", **environment},
-        )
+        serve = ["serve", "--data", str(data), "--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
+        serve += arguments
+        environment = {**os.environ, "IMAGINGSTUDYD_STORAGE__WATERMARK": "0", **environment}
+        log, theirs = os.pipe()
+        self._log = open(log, "rb")  # noqa: PTH123, SIM115 - a descriptor; its reader closes it
+        with open(theirs) as stderr:  # noqa: PTH123 - a descriptor
+            self.process = self._start(serve, environment, stderr, prefix, program)
         self.events: list[dict[str, Any]] = []
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -53,14 +55,27 @@ class Daemon:
         self.host, self.port = ready["dicom"]
         self.http = ready["http"]
 
+    def _start(
+        self,
+        serve: list[str],
+        environment: dict[str, str],
+        stderr: IO[str],
+        prefix: tuple[str, ...],
+        program: tuple[str, ...],
+    ) -> Forked | subprocess.Popen[bytes]:
+        if not prefix and program == PROGRAM and can_fork(environment):
+            return Forked(serve, environment, stderr=stderr)
+        command = [*WITH_US, *prefix, sys.executable, *program, *serve]
+        return subprocess.Popen(command, stderr=stderr, stdin=subprocess.DEVNULL, env=environment)
+
     def _read(self) -> None:
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.lines.append(line.decode())
-            try:
-                self.events.append(json.loads(line))
-            except ValueError:
-                self.events.append({"event": "", "line": line.decode()})
+        with self._log:
+            for line in self._log:
+                self.lines.append(line.decode())
+                try:
+                    self.events.append(json.loads(line))
+                except ValueError:
+                    self.events.append({"event": "", "line": line.decode()})
 
     def wait_for(
         self, fits: Callable[[dict[str, Any]], bool], seconds: float = EVENT_SECONDS
@@ -135,7 +150,15 @@ def cpu_seconds(process: int) -> float:
 
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `imagingstudyd` with these arguments."""
-    return run(sys.executable, "-m", "scp", *arguments, **environment)
+    environment = {**os.environ, **environment}
+    if not can_fork(environment):
+        return run(sys.executable, *PROGRAM, *arguments, **environment)
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        program = Forked([*arguments], environment, stdout, stderr)
+        status = program.wait(COMMAND_SECONDS)
+        for output in (stdout, stderr):
+            output.seek(0)
+        return subprocess.CompletedProcess(program.args, status, stdout.read(), stderr.read())
 
 
 def eventually(holds: Callable[[], bool], seconds: float = EVENT_SECONDS) -> bool:

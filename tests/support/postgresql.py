@@ -57,6 +57,16 @@ def server() -> Iterator[str]:
             run(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
 
 
+def restart(url: str) -> None:
+    """Let the server crash, and start it again: commits that did not wait for the disk may be lost."""
+    folder = Path(url.rpartition("host=")[2])
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    command = [*as_user, str(_binaries() / "pg_ctl"), "-D", str(folder / "data"), "-w", "-m", "immediate"]
+    subprocess.run(
+        [*command, "-l", str(folder / "log"), "restart"], check=True, capture_output=True, cwd=folder
+    )
+
+
 def emptied(url: str) -> str:
     """Empty the database, and return its URL."""
     database = open_unmigrated(url, Path())

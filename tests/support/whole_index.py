@@ -81,6 +81,7 @@ def fill_every_table(url: str) -> None:
                     target = getattr(column, "rel_model", None)
                     kind = column.field_type
                     row[name] = 1 if kind == "INT" else 2**40 if kind == "BIGINT" else f'["{name}"]'
+                    row[name] = b"\x1f\x8b\0" if kind == "BLOB" else row[name]
                     if target is not None:
                         lowest = f"SELECT min(id) FROM {target._meta.table_name}"  # noqa: S608
                         row[name] = found.peewee.execute_sql(lowest).fetchone()[0]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from index.database.instance_rows import InstanceRows, StoredObject, conflict_path
+from index.database.instance_rows import InstanceRows, StoredObject
 from index.database.tables import Conflict
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
@@ -15,6 +15,7 @@ from index.maintenance.verify.objects import file_fault
 from index.publication.conflicts import describe_conflicts, studies_only_in_conflict
 from index.records import Origin
 from index.storage.durable import open_file
+from index.storage.object_keys import conflict_path
 
 
 def check_conflicts(context: VerifyContext) -> Iterator[Finding]:
@@ -22,7 +23,7 @@ def check_conflicts(context: VerifyContext) -> Iterator[Finding]:
     rows = context.database.rows(
         Conflict.select(Conflict.id, Conflict.uid, Conflict.path, Conflict.size, Conflict.sha1)
     )
-    for row, uid, path, size, sha1 in rows:
+    for row, uid, path, size, sha1 in filter(lambda one: context.is_mine(one[2]), rows):
         if wrong := file_fault(context, context.data / path, size, sha1):
             exists = (context.data / path).exists()
             if context.repair and not exists:
@@ -71,10 +72,18 @@ def _index_or_add_row(context: VerifyContext, path: str, file: Path) -> str | No
     received = statistics.st_mtime_ns // 1_000_000
     origin = Origin(association="recovery")
     filed = StoredObject(
-        header, origin, meta.transfer_syntax, conflict_path(sha1), statistics.st_size, sha1, received
+        header,
+        origin,
+        meta.transfer_syntax,
+        conflict_path(sha1, context.objects.node),
+        statistics.st_size,
+        sha1,
+        received,
     )
     with context.database.writing():
-        rows.add_conflict(filed)
-    if path != filed.path:
+        kept = rows.add_conflict(filed, filed.path)
+    if kept != filed.path:  # another node keeps the same
+        file.unlink(missing_ok=True)
+    elif path != filed.path:
         context.objects.move(path, filed.path)
     return None

@@ -11,6 +11,7 @@ from index.database.connection import Database
 from index.publication.directory import Directory
 from index.publication.study import StudyPublication
 from index.storage.durable import open_file
+from index.storage.object_keys import node_of
 from index.storage.object_store import ObjectStore
 
 # A younger file may belong to a reception, import or publication that is not finished: its row is written
@@ -59,6 +60,10 @@ class VerifyContext:
     def data(self) -> Path:
         """The data directory."""
         return self.objects.data
+
+    def is_mine(self, path: str) -> bool:
+        """Return whether an object is in this data directory, not in that of another node."""
+        return node_of(path) == self.objects.node
 
     def is_settled(self, path: Path) -> bool:
         """Return whether a file is so old that its row must have been written."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
 from peewee import JOIN
 
 from index.database.attribute_tables import is_within, outdated
-from index.database.instance_rows import ExistingInstance, conflict_path
+from index.database.instance_rows import ExistingInstance
 from index.database.tables import (
     Instance,
     RemovedObject,
@@ -23,7 +24,10 @@ from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_values, reread, row_values
 from index.storage.durable import open_file
+from index.storage.object_keys import conflict_path
 from index.storage.object_store import FOLDER_SIZE
+
+log = structlog.get_logger(__name__)
 
 # Rows of lower numbers than the last may be committed after it, by other processes on PostgreSQL.
 LATE_ROWS = 10_000
@@ -133,14 +137,17 @@ def _lost_object(context: VerifyContext, path: str) -> str | None:
         (Instance.uid == header.sop_instance_uid) & (Instance.sha1 == sha1)
     )
     for target, size in context.database.rows(query):
-        if file_fault(context, context.data / target, size, sha1):
+        if context.is_mine(target) and file_fault(context, context.data / target, size, sha1):
             return str(target)
     return None
 
 
 def check_objects(context: VerifyContext) -> Iterator[Finding]:
-    """Read every row's object: that it exists, is unchanged, and agrees with the row."""
-    last = 0
+    """Read every row's object: that it exists, is unchanged, and agrees with the row.
+
+    Those of other nodes are theirs to read.
+    """
+    last = others = 0
     query = (
         Instance.select(Instance.id, Instance.path, Instance.size, Instance.sha1, *HEADER_COLUMNS)
         .join(Series, JOIN.LEFT_OUTER)
@@ -150,13 +157,18 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
     )
     outdated_rows = outdated(context.database)
     while rows := context.database.rows(query.where(Instance.id > last).order_by(Instance.id).limit(PAGE)):
-        for row, path, size, sha1, uid, *others in rows:
+        for row, path, size, sha1, uid, *values in rows:
+            if not context.is_mine(path):
+                others += 1
+                continue
             # A row without all rows that it refers to is not compared: check_references reports it.
-            content = row_values((uid, *others)) if None not in others else ()
+            content = row_values((uid, *values)) if None not in values else ()
             # Of a row that was made with another attribute table only the UIDs can be compared.
             content = content[:UIDS] if is_within(row, outdated_rows) else content
             yield from _object(context, ExistingInstance(row, path, sha1), uid, size, content)
         last = rows[-1][0]
+    if others:
+        log.info("objects_of_other_nodes", not_verified=others)
 
 
 def _object(
@@ -170,7 +182,7 @@ def _object(
     if not _is_current(context, row):
         return
     kind = Kind.OBJECT_CORRUPT if path.exists() else Kind.OBJECT_MISSING
-    spare = conflict_path(row.sha1)
+    spare = conflict_path(row.sha1, context.objects.node)
     if file_fault(context, context.data / spare, size, row.sha1) is None:
         if context.repair:
             context.objects.put_back(spare, row.path)

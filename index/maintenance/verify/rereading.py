@@ -119,6 +119,8 @@ def _read_objects(context: VerifyContext, rows: Sequence[int]) -> list[tuple[int
     query = query.join(Source, JOIN.LEFT_OUTER).join_from(Instance, Series, JOIN.LEFT_OUTER)
     found = context.database.rows(query.where(Instance.id.in_(rows)).order_by(Instance.id))
     for row, path, size, sha1, received, calling, called, address, study in found:
+        if not context.is_mine(path):
+            continue
         try:
             with open_file(context.data / path) as file:
                 header, meta = read_object(file)

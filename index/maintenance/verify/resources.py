@@ -36,7 +36,8 @@ def check_resources(context: VerifyContext) -> Iterator[Finding]:
                 handed_over.add(path)
                 detail = f"{key[1]}/{key[2]} of study {uid}, {key[0]}"
                 yield Finding(kind, uid, str(path), detail, context.repair)
-    yield from _strays(context, handed_over)
+    if context.publication.directory.is_kept:
+        yield from _strays(context, handed_over)
 
 
 def _settled(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
@@ -44,6 +45,8 @@ def _settled(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
     for _ in range(LOOKS if context.served else 1):
         if not _is_changing(context, study):
             found = _compare(context, study, uid)
+            if found and context.served:
+                time.sleep(LOOK_SECONDS)  # the files follow the feed
             if not found or (not _is_changing(context, study) and found == _compare(context, study, uid)):
                 return found
         if context.served:
@@ -63,22 +66,23 @@ def _is_changing(context: VerifyContext, study: int) -> bool:
 
 def _compare(context: VerifyContext, study: int, uid: str) -> dict[Key, Kind]:
     wanted = _wanted(context, uid)
-    query = Resource.select(Resource.fhir, Resource.type, Resource.name).join(StudyResource)
+    query = Resource.select(Resource.fhir, Resource.type, Resource.name, Resource.sha256).join(StudyResource)
     mine = {
-        (fhir, kind, name)
-        for fhir, kind, name in context.database.rows(query.where(StudyResource.study == study))
+        (fhir, kind, name): sha256
+        for fhir, kind, name, sha256 in context.database.rows(query.where(StudyResource.study == study))
     }
+    has_files = context.publication.directory.is_kept
     found = {}
     for key, sha256 in wanted.items():
         path = context.directory.path(*key)
-        actual = _sha256(path)
+        actual = _sha256(path) if has_files else mine.get(key)
         if actual is None:
             found[key] = Kind.RESOURCE_MISSING
         elif actual != sha256:
             found[key] = Kind.RESOURCE_ALTERED
         elif key not in mine:
             found[key] = Kind.RESOURCE_UNRECORDED
-    return found | dict.fromkeys(mine - set(wanted), Kind.RESOURCE_STRAY)
+    return found | dict.fromkeys(set(mine) - set(wanted), Kind.RESOURCE_STRAY)
 
 
 def _sha256(path: Path) -> str | None:

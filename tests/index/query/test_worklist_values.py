@@ -105,7 +105,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def answers(index: Index, **wanted: Any) -> list[Dataset]:
-    return list(index.worklist(query(**wanted), "CT1"))
+    return list(index.worklist.find(query(**wanted), "CT1"))
 
 
 def tell(
@@ -165,7 +165,7 @@ def test_the_code_of_the_reason_is_kept(index: Index) -> None:
     asked = query()
     asked.ReasonForTheRequestedProcedure = ""
     asked.ReasonForRequestedProcedureCodeSequence = []
-    (found,) = index.worklist(asked, "CT1")
+    (found,) = index.worklist.find(asked, "CT1")
     assert ("Headache", [("R51", "I10", "Headache"), ("M54", "I10", "Back pain")]) == (
         found.ReasonForTheRequestedProcedure,
         [
@@ -184,7 +184,7 @@ def test_a_code_without_its_value_is_left_out_whole(index: Index) -> None:
     index.orders.add(order)
     asked = query()
     asked.RequestedProcedureCodeSequence = []
-    (found,) = index.worklist(asked, "CT1")
+    (found,) = index.worklist.find(asked, "CT1")
     assert ["X1"] == [one.CodeValue for one in found.RequestedProcedureCodeSequence]
 
 

@@ -152,7 +152,7 @@ def test_what_is_indexed_during_a_sync_is_not_settled_by_it(
 
     monkeypatch.setattr(index._objects, "settle_placed", sync)
     monkeypatch.setattr(
-        reception._settling, "_unlink_removed", lambda: settled.append(reception._replay._positions())
+        reception._settling, "_unlink_removed", lambda: settled.append(reception._replay._position.read())
     )
     keep(index, instance(number=1))
     assert eventually(lambda: settled)

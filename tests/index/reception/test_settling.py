@@ -27,7 +27,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def is_settled(index: Index) -> bool:
-    number, settled = index._reception._replay._positions()
+    number, settled = index._reception._replay._position.read()
     return 0 < number == settled
 
 

@@ -37,7 +37,7 @@ def add(index: Index, number: int, when: str, **changes: Any) -> None:
 
 
 def asked(index: Index, **wanted: Any) -> tuple[list[str], bool]:
-    found = index.worklist(query(**wanted), "CT1")
+    found = index.worklist.find(query(**wanted), "CT1")
     return [one.RequestedProcedureID for one in found], found.is_cut_short
 
 

@@ -202,6 +202,12 @@ def test_a_certificate_of_another_authority_is_refused(tmp_path: Path, tls_serve
     )
     with pytest.raises(Unreachable, match=r"peer DEST: (self-signed certificate|unable to get)"):
         opened(configuration)
+    # Reports on storage commitment and the upstream worklist go over such associations.
+    with (
+        pytest.raises(Unreachable, match=r"peer DEST: TLS: (self-signed certificate|unable to get)"),
+        request_association(configuration, "DEST", CT),
+    ):
+        pass
 
 
 def test_tls_needs_certificates_of_ours(tmp_path: Path) -> None:

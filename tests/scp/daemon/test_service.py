@@ -24,7 +24,7 @@ def test_a_reload_that_fails_for_any_reason_leaves_the_daemon_as_it_is(error: Ex
     started = Configuration()
     daemon = Daemon(started, reread)
     with capture_logs() as events:
-        daemon._reload(cast("Any", Listening()))
+        daemon._reload(cast("Any", Listening()), cast("Any", None))
     assert [("reload_refused", [f"{type(error).__name__}: {error}"])] == [
         (event["event"], event["faults"]) for event in events
     ]

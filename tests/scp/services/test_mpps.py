@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from index import Index
 from support.daemon import Daemon, cli, eventually, serving
 from support.filling import STORAGE
-from support.modality import begun, create, ended, reason, update
+from support.modality import MPPS, associated, begun, create, ended, reason, update
 from support.worklist import findscu, item, query, write
 
 _uids = iter(f"1.2.826.0.1.3680043.10.1555.77.{number}" for number in range(1, 1000))
@@ -185,6 +185,63 @@ def test_odd_values_are_kept_and_not_logged(daemon: Daemon, items: list[Dataset]
     assert 0x0000 == create(daemon.port, uid, odd).Status
     assert eventually(lambda: uid in created(daemon))
     assert [] == [line for line in daemon.lines if "hidden" in line or "Warning" in line]
+
+
+RETRIEVE = "1.2.840.10008.3.1.2.3.4"
+
+
+def got(
+    daemon: Daemon, uid: str, *tags: int, context: str = RETRIEVE, sop_class: str = RETRIEVE
+) -> tuple[int, Dataset | None]:
+    """N-GET a step; return the status and the attributes."""
+    with associated(daemon.port, context) as association:
+        status, attributes = association.send_n_get(list(tags), sop_class, uid, meta_uid=context)
+    return status.Status, attributes
+
+
+def test_a_step_is_read_back(daemon: Daemon, items: list[Dataset]) -> None:
+    """N-GET (PS3.4 Section F.8): all attributes, or those of an Attribute Identifier List."""
+    uid, step = next(_uids), begun(items[0], PatientName="Müller^Hans", SpecificCharacterSet="ISO_IR 100")
+    assert 0x0000 == create(daemon.port, uid, step).Status
+    status, everything = got(daemon, uid)
+    assert everything is not None
+    assert (0x0000, "ISO_IR 192") == (status, everything.SpecificCharacterSet)
+    assert step.to_json_dict() == {
+        **everything.to_json_dict(),
+        "00080005": step["00080005"].to_json_dict(None, 0),
+    }
+    status, some = got(daemon, uid, 0x00400252, 0x00100010)
+    assert some is not None
+    assert (0x0000, "IN PROGRESS", "Müller^Hans") == (
+        status,
+        some.PerformedProcedureStepStatus,
+        some.PatientName,
+    )
+    assert 3 == len(some)
+    assert 0x0000 == update(daemon.port, uid, ended("COMPLETED")).Status
+    assert "COMPLETED" == got(daemon, uid, 0x00400252)[1].PerformedProcedureStepStatus  # type: ignore[union-attr]
+    said = daemon.wait_for(lambda event: (event.get("operation"), event.get("step_uid")) == ("read", uid))
+    assert "0000" == said["status"]
+
+
+def test_statuses_of_reading_a_step(daemon: Daemon, items: list[Dataset]) -> None:
+    uid = next(_uids)
+    create(daemon.port, uid, begun(items[0]))
+    # No such SOP Instance; the step stands under its own UID only.
+    assert (0x0112, None) == got(daemon, next(_uids))
+    # An attribute that this step does not have; one that is none: the others are there.
+    for tag, expected in ((0x00104000, 0x0001), (0x00091001, 0x0107), (0x00000002, 0x0107)):
+        status, attributes = got(daemon, uid, 0x00080060, tag)
+        assert attributes is not None
+        assert (expected, "CT", 1) == (status, attributes.Modality, len(attributes))
+    # What the SCP always returns (PS3.4 Table F.8.2-1) is empty where the step has none.
+    status, attributes = got(daemon, uid, 0x00081032)
+    assert attributes is not None
+    assert (0x0000, []) == (status, list(attributes.ProcedureCodeSequence))
+    # Each SOP Class has operations of its own.
+    assert 0x0211 == got(daemon, uid, context=MPPS, sop_class=MPPS)[0]
+    with associated(daemon.port, RETRIEVE) as association:
+        assert 0x0211 == association.send_n_set(ended("COMPLETED"), MPPS, uid, meta_uid=RETRIEVE)[0].Status
 
 
 def test_a_restart_forgets_nothing(start: Callable[..., Daemon], tmp_path: Path) -> None:

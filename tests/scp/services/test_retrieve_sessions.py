@@ -13,7 +13,7 @@ import pydicom
 import pytest
 
 from support.daemon import WITH_US, Daemon, cli, eventually, run
-from support.dicom import ROOT, data_set_of, instance, sample, save
+from support.dicom import ROOT, data_set_of, encoded, instance, sample, save
 
 # Every kind of transfer syntax; DCMTK's own tools send and take them all without a decoder.
 SAMPLES = (
@@ -175,9 +175,9 @@ def orthanc(folder: Path, daemon_port: int, port: int) -> Iterator[Callable[...,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
 
-    def call(path: str, body: object | None = None) -> object:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{http}{path}", data)
+    def call(path: str, body: object | None = None, method: str | None = None) -> object:
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{http}{path}", data, method=method)
         with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
             content = answer.read()
         return (
@@ -211,3 +211,87 @@ def test_orthanc_retrieves_and_receives(
             path.write_bytes(call(f"/instances/{one}/file"))  # type: ignore[arg-type]
             came[pydicom.dcmread(path).SOPInstanceUID] = data_set_of(path)
     assert data_sets(folder("in")) == came
+
+
+def test_orthanc_queries_and_retrieves_by_its_own_interface(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    """A whole session: echo, store, query on all levels, retrieve the answers of a query by C-MOVE."""
+    port = free_port()
+    daemon = start(*configured(tmp_path / "c.toml", ORTHANC=port))
+    for series, number in ((1, 1), (1, 2), (2, 1)):
+        save(instance(1, series, number), folder("in") / f"{series}{number}.dcm")
+    sent = data_sets(folder("in"))
+    with orthanc(folder("orthanc"), daemon.port, port) as call:
+
+        def post(path: str, body: object) -> dict[str, object]:
+            answer = call(path, body)
+            assert isinstance(answer, dict)
+            return answer
+
+        def query(level: str, **keys: str) -> str:
+            return str(post("/modalities/us/query", {"Level": level, "Query": keys})["ID"])
+
+        def answers(level: str, keyword: str, **keys: str) -> set[str]:
+            number, found = query(level, **keys), set()
+            for one in call(f"/queries/{number}/answers"):  # type: ignore[attr-defined]
+                content = call(f"/queries/{number}/answers/{one}/content?simplify")
+                found.add(content[keyword])  # type: ignore[index]
+            return found
+
+        assert {} == call("/modalities/us/echo", {})
+        for path in sorted(folder("in").iterdir()):
+            call("/instances", path.read_bytes())
+        stored = post("/modalities/us/store", call("/instances"))
+        assert (3, 0) == (stored["InstancesCount"], stored["FailedInstancesCount"])
+        study, series = {"StudyInstanceUID": f"{ROOT}.1"}, {"SeriesInstanceUID": f"{ROOT}.1.1"}
+        assert {"P1"} == answers("Patient", "PatientID", PatientID="P*")
+        assert {f"{ROOT}.1"} == answers("Study", "StudyInstanceUID", PatientName="Doe*")
+        assert {f"{ROOT}.1.1", f"{ROOT}.1.2"} == answers(
+            "Series", "SeriesInstanceUID", PatientID="P1", **study
+        )
+        assert {f"{ROOT}.1.1.1", f"{ROOT}.1.1.2"} == answers(
+            "Instance", "SOPInstanceUID", PatientID="P1", **study, **series
+        )
+        for one in call("/instances"):  # type: ignore[attr-defined]
+            call(f"/instances/{one}", method="DELETE")
+        assert [] == call("/instances")
+        post(f"/queries/{query('Study', **study)}/retrieve", {"TargetAet": "ORTHANC", "Timeout": 60})
+        came = {}
+        for one in call("/instances"):  # type: ignore[attr-defined]
+            path = folder("out") / f"{one}.dcm"
+            path.write_bytes(call(f"/instances/{one}/file"))  # type: ignore[arg-type]
+            came[pydicom.dcmread(path).SOPInstanceUID] = data_set_of(path)
+    assert sent == came
+
+
+ROUTE = '[[routes]]\nto = "STORESCP"\nmodality = "CT"\ncalling_aet = "DCMSEND"\n'
+
+
+def test_forwarding_outlives_its_peer_and_the_daemon(
+    start: Callable[..., Daemon], tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    """Both are killed: every instance arrives, as it was sent."""
+    port, numbers = free_port(), range(1, 13)
+    files = [save(instance(number=number), folder("in") / f"{number}.dcm") for number in numbers]
+    peers = configured(tmp_path / "c.toml", STORESCP=port)
+    with (tmp_path / "c.toml").open("a") as file:
+        file.write(ROUTE)
+    storescp = ("storescp", "+xa", "+B", "-aet", "STORESCP", str(port))
+    daemon = start(*peers)
+    with process(*storescp, folder=folder("out"), port=port):
+        assert 0 == daemon.send(*files[:4]).returncode
+        assert eventually(lambda: len(list(folder("out").iterdir())) == 4)
+    assert 0 == daemon.send(*files[4:8]).returncode
+    daemon.wait_for(lambda event: event.get("event") == "forwarding_paused")
+    daemon.kill()
+    daemon = start(*peers)
+    assert 0 == daemon.send(*files[8:]).returncode
+    status = json.loads(cli("forward", "status", "--json", "--data", str(daemon.data)).stdout)
+    assert [("STORESCP", 8, 0)] == [(one["peer"], one["waiting"], one["dead"]) for one in status]
+    with process(*storescp, folder=folder("out"), port=port):
+        assert eventually(lambda: len(list(folder("out").iterdir())) == 12)
+        assert 0 == daemon.stop()
+    assert {instance(number=n).SOPInstanceUID: encoded(instance(number=n)) for n in numbers} == data_sets(
+        folder("out")
+    )

@@ -49,7 +49,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 TLS = '[dicom.tls]\ncertificate = "{site}/good.pem"\nkey = "{site}/good.key"\n'
 BROKEN = {
     "no TOML": ("[dicom\n", "{file}: not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 7)"),
-    "unknown section": ("[dicomm]\n", "{file}:1: dicomm: unknown key; allowed are dicom, peers, storage,"),
+    "route to nobody": (
+        '[[routes]]\nto = "NOBODY"\n',
+        "{file}:2: routes[0].to = 'NOBODY': no entry of [[peers]] has this aet",
+    ),
+    "unknown section": ("[dicomm]\n", "{file}:1: dicomm: unknown key; allowed are dicom, peers, routes, storage,"),
     "unknown key": ("[dicom]\nprot = 1\n", "{file}:2: dicom.prot: unknown key; allowed are aet, host, port,"),
     "unknown key of TLS": (TLS + "x = 1\n", "{file}:4: dicom.tls.x: unknown key; allowed are certificate,"),
     "wrong type": ('[dicom]\nmax_pdu = "big"\n', "{file}:2: dicom.max_pdu = 'big': Input should be a valid integer"),

@@ -1,0 +1,1 @@
+"""The DICOM conformance statement (PS3.2 Annex N), made from the tables that decide."""
