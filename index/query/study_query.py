@@ -81,24 +81,37 @@ class StudyQuery:
     def __iter__(self) -> Iterator[Dataset | None]:
         """Yield the answers."""
         answered: set[Any] = set()
-        for entities in self._pages():
+        # Every row is an answer of its own: those before the offset need not be read.
+        passed_over = self._options.offset if self._is_of_all_rows else 0
+        offset = self._options.offset - passed_over
+        for entities in self._pages(passed_over):
             for entity in entities:
                 identity = entity.identities[self.level]
                 if identity in answered or not self._matcher.fits(entity.attributes):
                     continue
-                if len(answered) == self._options.offset + self._options.limit:
+                if len(answered) == offset + self._options.limit:
                     self.is_cut_short = True
                     return
                 answered.add(identity)
-                if len(answered) > self._options.offset:
+                if len(answered) > offset:
                     yield self._answer(entity)
             yield None
 
-    def _pages(self) -> Iterator[list[Entity]]:
+    def total(self) -> int | None:
+        """Return how many matches there are, whatever the limit; None: only matching them would tell."""
+        return self._selection.count() if self._is_of_all_rows and self.level is Level.STUDY else None
+
+    @property
+    def _is_of_all_rows(self) -> bool:
+        return self._matcher.fits_all and self.level is self._lowest is not Level.PATIENT
+
+    def _pages(self, passed_over: int) -> Iterator[list[Entity]]:
+        # One more than the limit tells whether there are more.
+        size = min(PAGE, self._options.limit + 1) if self._matcher.fits_all else PAGE
         last, rows = None, [0] * BLOCK
         while len(rows) == BLOCK:
-            rows = self._selection.rows_after(last, BLOCK)
-            for page in chunked(rows, PAGE):
+            rows = self._selection.rows_after(last, BLOCK, 0 if last else passed_over)
+            for page in chunked(rows, size):
                 yield self._entities.read(self._lowest, page)
                 last = page[-1]
 

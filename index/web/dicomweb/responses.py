@@ -68,9 +68,14 @@ class BlocksResponse(StreamingResponse):
             yield block
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
+        """Send the response; to HEAD its headers alone, so that nothing is read."""
         try:
-            await super().__call__(scope, receive, send)
+            if scope["method"] == "HEAD":
+                start = {"type": "http.response.start", "status": self.status_code}
+                await send({**start, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._threads.run(_close, self._blocks)

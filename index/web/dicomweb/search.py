@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from index.query.queries import Queries
 
 NO_CONTENT = 204
+# Not of the standard: by it viewers show the number of pages.
+TOTAL_COUNT = "X-Total-Count"
 _PLAIN_JSON = "application/json"
 _LEVEL, _RETRIEVE_URL = "00080052", "00081190"
 # The step of a URL at each level.
@@ -54,20 +56,22 @@ class SearchService:
             except BadParameter as error:
                 raise Refused(BAD_REQUEST, str(error)) from error
             base = base_url(request)
-            results, is_cut_short = await self._threads.run(self._results, asked, base)
+            results, is_cut_short, total = await self._threads.run(self._results, asked, base)
             texts = list(asked.warnings)
             if is_cut_short:
                 texts.append("There are additional results that can be requested")
-            return _response(results, media_type, warnings(base, texts))
+            headers = {} if total is None else {TOTAL_COUNT: str(total)}
+            return _response(results, media_type, {**headers, **warnings(base, texts)})
 
         return search
 
-    def _results(self, asked: Search, base: str) -> tuple[list[Model], bool]:
+    def _results(self, asked: Search, base: str) -> tuple[list[Model], bool, int | None]:
+        """Return the results, whether there are more, and how many in all where that is known at once."""
         from index.query.information_models import STUDY_ROOT
         from index.query.study_query import QueryOptions
 
         if not asked.limit:
-            return [], False
+            return [], False, None
         options = QueryOptions(
             STUDY_ROOT,
             self._retrieve_aet,
@@ -87,7 +91,9 @@ class SearchService:
             ]
         except BadIdentifier as error:
             raise Refused(BAD_REQUEST, str(error)) from error
-        return results, query.is_cut_short
+        if query.is_cut_short or not results:
+            return results, query.is_cut_short, query.total()
+        return results, False, asked.offset + len(results)
 
 
 def _above(path: Mapping[str, Any]) -> dict[str, str]:

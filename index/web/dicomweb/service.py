@@ -27,7 +27,8 @@ from index.web.dicomweb.retrieve import ObjectService
 from index.web.dicomweb.retrieve_frames import FrameService
 from index.web.dicomweb.search import NO_CONTENT, SearchService
 from index.web.dicomweb.selecting import select, uids_of
-from index.web.dicomweb.store import CONFLICT, Reception, StoreService
+from index.web.dicomweb.store import CONFLICT, StoreService
+from index.web.dicomweb.upload import Reception
 from index.web.dicomweb.wado_uri import WadoUriService
 
 if TYPE_CHECKING:
@@ -87,19 +88,19 @@ class DicomWeb:
         self._index = index
         queries, retrieval = index.queries, index.retrieval
         threads = self._threads = Threads()
-        self._search = SearchService(queries, settings.retrieve_aet, threads)
+        # Threads of their own: searches and uploads must not wait for those who read objects.
+        self._search = SearchService(queries, settings.retrieve_aet, Threads())
         self._objects = ObjectService(retrieval, threads, self.base_url)
         self._frames = FrameService(retrieval, threads)
         self._rendered = RenderedService(retrieval, threads)
         self._wado_uri = WadoUriService(retrieval, self._objects, threads)
-        # Of their own: an upload must not wait for readers.
         self._store = StoreService(index, Threads(), self.base_url, status_of)
 
     def base_url(self, request: Request) -> str:
         """Return the URL below which the resources stand."""
         if self._settings.public_url:
             return self._settings.public_url.rstrip("/") + PREFIX
-        return f"{request.url.scheme}://{request.url.netloc}{PREFIX}"
+        return f"{request.url.scheme}://{_netloc(request)}{PREFIX}"
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
@@ -143,6 +144,17 @@ class DicomWeb:
         ):
             raise Refused(CONFLICT, f"{uids[-1]} stands in other places too; see `imagingstudyd delete`")
         self._index.delete(uids[-1])
+
+
+def _netloc(request: Request) -> str:
+    """Return host and port as the user agent called them.
+
+    Some, such as dicomweb-client, leave the port out of the header Host. It is known where they name the
+    address of our socket: a proxy that hides the port would name its own host.
+    """
+    url, (host, port) = request.url, request.scope.get("server") or ("", None)
+    is_ours = url.hostname in (host, "localhost") and port not in (None, 80, 443)
+    return f"{url.netloc}:{port}" if is_ours and url.port is None else url.netloc
 
 
 def _routes(endpoints: Mapping[str, Endpoint], method: str) -> list[BaseRoute]:

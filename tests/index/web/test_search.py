@@ -52,6 +52,14 @@ def test_keys_match_as_in_c_find(served, query):
     assert [STUDY] == uids(served.client.get(f"{STUDIES}?{query}"))
 
 
+def test_the_port_is_named_where_a_user_agent_leaves_it_out(served):
+    """As dicomweb-client does: what it is given then is to be fetched from where it asked."""
+    port = served.url.split("/")[2].partition(":")[2]
+    for host, expected in (("127.0.0.1", f"127.0.0.1:{port}"), ("pacs.example", "pacs.example")):
+        (study,) = served.client.get(f"{STUDIES}?PatientID=P1", headers={"host": host}).json()
+        assert [f"http://{expected}/dicom-web/studies/{STUDY}"] == study["00081190"]["Value"]
+
+
 def test_fuzzy_matching_finds_words_without_accents(served):
     assert [f"{STUDY[:-1]}2"] == uids(served.get(STUDIES, PatientName="muller zoe", fuzzymatching="true"))
     assert 204 == served.get(STUDIES, PatientName="muller zoe").status_code
@@ -93,6 +101,14 @@ def test_pages_by_limit_and_offset(served):
     assert "warning" not in served.get(STUDIES, limit=6).headers
     assert 204 == served.get(STUDIES, offset=6).status_code
     assert 204 == served.get(STUDIES, limit=0).status_code
+    for parameters, total in (
+        ({"limit": 2, "offset": 2}, "6"), ({"offset": 9}, "6"), ({"PatientID": "P1"}, "1"),
+        ({"PatientID": "nobody"}, None), ({"PatientName": "*", "limit": 1}, "6"),
+        ({"PatientName": "d*", "limit": 1}, "1"),
+    ):  # fmt: skip
+        assert total == served.get(STUDIES, **parameters).headers.get("x-total-count"), parameters
+    many = {"StudyDate": "19000101-", "limit": 1}
+    assert "x-total-count" not in served.get(STUDIES, **many).headers  # only matching them all would tell
 
 
 def test_what_is_ignored_is_said(served):

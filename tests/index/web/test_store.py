@@ -12,7 +12,7 @@ import pytest
 from index import Index
 from support.daemon import eventually
 from support.dicom import encoded, instance, part10, sample, save
-from support.dicomweb import STUDY, Served, pixels, serving
+from support.dicomweb import IMAGES, STUDY, Served, pixels, serving
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=B'
 FAILED, STORED, OTHER, REASON = "00081198", "00081199", "0008119A", "00081197"
@@ -86,7 +86,7 @@ def test_a_study_that_is_named_must_be_theirs(empty, tmp_path):
     response = post(empty, body(*files), f"/studies/{STUDY}")
     assert 202 == response.status_code
     assert 1 == len(response.json()[FAILED]["Value"])
-    assert [f"{STUDY}.1.1"] == stored(tmp_path / "data")
+    assert eventually(lambda: [f"{STUDY}.1.1"] == stored(tmp_path / "data"))
     assert 409 == post(empty, body(files[1]), f"/studies/{STUDY}").status_code
     assert 400 == post(empty, body(files[1]), "/studies/x").status_code
 
@@ -115,7 +115,7 @@ def test_what_ends_too_early_is_not_kept(empty, tmp_path):
     whole, half = (file_of(pixels(instance(1, 1, number)), tmp_path) for number in (1, 2))
     response = post(empty, body(whole, half)[:-30])
     assert 202 == response.status_code
-    assert [f"{STUDY}.1.1"] == stored(tmp_path / "data")
+    assert eventually(lambda: [f"{STUDY}.1.1"] == stored(tmp_path / "data"))
     assert not list((tmp_path / "data" / "incoming").glob("*.dcm"))
 
 
@@ -128,8 +128,13 @@ def test_a_large_instance_and_one_that_is_cut_off(empty, tmp_path):
     assert 200 == post(empty, body(large, large, head=b"")).status_code
     host, port = empty.url.split("/")[2].split(":")
     with socket.create_connection((host, int(port))) as peer:
-        head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {TYPE}\r\nContent-Length: 9000000\r\n\r\n"
-        peer.sendall(head.encode() + body(large)[: len(large) // 2])
+        lines = (
+            "POST /dicom-web/studies HTTP/1.1",
+            "Host: x",
+            f"Content-Type: {TYPE}",
+            "Content-Length: 9000000",
+        )
+        peer.sendall("\r\n".join((*lines, "", "")).encode() + body(large)[: len(large) // 2])
     incoming = tmp_path / "data" / "incoming"
     assert eventually(lambda: 200 == empty.get("/studies").status_code)
     assert [f"{STUDY}.1.1"] == [one["00080018"]["Value"][0] for one in empty.get("/instances").json()]
@@ -157,3 +162,45 @@ def test_the_response_in_xml(empty, tmp_path):
     names = {"n": "http://dicom.nema.org/PS3.19/models/NativeDICOM"}
     root = ET.fromstring(response.content)  # noqa: S314  our own
     assert root.find("n:DicomAttribute[@keyword='ReferencedSOPSequence']/n:Item", names) is not None
+
+
+def test_a_study_uid_behind_long_values(empty, tmp_path):
+    dataset = instance(1, 1, 1)
+    dataset.add_new(0x00091001, "OB", bytes(300_000))
+    dataset.add_new(0x00090010, "LO", "MAKER")
+    content = body(file_of(dataset, tmp_path))
+    response = post(empty, content, f"/studies/{STUDY}")
+    assert 200 == response.status_code, response.text
+    (item,) = response.json()[STORED]["Value"]
+    assert item["00081190"]["Value"] == [f"{empty.url}{IMAGES}/{STUDY}.1.1"]
+    assert 409 == post(empty, content, "/studies/1.2.3").status_code
+
+
+def test_what_is_truncated_is_stored_with_a_warning(empty, tmp_path):
+    content = file_of(pixels(instance(1, 1, 1)), tmp_path)
+    response = post(empty, content[:-4], kind="application/dicom")
+    assert 202 == response.status_code
+    (item,) = response.json()[STORED]["Value"]
+    assert [0xB007] == item["00081196"]["Value"]  # PS3.18 Table I.2-1
+    assert 1 == len(empty.get("/instances").json())
+
+
+def test_parts_have_a_limit(empty, tmp_path, monkeypatch):
+    monkeypatch.setattr("index.web.dicomweb.upload.PARTS_LIMIT", 3)
+    files = [file_of(instance(1, 1, number), tmp_path) for number in range(1, 6)]
+    response = post(empty, body(*files))
+    assert 202 == response.status_code
+    assert 3 == len(response.json()[STORED]["Value"])
+
+
+def test_a_fault_of_our_own_is_named_and_the_others_are_stored(empty, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    good, bad = (file_of(instance(1, 1, number), tmp_path) for number in (1, 2))
+    found = empty.index.receive
+    monkeypatch.setattr(
+        empty.index, "receive", lambda *args: fail() if args[2].endswith(".2") else found(*args)
+    )
+    response = post(empty, body(bad, good))
+    assert (202, 1) == (response.status_code, len(response.json()[STORED]["Value"]))

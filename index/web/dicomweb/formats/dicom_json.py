@@ -70,7 +70,7 @@ class JsonEncoder:
                 content = self._content(
                     dataset, element, vr, (*path, f"{tag:08X}"), characters, signed=signed
                 )
-            except (ValueError, TypeError, struct.error, LookupError):
+            except Exception:  # noqa: BLE001, S112  pydicom raises many kinds of error for damaged bytes
                 continue
             # PS3.18 Section F.2: the texts of the model are in UTF-8.
             model[f"{tag:08X}"] = (

@@ -74,13 +74,22 @@ def accepted(headers: Iterable[str], parameter: Sequence[str] = ()) -> list[Medi
     """Return what is accepted, the preferred first; nothing given accepts everything.
 
     `parameter` is the query parameter accept (PS3.18 Section 8.3.3.1), which counts before the header.
+    What cannot be read is passed over beside what can: Java sends `*; q=.2` with every request.
     Raises BadMediaType.
     """
     given = [one for text in (parameter or headers) for one in _split(text)]
     if len(given) > MOST_RANGES:
         raise BadMediaType(f"more than {MOST_RANGES} media types")
-    ranges = [parse_media_type(text) for text in given] or [MediaType("*/*")]
-    return sorted((one for one in ranges if one.quality > 0), key=lambda one: -one.quality)
+    ranges, faults = [], []
+    for text in given:
+        try:
+            ranges.append(parse_media_type(text))
+        except BadMediaType as error:
+            faults.append(error)
+    if faults and not ranges:
+        raise faults[0]
+    wanted = [one for one in ranges or [MediaType("*/*")] if one.quality > 0]
+    return sorted(wanted, key=lambda one: -one.quality)
 
 
 def _split(text: str) -> list[str]:

@@ -23,9 +23,7 @@ def native_model(model: Model) -> bytes:
 
 def _elements(model: Model) -> Iterator[str]:
     for tag, element in model.items():
-        keyword = keyword_for_tag(int(tag, 16))
-        name = f" keyword={quoteattr(keyword)}" if keyword else ""
-        yield f'<DicomAttribute tag="{tag}" vr="{element["vr"]}"{name}>'
+        yield f'<DicomAttribute {_identity(tag, model)} vr="{element["vr"]}">'
         if "BulkDataURI" in element:
             yield f"<BulkData uri={quoteattr(element['BulkDataURI'])}/>"
         elif "InlineBinary" in element:
@@ -33,6 +31,20 @@ def _elements(model: Model) -> Iterator[str]:
         for number, value in enumerate(element.get("Value", ()), 1):
             yield _value(number, value, element["vr"])
         yield "</DicomAttribute>"
+
+
+def _identity(tag: str, model: Model) -> str:
+    """Return the attributes that name an element (PS3.19 Table A.1.5-2).
+
+    A private element is named by its creator; the block that it has in this data set stands nowhere.
+    """
+    if keyword := keyword_for_tag(int(tag, 16)):
+        return f'tag="{tag}" keyword={quoteattr(keyword)}'
+    if int(tag[:4], 16) % 2:
+        creators = model.get(f"{tag[:4]}00{tag[4:6]}", {}).get("Value")
+        if creators and tag[4:6] != "00":
+            return f'tag="{tag[:4]}00{tag[6:]}" privateCreator={quoteattr(_clean(creators[0]))}'
+    return f'tag="{tag}"'
 
 
 def _value(number: int, value: object, vr: str) -> str:
@@ -53,4 +65,8 @@ def _name(number: int, name: Mapping[str, str]) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else escape(_NO_XML.sub("\ufffd", str(value)))
+    return "" if value is None else escape(_clean(value))
+
+
+def _clean(value: object) -> str:
+    return _NO_XML.sub("\ufffd", str(value))
