@@ -24,7 +24,8 @@ from index.web.dicomweb.retrieve_frames import frame_numbers
 from index.web.dicomweb.selecting import select, select_one, uids_of
 
 if TYPE_CHECKING:
-    from index.query.retrieval import Retrieval, StoredInstance
+    from index.query.retrieval import Retrieval
+    from index.records import StoredInstance
 
 # Pixels of a side of a thumbnail, where the user agent names none.
 THUMBNAIL = (128, 128)

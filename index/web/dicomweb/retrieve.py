@@ -20,7 +20,8 @@ from index.web.dicomweb.responses import NOT_ACCEPTABLE, BlocksResponse, Refused
 from index.web.dicomweb.selecting import ObjectChoice, object_choices, select, uids_of
 
 if TYPE_CHECKING:
-    from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
+    from index.query.retrieval import InstanceSelection, Retrieval
+    from index.records import StoredInstance
 
 log = structlog.get_logger(__name__)
 

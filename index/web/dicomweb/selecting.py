@@ -11,7 +11,8 @@ from index.web.dicomweb.formats.media_types import ANY_SYNTAX, DICOM, MediaType
 from index.web.dicomweb.responses import BAD_REQUEST, NOT_FOUND, Refused
 
 if TYPE_CHECKING:
-    from index.query.retrieval import InstanceSelection, Retrieval, StoredInstance
+    from index.query.retrieval import InstanceSelection, Retrieval
+    from index.records import StoredInstance
 
 _UIDS = ("study", "series", "instance")
 
