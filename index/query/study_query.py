@@ -106,11 +106,14 @@ class StudyQuery:
         return self._matcher.fits_all and self.level is self._lowest is not Level.PATIENT
 
     def _pages(self, passed_over: int) -> Iterator[list[Entity]]:
-        # One more than the limit tells whether there are more.
-        size = min(PAGE, self._options.limit + 1) if self._matcher.fits_all else PAGE
-        last, rows = None, [0] * BLOCK
-        while len(rows) == BLOCK:
-            rows = self._selection.rows_after(last, BLOCK, 0 if last else passed_over)
+        block, size = BLOCK, PAGE
+        if self._is_of_all_rows:
+            # One more than the limit tells whether there are more.
+            block = min(BLOCK, self._options.limit + 1)
+            size = min(PAGE, block)
+        last, rows = None, [0] * block
+        while len(rows) == block:
+            rows = self._selection.rows_after(last, block, 0 if last else passed_over)
             for page in chunked(rows, size):
                 yield self._entities.read(self._lowest, page)
                 last = page[-1]
