@@ -1,8 +1,9 @@
 """Responses of DICOMweb, and the threads that read the index and objects for them."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -13,11 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from index.web.dicomweb.formats.media_types import BadMediaType, MediaType, accepted
 
-BAD_REQUEST, NOT_FOUND, NOT_ACCEPTABLE = 400, 404, 406
+PARTIAL_CONTENT, NOT_MODIFIED = 206, 304
+BAD_REQUEST, NOT_FOUND, NOT_ACCEPTABLE, RANGE_NOT_SATISFIABLE = 400, 404, 406, 416
 SERVICE_UNAVAILABLE = 503
 # Threads that read for DICOMweb. A thread is held while bytes are read, never while they are sent.
 THREADS = 4
 _END = b""
+# One range of bytes (RFC 9110 Section 14.1.2). Of several, all is sent, as Section 14.2 allows.
+_RANGE = re.compile(r"bytes=(?=-?[0-9])([0-9]{0,18})-([0-9]{0,18})")
 
 T = TypeVar("T")
 
@@ -47,7 +51,7 @@ class Threads:
 
 
 class BlocksResponse(StreamingResponse):
-    """Streams what an iterator yields that blocks; it is closed in any case, when the peer is gone too.
+    """Streams what an iterator yields that blocks. `close` is called in any case, when the peer is gone too.
 
     An error of the iterator ends the connection within the body: the peer sees that it is not whole.
     """
@@ -58,10 +62,13 @@ class BlocksResponse(StreamingResponse):
         blocks: Iterator[bytes],
         media_type: str,
         headers: Mapping[str, str] | None = None,
+        status: int = 200,
+        close: Callable[[], object] = lambda: None,
     ) -> None:
         self._threads = threads
         self._blocks = blocks
-        super().__init__(self._read(), headers=headers, media_type=media_type)
+        self._close_source = close
+        super().__init__(self._read(), status, headers, media_type)
 
     async def _read(self) -> AsyncIterator[bytes]:
         while block := await self._threads.run(next, self._blocks, _END):
@@ -78,13 +85,61 @@ class BlocksResponse(StreamingResponse):
                 await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._threads.run(_close, self._blocks)
+                await self._threads.run(self._close)
+
+    def _close(self) -> None:
+        if close := getattr(self._blocks, "close", None):
+            close()
+        self._close_source()
 
 
-def _close(blocks: Iterator[bytes]) -> None:
-    close = getattr(blocks, "close", None)
-    if close:
-        close()
+class Content(NamedTuple):
+    """A body whose size is known: `blocks` yields its bytes between two places; `tag` is its entity tag."""
+
+    size: int
+    blocks: Callable[[int, int], Iterator[bytes]]
+    tag: str
+    close: Callable[[], object]
+
+
+def content_response(request: Request, threads: Threads, content: Content, media_type: str) -> Response:
+    """Return the response with a content, or the range of it that is asked for. Raises Refused."""
+    headers = {"etag": content.tag, "accept-ranges": "bytes"}
+    start, stop = _span(request, content)
+    headers["content-length"] = str(stop - start)
+    status = 200
+    if stop - start < content.size:
+        status = PARTIAL_CONTENT
+        headers["content-range"] = f"bytes {start}-{stop - 1}/{content.size}"
+    return BlocksResponse(threads, content.blocks(start, stop), media_type, headers, status, content.close)
+
+
+def _span(request: Request, content: Content) -> tuple[int, int]:
+    """Return where the range begins and ends that is asked for; all where none is, or none that is valid."""
+    found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if not found or request.headers.get("if-range", content.tag) != content.tag:
+        return 0, content.size
+    first, last = found.groups()
+    if not first:
+        start, stop = max(0, content.size - int(last or 0)), content.size
+    else:
+        start, stop = int(first), min(content.size, int(last) + 1 if last else content.size)
+    if last and first and int(last) < int(first):
+        return 0, content.size
+    if start >= stop:
+        raise Refused(RANGE_NOT_SATISFIABLE, f"it has {content.size} bytes")
+    return start, stop
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Whether the user agent has what has this entity tag (RFC 9110 Section 13.1.2)."""
+    given = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    return bool(given & {tag, "*"})
+
+
+def not_modified(tag: str) -> Response:
+    """Return the response where the user agent has it already."""
+    return Response(status_code=NOT_MODIFIED, headers={"etag": tag})
 
 
 def accepted_by(request: Request) -> list[MediaType]:

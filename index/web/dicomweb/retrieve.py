@@ -1,6 +1,9 @@
 """Retrieve objects and metadata (WADO-RS, PS3.18 Section 10.4): streamed as they are read."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -9,23 +12,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from index.dicom.part10 import encode_meta
-from index.dicom.transcoding import NotTranscodable, transcode
-from index.errors import IndexFault
+from index.dicom.transcoding import transcode
+from index.errors import IndexFault, NotKept
 from index.web.dicomweb.formats import multipart
 from index.web.dicomweb.formats.dicom_json import JsonEncoder, Model, Path
 from index.web.dicomweb.formats.media_types import DICOM, JSON, XML, choose
 from index.web.dicomweb.formats.native_xml import native_model
 from index.web.dicomweb.formats.objects import BLOCK, StoredDataSet, pixel_model
-from index.web.dicomweb.responses import NOT_ACCEPTABLE, BlocksResponse, Refused, Threads, accepted_by
+from index.web.dicomweb.responses import (
+    NOT_ACCEPTABLE,
+    PARTIAL_CONTENT,
+    BlocksResponse,
+    Content,
+    Refused,
+    Threads,
+    accepted_by,
+    content_response,
+    is_known,
+    not_modified,
+)
 from index.web.dicomweb.selecting import ObjectChoice, object_choices, select, uids_of
 
 if TYPE_CHECKING:
     from index.query.retrieval import InstanceSelection, Retrieval
     from index.records import StoredInstance
+    from index.storage.data_set_file import DataSetFile
 
 log = structlog.get_logger(__name__)
 
-PARTIAL_CONTENT = 206
+# What is transcoded stands in memory until it is sent; of all that are sent at one time so many bytes.
+TRANSCODED_LIMIT = 1024 * 1024 * 1024
 _AVAILABLE_TRANSFER_SYNTAX = "00083002"
 _STUDY, _SERIES = "0020000D", "0020000E"
 _PLAIN_JSON = "application/json"
@@ -52,34 +68,35 @@ class ObjectService:
             if not taken or (choice.is_single and found.total > 1):
                 continue
             if choice.is_single:
-                return await self.single(next(found.instances()), choice)
+                instance = await self._threads.run(next, found.instances())
+                return await self.single(request, instance, choice)
             status = 200 if len(taken) == len(found.kinds) else PARTIAL_CONTENT
             return self._multipart(found, choice, status)
-        why = (
-            "one instance alone is application/dicom" if found.total > 1 else "its transfer syntax is another"
+        stored = ", ".join(sorted({syntax for _, syntax in found.kinds}))
+        raise Refused(
+            NOT_ACCEPTABLE,
+            f'objects are multipart/related; type="{DICOM}", one alone is {DICOM}; these are stored in'
+            f" transfer syntax {stored}, which a user agent takes by its name, or by transfer-syntax=*",
         )
-        raise Refused(NOT_ACCEPTABLE, f'objects are multipart/related; type="{DICOM}", {why}')
 
-    async def single(self, instance: "StoredInstance", choice: ObjectChoice) -> Response:
+    async def single(self, request: Request, instance: "StoredInstance", choice: ObjectChoice) -> Response:
         """Return an instance alone, as a Part 10 file. Raises Refused."""
         syntax = choice.syntax_for(instance.transfer_syntax)
         if syntax is None:
             raise Refused(NOT_ACCEPTABLE, f"it is stored in transfer syntax {instance.transfer_syntax}")
-        blocks = object_blocks(self._retrieval, instance, syntax)
-        # Opened before the status is sent: it may be damaged, or gone.
-        first = await self._threads.run(next, blocks)
-        size = {"content-length": str(instance.size)} if first.startswith(_own_meta(instance)) else {}
-        if syntax != instance.transfer_syntax:
-            size = {}
-        media_type = f"{DICOM}; transfer-syntax={syntax}"
-        return BlocksResponse(self._threads, _chain(first, blocks), media_type, size)
+        if is_known(request, tag := entity_tag(instance, syntax)):
+            return not_modified(tag)
+        content = await self._threads.run(open_object, self._retrieval, instance, syntax)
+        try:
+            return content_response(request, self._threads, content, f"{DICOM}; transfer-syntax={syntax}")
+        except Refused:
+            content.close()
+            raise
 
     def _multipart(self, found: "InstanceSelection", choice: ObjectChoice, status: int) -> Response:
         boundary = multipart.new_boundary()
         blocks = _object_parts(self._retrieval, found, choice, boundary)
-        response = BlocksResponse(self._threads, blocks, multipart.content_type(DICOM, boundary))
-        response.status_code = status
-        return response
+        return BlocksResponse(self._threads, blocks, multipart.content_type(DICOM, boundary), status=status)
 
     async def metadata(self, request: Request) -> Response:
         """Return the metadata of a study, a series or an instance."""
@@ -126,27 +143,65 @@ def metadata_of(retrieval: "Retrieval", instance: "StoredInstance", base: str) -
         return dict(sorted(model.items()))
 
 
-def object_blocks(retrieval: "Retrieval", instance: "StoredInstance", syntax: str) -> Iterator[bytes]:
-    """Yield an instance as a Part 10 file in this transfer syntax.
+def entity_tag(instance: "StoredInstance", *how: str) -> str:
+    """Return the entity tag of an instance, or of a part of it. One that replaces it has another path."""
+    text = "\0".join((instance.uid, instance.path, str(instance.size), *how))
+    return f'"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"'
 
-    Raises NotFound, Unreadable, NotTranscodable, OSError, before the first bytes where that can be known.
+
+def open_object(retrieval: "Retrieval", instance: "StoredInstance", syntax: str) -> Content:
+    """Open an instance as a Part 10 file in this transfer syntax; it is to be closed.
+
+    Raises NotFound, Unreadable, NotTranscodable, NotKept, OSError.
     """
-    with retrieval.open(instance) as file:
-        meta = encode_meta(instance.sop_class_uid, instance.uid, syntax)
-        if syntax != file.transfer_syntax:
-            data = memoryview(transcode(file.read(), file.transfer_syntax, syntax))
-            yield meta
-            for start in range(0, len(data), BLOCK):
-                yield bytes(data[start : start + BLOCK])
-            return
-        for start in range(0, file.size, BLOCK):
-            block = bytearray(min(BLOCK, file.size - start))
-            file.read_into([memoryview(block)], start)
-            yield meta + block if not start else bytes(block)
+    meta = encode_meta(instance.sop_class_uid, instance.uid, syntax)
+    tag = entity_tag(instance, syntax)
+    file = retrieval.open(instance)
+    if syntax == file.transfer_syntax:
+        return Content(len(meta) + file.size, partial(_file_blocks, file, meta), tag, file.close)
+    with file:
+        data = transcode(file.read(), file.transfer_syntax, syntax)
+    _transcoded.take(len(data))
+    blocks = partial(_memory_blocks, memoryview(meta + data))
+    return Content(len(meta) + len(data), blocks, tag, partial(_transcoded.give_back, len(data)))
 
 
-def _own_meta(instance: "StoredInstance") -> bytes:
-    return encode_meta(instance.sop_class_uid, instance.uid, instance.transfer_syntax)
+def _file_blocks(file: "DataSetFile", meta: bytes, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the bytes between two places of a file that begins with `meta`. Raises OSError."""
+    while start < stop:
+        head = meta[start : min(stop, start + BLOCK)]
+        length = min(BLOCK - len(head), stop - start - len(head))
+        block = bytearray(length)
+        if length:
+            file.read_into([memoryview(block)], max(0, start - len(meta)))
+        yield bytes(head) + block if head else bytes(block)
+        start += len(head) + length
+
+
+def _memory_blocks(data: memoryview, start: int, stop: int) -> Iterator[bytes]:
+    for place in range(start, stop, BLOCK):
+        yield bytes(data[place : min(place + BLOCK, stop)])
+
+
+class _Budget:
+    """Bytes that all may hold together. Raises NotKept where there are not so many left."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._lock = Lock()
+
+    def take(self, count: int) -> None:
+        with self._lock:
+            if count > self._left:
+                raise NotKept("memory: others are sent too much that is transcoded")
+            self._left -= count
+
+    def give_back(self, count: int) -> None:
+        with self._lock:
+            self._left += count
+
+
+_transcoded = _Budget(TRANSCODED_LIMIT)
 
 
 def _object_parts(
@@ -157,16 +212,17 @@ def _object_parts(
         syntax = choice.syntax_for(instance.transfer_syntax)
         if syntax is None:
             continue  # the status says that they are not all
-        blocks = object_blocks(retrieval, instance, syntax)
         try:
-            first = next(blocks)
-        except (IndexFault, NotTranscodable, OSError) as error:
+            content = open_object(retrieval, instance, syntax)
+        except (IndexFault, OSError) as error:
             failed += 1
             _log_failed(instance, error)
             continue
-        headers = {"Content-Type": f"{DICOM}; transfer-syntax={syntax}"}
-        yield multipart.part_head(boundary, headers) + first
-        yield from blocks
+        try:
+            yield multipart.part_head(boundary, {"Content-Type": f"{DICOM}; transfer-syntax={syntax}"})
+            yield from content.blocks(0, content.size)
+        finally:
+            content.close()
     if failed:
         raise Incomplete(f"{failed} instances cannot be read")
     yield multipart.closing(boundary)
@@ -174,11 +230,6 @@ def _object_parts(
 
 def _log_failed(instance: "StoredInstance", error: Exception) -> None:
     log.warning("retrieve_failed", sop_instance_uid=instance.uid, reason=str(error))
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _json_array(models: Iterator[Model]) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from index.dicom.transcoding import EXPLICIT_LITTLE
 from index.web.dicomweb.formats import multipart
+from index.web.dicomweb.formats.dicom_json import Path
 from index.web.dicomweb.formats.frames import Frames, can_decode
 from index.web.dicomweb.formats.media_types import ANY_SYNTAX, IMAGE_TYPES, OCTETS, MediaType
 from index.web.dicomweb.formats.objects import StoredDataSet
@@ -17,11 +18,15 @@ from index.web.dicomweb.responses import (
     NOT_ACCEPTABLE,
     NOT_FOUND,
     BlocksResponse,
+    Content,
     Refused,
     Threads,
     accepted_by,
+    content_response,
+    is_known,
+    not_modified,
 )
-from index.web.dicomweb.retrieve import bulk_path
+from index.web.dicomweb.retrieve import bulk_path, entity_tag
 from index.web.dicomweb.selecting import select_one, uids_of
 
 if TYPE_CHECKING:
@@ -103,43 +108,65 @@ class FrameService:
             raise
 
     def _respond(self, dataset: StoredDataSet, choice: FrameChoice, parts: Iterator[Part]) -> Response:
+        blocks: Iterator[bytes]
         if choice.is_single:
-            blocks, media_type = next(parts)[1], choice.content_type
+            blocks, media_type = iter(next(parts)[1]), choice.content_type
         else:
             boundary = multipart.new_boundary()
             blocks, media_type = (
                 multipart.multipart(boundary, parts),
                 multipart.content_type(choice.media_type, boundary),
             )
-        return BlocksResponse(self._threads, _closing(dataset, blocks), media_type)
+        return BlocksResponse(self._threads, blocks, media_type, close=dataset.close)
 
     async def bulk_data(self, request: Request) -> Response:
         """Return the value that a BulkDataURI names."""
-        uids, ranges = uids_of(request.path_params), accepted_by(request)
-        return await self._threads.run(self._bulk_data, uids, request.path_params["path"], ranges)
+        uids, path = uids_of(request.path_params), bulk_path(request.path_params["path"])
+        return await self._threads.run(self._bulk_data, request, uids, path, accepted_by(request))
 
-    def _bulk_data(self, uids: Sequence[str], text: str, ranges: Sequence[MediaType]) -> Response:
-        path = bulk_path(text)
-        dataset = StoredDataSet(self._retrieval.open(select_one(self._retrieval, uids)))
+    def _bulk_data(
+        self, request: Request, uids: Sequence[str], path: Path, ranges: Sequence[MediaType]
+    ) -> Response:
+        instance = select_one(self._retrieval, uids)
+        tag = entity_tag(instance, *map(str, path))
+        dataset = StoredDataSet(self._retrieval.open(instance))
         try:
-            if dataset.pixels and path == (f"{dataset.pixels.tag:08X}",):
-                return self._pixel_data(dataset, ranges)
-            value = dataset.value(path)
-            blocks = (value,) if isinstance(value, bytes) else dataset.blocks(*value)
-            choice = _octets(ranges)
-            return self._respond(dataset, choice, iter([({"Content-Type": OCTETS}, blocks)]))
+            if not dataset.pixels or path != (f"{dataset.pixels.tag:08X}",):
+                return self._octets(request, dataset, dataset.value(path), ranges, tag)
+            frames = Frames(dataset)
+            if not frames.is_encapsulated:
+                return self._octets(request, dataset, frames.place, ranges, tag)
+            choice = choose_frames(ranges, frames, frames.count)
+            return self._respond(dataset, choice, _frame_parts(frames, range(frames.count), choice))
         except BaseException:
             dataset.close()
             raise
 
-    def _pixel_data(self, dataset: StoredDataSet, ranges: Sequence[MediaType]) -> Response:
-        frames = Frames(dataset)
-        if not frames.is_encapsulated:
-            choice = _octets(ranges)
-            part = {"Content-Type": f"{OCTETS}; transfer-syntax={EXPLICIT_LITTLE}"}, frames.all_blocks()
-            return self._respond(dataset, choice, iter([part]))
-        choice = choose_frames(ranges, frames, frames.count)
-        return self._respond(dataset, choice, _frame_parts(frames, range(frames.count), choice))
+    def _octets(
+        self,
+        request: Request,
+        dataset: StoredDataSet,
+        value: bytes | tuple[int, int],
+        ranges: Sequence[MediaType],
+        tag: str,
+    ) -> Response:
+        """Return a value, or the place of one, as it is; alone it can be had in ranges of bytes."""
+        choice = _octets(ranges)
+        start, length = (0, len(value)) if isinstance(value, bytes) else value
+
+        def blocks(first: int, stop: int) -> Iterator[bytes]:
+            if isinstance(value, bytes):
+                return iter((value[first:stop],))
+            return dataset.blocks(start + first, stop - first)
+
+        if not choice.is_single:
+            part = {"Content-Type": choice.content_type}, blocks(0, length)
+            return self._respond(dataset, choice, iter((part,)))
+        if is_known(request, tag):
+            dataset.close()
+            return not_modified(tag)
+        content = Content(length, blocks, tag, dataset.close)
+        return content_response(request, self._threads, content, choice.content_type)
 
 
 def frame_numbers(text: str) -> list[int]:
@@ -169,8 +196,3 @@ def _frame_parts(frames: Frames, numbers: Iterable[int], choice: FrameChoice) ->
     for number in numbers:
         blocks = iter((frames.decoded(number),)) if choice.decode else frames.blocks(number)
         yield {"Content-Type": choice.content_type}, blocks
-
-
-def _closing(dataset: StoredDataSet, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    with dataset:
-        yield from blocks

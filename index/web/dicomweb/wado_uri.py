@@ -49,7 +49,7 @@ class WadoUriService:
         media_type = choose(ranges, (*RENDERED_TYPES, DICOM))
         if media_type == DICOM:
             choice = ObjectChoice((parameters.get("transferSyntax", EXPLICIT_LITTLE),), is_single=True)
-            return await self._objects.single(instance, choice)
+            return await self._objects.single(request, instance, choice)
         if media_type is None:
             raise Refused(NOT_ACCEPTABLE, f"contentType: one of {', '.join((*RENDERED_TYPES, DICOM))}")
         number = _whole(parameters, "frameNumber", 1)

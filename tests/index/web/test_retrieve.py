@@ -196,7 +196,7 @@ def test_what_is_not_there(served, path, status):
 
 
 def test_head_reads_no_object(served, monkeypatch):
-    monkeypatch.setattr("index.web.dicomweb.retrieve.object_blocks", None)
+    monkeypatch.setattr("index.web.dicomweb.retrieve.open_object", None)
     for path in (f"/studies/{STUDY}", f"/studies/{STUDY}/metadata"):
         response = served.client.head(path)
         assert (200, b"") == (response.status_code, response.content)
@@ -391,3 +391,28 @@ def test_a_slow_reader_and_one_that_vanishes(tmp_path):
             from support.daemon import eventually
 
             assert eventually(lambda: open_files() <= open_before + 2)
+
+
+def test_ranges_and_what_is_known_already(served):
+    """RFC 9110 Sections 13 and 14: of what is sent alone, as stored."""
+    path = served.files["CT_small.dcm"]
+    single = "application/dicom; transfer-syntax=*"
+    url, pixels_ = url_of(path), "application/octet-stream"
+    for place, accept in ((url, single), (f"{url}/bulkdata/7FE00010", pixels_), (url, "application/dicom")):
+        whole = served.get(place, accept)
+        assert len(whole.content) == int(whole.headers["content-length"])
+        tag = whole.headers["etag"]
+        for asked, start, stop in (("0-0", 0, 1), ("100-399", 100, 400), ("-7", -7, None), ("5-", 5, None)):
+            headers = {"accept": accept, "range": f"bytes={asked}"}
+            part = served.client.get(place, headers=headers)
+            assert 206 == part.status_code
+            assert whole.content[start:stop] == part.content, asked
+            assert part.headers["content-range"].endswith(f"/{len(whole.content)}")
+            assert whole.content == served.client.get(place, headers={**headers, "if-range": "x"}).content
+        for asked in ("bytes=9-3", "bytes=0-1,5-6", "bytes=-", "lines=1-2"):
+            assert 200 == served.client.get(place, headers={"accept": accept, "range": asked}).status_code
+        for asked in ("bytes=99999999-", "bytes=-0"):
+            assert 416 == served.client.get(place, headers={"accept": accept, "range": asked}).status_code
+        known = served.client.get(place, headers={"accept": accept, "if-none-match": f'"x", {tag}'})
+        assert (304, b"", tag) == (known.status_code, known.content, known.headers["etag"])
+        assert 200 == served.client.get(place, headers={"accept": accept, "if-none-match": '"x"'}).status_code

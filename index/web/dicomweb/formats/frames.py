@@ -77,9 +77,10 @@ class Frames:
                 raise Unreadable("the pixel data is too short for its frames")
             yield from self._dataset.blocks(self._element.start + number * length, length)
 
-    def all_blocks(self) -> Iterator[bytes]:
-        """Yield pixel data that is not encapsulated."""
-        return self._dataset.blocks(self._element.start, self._element.length)
+    @property
+    def place(self) -> tuple[int, int]:
+        """Offset and length of pixel data that is not encapsulated, in the data set."""
+        return self._element.start, min(self._element.length, self._dataset.size - self._element.start)
 
     def _unaligned(self, number: int) -> bytes:
         """Return a frame of bits that does not begin with a byte (PS3.5 Section 8.1.1)."""
