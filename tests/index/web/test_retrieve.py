@@ -1,5 +1,6 @@
 """WADO-RS of objects, metadata and bulk data (PS3.18 Section 10.4), and WADO-URI (Section 9)."""
 
+import contextlib
 import hashlib
 import io
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from index import Index
+from index.web.dicomweb.responses import THREADS
 from support.dicom import data_set_of, instance, save
 from support.dicomweb import IMAGES, STUDY, parts, pixels, serving
 
@@ -378,6 +380,12 @@ def test_a_slow_reader_and_one_that_vanishes(tmp_path):
                 assert received
             with one.client.stream("GET", f"{IMAGES}/{STUDY}.1.1/frames/1,2,3,4,5,6") as response:
                 assert 200 == response.status_code
+            # More of them than threads, each with an answer that it does not read.
+            with contextlib.ExitStack() as stack:
+                for _ in range(2 * THREADS):
+                    stalled = stack.enter_context(one.client.stream("GET", f"/studies/{STUDY}"))
+                    assert next(stalled.iter_raw(65536))
+                assert 200 == one.get(f"/studies/{STUDY}/metadata").status_code
             with one.client.stream(
                 "GET", f"{IMAGES}/{STUDY}.1.1", headers={"accept": "application/dicom"}
             ) as all_:

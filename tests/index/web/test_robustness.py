@@ -43,9 +43,9 @@ VALUES = (
     "application/dicom", "*/*", "=", "^", "1.2.840.10008.1.2",
 )  # fmt: skip
 TYPES = (
-    "*/*", "image/*", "image/png", "application/dicom", "application/dicom+json", "application/dicom+xml", "*",
-    'multipart/related; type="application/dicom"', "multipart/related", "application/octet-stream; q=0", ";q=1",
-    "multipart/related; type=application/octet-stream; transfer-syntax=*", "a/b;q=.", '"',
+    "*/*", "image/*", "image/png", "application/dicom", "application/dicom+json", "application/dicom+xml",
+    "*", 'multipart/related; type="application/dicom"', "multipart/related", "application/octet-stream; q=0",
+    ";q=1", "multipart/related; type=application/octet-stream; transfer-syntax=*", "a/b;q=.", '"',
     "image/jpeg; transfer-syntax=1.2",
 )  # fmt: skip
 # A value of a header, as the client can send it.
