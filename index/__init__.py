@@ -92,6 +92,12 @@ if TYPE_CHECKING:
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
     from index.web.dicomweb.service import DicomWeb, DicomWebSettings
+    from index.web.rights import Caller, Right
+    from index.web.safety.callers import Callers
+    from index.web.safety.guard import Guard
+    from index.web.safety.origins import Origins
+    from index.web.safety.tokens import check_tokens, new_token, parse_token, token_lines
+    from index.web.settings import AccessSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -110,10 +116,13 @@ __all__ = [
     "TRANSCODE_LIMIT",
     "WORKLIST_KEYS",
     "AETitle",
+    "AccessSettings",
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
     "BadStepValue",
+    "Caller",
+    "Callers",
     "CannotListen",
     "ChangesPruned",
     "CommitmentReport",
@@ -132,6 +141,7 @@ __all__ = [
     "FhirSettings",
     "Finding",
     "GivenPath",
+    "Guard",
     "Host",
     "Index",
     "IndexFault",
@@ -156,6 +166,7 @@ __all__ = [
     "OrderStatus",
     "Orders",
     "Origin",
+    "Origins",
     "Outbox",
     "OutboxFilter",
     "Outcome",
@@ -169,6 +180,7 @@ __all__ = [
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "Right",
     "RouteSettings",
     "Section",
     "Source",
@@ -191,6 +203,7 @@ __all__ = [
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "check_tokens",
     "cut_off",
     "everything",
     "free_space",
@@ -199,9 +212,12 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "new_token",
     "outdated_instances",
+    "parse_token",
     "reindex",
     "take_over",
+    "token_lines",
     "transcode",
 ]
 
@@ -261,6 +277,12 @@ _MODULES = {
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
+    "index.web.rights": "Caller Right",
+    "index.web.safety.callers": "Callers",
+    "index.web.safety.guard": "Guard",
+    "index.web.safety.origins": "Origins",
+    "index.web.safety.tokens": "check_tokens new_token parse_token token_lines",
+    "index.web.settings": "AccessSettings",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

@@ -1,1 +1,1 @@
-"""What the daemon serves over HTTP."""
+"""What is served by HTTP: FHIR, the change feed, DICOMweb, the page; and who may have it."""

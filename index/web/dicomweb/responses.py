@@ -151,5 +151,8 @@ def accepted_by(request: Request) -> list[MediaType]:
 
 
 def warnings(service: str, texts: list[str]) -> dict[str, str]:
-    """Return the header Warning (PS3.18 Section 8.3.4.2, RFC 7234 Section 5.5)."""
-    return {"warning": ", ".join(f"299 {service}: {text}" for text in texts)} if texts else {}
+    """Return the header Warning (PS3.18 Section 8.3.4.2, RFC 7234 Section 5.5).
+
+    No value of a header ends with a space (RFC 9110 Section 5.5).
+    """
+    return {"warning": ", ".join(f"299 {service}: {text.strip()}" for text in texts)} if texts else {}

@@ -217,7 +217,7 @@ class _Reader:
             if self._flags.get(flag) and flag not in _SUPPORTED_FLAGS:
                 yield f"The {flag} parameter is not supported. {done}"
         if self._ignored:
-            names = ", ".join(dict.fromkeys(ascii(name[:64])[1:-1] for name in self._ignored[:20]))
+            names = ", ".join(dict.fromkeys(ascii(name[:64])[1:-1] or '""' for name in self._ignored[:20]))
             yield f"These parameters are not supported and have been ignored: {names}"
 
 

@@ -30,6 +30,7 @@ from index.web.dicomweb.selecting import select, uids_of
 from index.web.dicomweb.store import CONFLICT, StoreService
 from index.web.dicomweb.upload import Reception
 from index.web.dicomweb.wado_uri import WadoUriService
+from index.web.rights import Right, needs
 
 if TYPE_CHECKING:
     from index.maintenance.deletion import Deleted
@@ -78,7 +79,10 @@ class Parts(Reception, Protocol):
 
 
 class DicomWeb:
-    """DICOMweb over an index. `routes` are to be mounted; who may do what is decided before them."""
+    """DICOMweb over an index; `routes` are to be mounted.
+
+    To search and retrieve needs READ, to store WRITE, to delete OPERATE.
+    """
 
     def __init__(
         self, index: Parts, settings: DicomWebSettings, status_of: Callable[[Exception], int]
@@ -126,9 +130,9 @@ class DicomWeb:
             gets[f"{path}/thumbnail"] = self._rendered.thumbnail
         gets.update(dict.fromkeys(("", "/", "/wado"), self._wado_uri.retrieve))
         return [
-            *_routes(gets, "GET"),
-            *_routes(dict.fromkeys(("/studies", _STUDY), self._store.store), "POST"),
-            *_routes(dict.fromkeys((_STUDY, _SERIES, _INSTANCE), self._delete), "DELETE"),
+            *_routes(gets, "GET", Right.READ),
+            *_routes(dict.fromkeys(("/studies", _STUDY), self._store.store), "POST", Right.WRITE),
+            *_routes(dict.fromkeys((_STUDY, _SERIES, _INSTANCE), self._delete), "DELETE", Right.OPERATE),
         ]
 
     async def _delete(self, request: Request) -> Response:
@@ -157,8 +161,9 @@ def _netloc(request: Request) -> str:
     return f"{url.netloc}:{port}" if is_ours and url.port is None else url.netloc
 
 
-def _routes(endpoints: Mapping[str, Endpoint], method: str) -> list[BaseRoute]:
-    return [Route(PREFIX + path, _guarded(one), methods=[method]) for path, one in endpoints.items()]
+def _routes(endpoints: Mapping[str, Endpoint], method: str, right: Right) -> list[BaseRoute]:
+    allowed = needs(right)
+    return [Route(PREFIX + path, allowed(_guarded(one)), methods=[method]) for path, one in endpoints.items()]
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:
