@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from index.storage.opening import store_fault
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.dicomweb.service import DicomWeb, DicomWebSettings
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
     from index.web.safety.guard import Guard
@@ -137,6 +138,8 @@ __all__ = [
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
+    "DicomWeb",
+    "DicomWebSettings",
     "Disagreed",
     "Disagreement",
     "DuplicateStep",
@@ -289,6 +292,7 @@ _MODULES = {
     "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
+    "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",
