@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
     from index.web.dicomweb.service import DicomWeb, DicomWebSettings
+    from index.web.feed import FeedService
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
     from index.web.safety.guard import Guard
@@ -145,6 +146,7 @@ __all__ = [
     "DuplicateStep",
     "Entry",
     "Expired",
+    "FeedService",
     "FhirSettings",
     "Finding",
     "GivenPath",
@@ -293,6 +295,7 @@ _MODULES = {
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
+    "index.web.feed": "FeedService",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

@@ -35,7 +35,7 @@ from index.publication.conflicts import (
     summaries_in_conflict,
 )
 from index.publication.directory import Directory
-from index.publication.feed import Entry, changes, pruned
+from index.publication.feed import Entry, changes, last_change, pruned
 from index.publication.following import DirectoryFollower
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
@@ -379,6 +379,10 @@ class Index:
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
         return changes(self._database, since)
+
+    def last_change(self) -> int:
+        """Return the number of the last entry of the change feed; 0 where there is none."""
+        return last_change(self._database)
 
     def changes_pruned(self) -> int:
         """Return the number up to which entries of the change feed have been deleted; 0: none was."""

@@ -8,7 +8,8 @@ import gzip
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -62,6 +63,14 @@ class Entry:
     version: int
     at: int
     reason: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON has it; `at` in ISO 8601, and `reason` only where there is one."""
+        at = datetime.fromtimestamp(self.at / 1000, UTC).isoformat(timespec="milliseconds")
+        row = {**asdict(self), "at": at}
+        if not self.reason:
+            del row["reason"]
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +273,12 @@ def changes(database: Database, since: int = 0) -> Iterator[Entry]:
         if len(rows) < PAGE:
             return
         remembered = since = rows[-1][0]
+
+
+def last_change(database: Database) -> int:
+    """Return the number of the last entry; 0 where there is none. Raises NotKept, DatabaseFault."""
+    rows = database.rows(Change.select(Change.id).order_by(Change.id.desc()).limit(1))
+    return int(rows[0][0]) if rows else pruned(database)
 
 
 def pruned(database: Database) -> int:

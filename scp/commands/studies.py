@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain, islice
@@ -223,17 +222,13 @@ def changes(
 
 
 def _print_change(entry: "Entry", *, as_json: bool) -> None:
-    at = _time(entry.at)
     if as_json:
-        row = {**asdict(entry), "at": at}
-        if not entry.reason:
-            del row["reason"]
-        print_json(row)
+        print_json(entry.row())
         sys.stdout.buffer.flush()
     else:
         resource = f"{entry.type}/{entry.id} version {entry.version}"
         why = f" ({entry.reason})" if entry.reason else ""
-        print_line(f"{entry.seq} {at} {entry.change} {entry.fhir} {resource}{why}")
+        print_line(f"{entry.seq} {_time(entry.at)} {entry.change} {entry.fhir} {resource}{why}")
 
 
 def _time(milliseconds: int) -> str:
