@@ -92,8 +92,16 @@ if TYPE_CHECKING:
     from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
+    from index.storage.opening import store_fault
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.dicomweb.service import DicomWeb, DicomWebSettings
+    from index.web.rights import Caller, Right
+    from index.web.safety.callers import Callers
+    from index.web.safety.guard import Guard
+    from index.web.safety.origins import Origins
+    from index.web.safety.tokens import check_tokens, new_token, parse_token, token_lines
+    from index.web.settings import AccessSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -113,10 +121,13 @@ __all__ = [
     "TRANSCODE_LIMIT",
     "WORKLIST_KEYS",
     "AETitle",
+    "AccessSettings",
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
     "BadStepValue",
+    "Caller",
+    "Callers",
     "CannotListen",
     "ChangesPruned",
     "CommitmentReport",
@@ -127,6 +138,8 @@ __all__ = [
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
+    "DicomWeb",
+    "DicomWebSettings",
     "Disagreed",
     "Disagreement",
     "DuplicateStep",
@@ -135,6 +148,7 @@ __all__ = [
     "FhirSettings",
     "Finding",
     "GivenPath",
+    "Guard",
     "Host",
     "Index",
     "IndexFault",
@@ -161,6 +175,7 @@ __all__ = [
     "OrderStatus",
     "Orders",
     "Origin",
+    "Origins",
     "Outbox",
     "OutboxFilter",
     "Outcome",
@@ -175,6 +190,7 @@ __all__ = [
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "Right",
     "RouteSettings",
     "Section",
     "Source",
@@ -198,6 +214,7 @@ __all__ = [
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "check_tokens",
     "cut_off",
     "everything",
     "free_space",
@@ -206,9 +223,13 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "new_token",
     "outdated_instances",
+    "parse_token",
     "reindex",
+    "store_fault",
     "take_over",
+    "token_lines",
     "transcode",
 ]
 
@@ -268,8 +289,16 @@ _MODULES = {
     "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
+    "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
+    "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
+    "index.web.rights": "Caller Right",
+    "index.web.safety.callers": "Callers",
+    "index.web.safety.guard": "Guard",
+    "index.web.safety.origins": "Origins",
+    "index.web.safety.tokens": "check_tokens new_token parse_token token_lines",
+    "index.web.settings": "AccessSettings",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

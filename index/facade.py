@@ -23,6 +23,7 @@ from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.retention import Expired, MaintenanceWorker, Retention
+from index.maintenance.store_keeping import StoreKeeping
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
@@ -49,6 +50,7 @@ from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
 from index.settings import PublishSettings, RetentionSettings, StorageSettings
+from index.state import StateReader
 from index.storage.durable import keep_from_others, make_folder
 from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.opening import open_store
@@ -128,6 +130,7 @@ class Index:
         self.completions = Completions(self._database, self._objects, pace, observer, self.workers)
         self._publication = StudyPublication(
             self._database,
+            pace,
             DirectoryFollower(self._database, self._directory, is_kept=pace.directory),
             self._fhir.versions,
             self._fhir.rules(),
@@ -149,6 +152,7 @@ class Index:
         )
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._maintenance = MaintenanceWorker(self._database, self._retention, pace, self.workers)
+        self._store_keeping = StoreKeeping(self._database, self._objects, self.workers)
         self._reception = Reception(
             self._database,
             self._objects,
@@ -160,6 +164,7 @@ class Index:
             self._publisher.association_ended,
             self._deletion.finish,
         )
+        self._state = StateReader(self._database, self._objects, self._reception, self._publisher)
         self._lock: DirectoryLock | None = None
         self._reception.make_whole()
 
@@ -183,6 +188,7 @@ class Index:
         self._publisher.start()
         self.completions.start()
         self._maintenance.start()
+        self._store_keeping.start()
         self.orders.serve(self._on_fatal)
 
     def makes_progress(self, seconds: float) -> bool:
@@ -197,6 +203,7 @@ class Index:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
             self._maintenance.stop()
+            self._store_keeping.stop()
             self.completions.stop()
             self.orders.stop()
             self._reception.stop()
@@ -276,7 +283,7 @@ class Index:
         """
         from index.maintenance.backup import Backup, of_bucket, with_postgresql_tools
 
-        if self._objects.uploads:
+        if self._objects.is_shared:
             raise of_bucket()
         if self._index_file is None:
             raise with_postgresql_tools(self.data, self._database, target)
@@ -330,21 +337,8 @@ class Index:
             lock.release()
 
     def state(self) -> State:
-        """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
-        free = self._objects.room.look()
-        return State(
-            self._reception.waiting(),
-            self._reception.fill(),
-            self._reception.is_failing(),
-            self._publisher.waiting(),
-            self._publisher.failing(),
-            self._publisher.lag(),
-            self._reception.conflicts(),
-            free.bytes,
-            self._objects.room.watermark,
-            free.inodes,
-            free.shortage,
-        )
+        """Return how it stands now, also while the database is away. Raises DatabaseFault, OSError."""
+        return self._state.read()
 
     def studies(self) -> list[dict[str, Any]]:
         """Return all studies that have instances, in the order of their arrival: see `find_studies`."""

@@ -11,6 +11,7 @@ import peewee
 import structlog
 from playhouse.pool import MaxConnectionsExceeded
 
+from index.database.claims import Claims
 from index.database.migrations import scripts, statements
 from index.errors import Contention, DatabaseFault, NewerSchema, NotKept
 
@@ -31,6 +32,8 @@ _HAS_SCHEMA = "SELECT count(*) FROM sqlite_master WHERE name = 'schema_version'"
 _FATAL = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 # PostgreSQL, Appendix A: serialization_failure, deadlock_detected.
 _CONTENTION = frozenset(("40001", "40P01"))
+# The same: read_only_sql_transaction; the server is a replica, or was replaced by one.
+_REPLICA = "25006"
 # What tells that the database refuses a statement or its values, and always will.
 _REFUSALS = (peewee.IntegrityError, peewee.ProgrammingError, peewee.DataError)
 # An I/O error by its primary code, but the disk is only full: there is no room for the -shm file.
@@ -153,9 +156,22 @@ class Database:
             return fault
         if isinstance(error, _REFUSALS):
             return error
-        if getattr(cause, "sqlstate", "") in _CONTENTION:
+        sqlstate = getattr(cause, "sqlstate", "")
+        if sqlstate in _CONTENTION:
             return Contention(f"database: {cause}")
-        return NotKept(f"database: {cause}")
+        if sqlstate == _REPLICA:
+            self.peewee.lost()  # type: ignore[attr-defined]  # PostgreSQL's pool: see postgresql.py
+        return NotKept(f"database: {' '.join(str(cause).split())}")
+
+    @property
+    def away(self) -> str:
+        """Why the database server cannot be reached now, or empty."""
+        return str(getattr(self.peewee, "away", ""))
+
+    @property
+    def losses(self) -> int:
+        """How many connections were lost; the server after that may be another one, which lacks commits."""
+        return int(getattr(self.peewee, "losses", 0))
 
     def _stop(self, fault: DatabaseFault) -> None:
         if self._fatal is None:
@@ -252,8 +268,14 @@ class Database:
                 self.peewee.execute_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
         return not busy
 
+    @cached_property
+    def claims(self) -> Claims:
+        """The work that this process has claimed."""
+        return Claims(self.peewee)
+
     def close(self) -> None:
         """Close every connection."""
+        self.claims.close()
         self.peewee.close_all()  # type: ignore[attr-defined]  # a pool, always
 
 
@@ -271,4 +293,7 @@ def _cause(error: BaseException) -> BaseException:
     codes = {one: _primary_code(one) for one in chain}
     fatal = [one for one in chain if codes[one] in _FATAL]
     telling = [one for one in chain if codes[one] not in (0, sqlite3.SQLITE_ERROR)]
-    return next(iter(fatal or telling), getattr(error, "orig", error))
+    last = getattr(error, "orig", error)
+    if getattr(last, "sqlstate", "") is None:  # PostgreSQL's driver found the connection lost
+        telling = [one for one in reversed(chain) if hasattr(one, "sqlstate")]
+    return next(iter(fatal or telling), last)

@@ -54,7 +54,10 @@ class Patient(Table):
 
 
 class Study(Table):
-    """A study with its counts. It waits for publication while `revision` and `published` differ."""
+    """A study with its counts. It waits for publication while `revision` and `published` differ.
+
+    `paused_until`: while it grows it is not published before, by the clock of the database.
+    """
 
     uid = peewee.TextField(unique=True)
     patient = peewee.ForeignKeyField(Patient, null=True)
@@ -65,6 +68,7 @@ class Study(Table):
     last_received = peewee.BigIntegerField()
     revision = peewee.BigIntegerField(default=1)
     published = peewee.BigIntegerField(default=0)
+    paused_until = peewee.BigIntegerField()
     withdrawn = peewee.IntegerField(default=0)
 
 
@@ -215,6 +219,23 @@ class RemovedObject(Table):
 
     path = peewee.TextField()
     aside = peewee.TextField(default="")
+
+
+class StoreRow(Table):
+    """The store that the objects are in, where that is not the data directory: one row, or none.
+
+    `swept`: the last day (YYYYMMDD) whose keys without a row were removed; `looked`: when, in ms since 1970.
+    """
+
+    url = peewee.TextField()
+    identity = peewee.TextField()
+    swept = peewee.IntegerField(default=0)
+    looked = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "object_store"
 
 
 class ImagingOrder(Table):

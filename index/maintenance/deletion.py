@@ -14,7 +14,7 @@ from peewee import SQL, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows
-from index.database.node import of_node
+from index.database.node import in_scope
 from index.database.tables import (
     Conflict,
     Instance,
@@ -137,17 +137,36 @@ class Deletion:
         """
         done = last = 0
         query = RemovedObject.select(RemovedObject.id, RemovedObject.path, RemovedObject.aside)
-        if not self._objects.uploads:
-            query = query.where(of_node(RemovedObject.path, self._objects.node))
-        query = query.order_by(RemovedObject.id)
+        query = query.where(in_scope(RemovedObject.path, self._objects)).order_by(RemovedObject.id)
         while rows := self._database.rows(query.where(RemovedObject.id > last).limit(BATCH)):
             last = rows[-1][0]
-            unlinked = {row: path for row, path, aside in rows if self._unlink(path, aside)}
+            unlinked = self._unlink_all(rows)
             self._objects.sync_folders(unlinked.values())
             with self._database.writing():
                 self._database.execute(RemovedObject.delete().where(RemovedObject.id.in_(list(unlinked))))
             done += len(unlinked)
         return done
+
+    def _unlink_all(self, rows: Sequence[tuple[int, str, str]]) -> dict[int, str]:
+        """Unlink the objects of these rows; return row ids and paths of those that are gone."""
+        if not self._objects.is_shared:
+            return {row: path for row, path, aside in rows if self._unlink(path, aside)}
+        here = [one for one in rows if not self._waits_elsewhere(one[1])]
+        # A request to a store takes long: one is for many.
+        several = {row: path for row, path, aside in here if not aside}
+        try:
+            self._objects.remove_all(list(several.values()))
+        except OSError as error:
+            log.warning("not_unlinked", path=next(iter(several.values())), reason=error.strerror)
+            several = {}
+        return several | {row: path for row, path, aside in here if aside and self._unlink(path, aside)}
+
+    def _waits_elsewhere(self, path: str) -> bool:
+        """Whether another node has yet to upload an object: it has to unlink it."""
+        try:
+            return self._objects.may_be_elsewhere(path) and self._objects.state(path) is None
+        except OSError:
+            return True
 
     def _unlink(self, path: str, aside: str) -> bool:
         try:

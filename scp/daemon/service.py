@@ -14,7 +14,7 @@ import structlog
 from index import DatabaseFault, Index
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import Health, health
-from scp.daemon.http import HttpServer
+from scp.daemon.http.server import HttpServer
 from scp.daemon.listener import Listener
 from scp.daemon.open_index import open_index
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, reloading, stopping
@@ -32,8 +32,7 @@ from scp.services.store import StoreService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
+    from scp.daemon.http.application import Application
     from scp.services.upstream import UpstreamWorklist
 
 log = structlog.get_logger(__name__)
@@ -176,12 +175,12 @@ class Daemon:
             failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}
             return health(index, listener, index.workers.states(), failing)
 
-        def make_routes() -> "list[BaseRoute]":
-            from scp.daemon.monitoring import monitoring_routes
+        def make() -> "Application":
+            from scp.daemon.http.application import make_application
 
-            return monitoring_routes(healthy, self._metrics)
+            return make_application(index, self._configuration, healthy, self._metrics)
 
-        return HttpServer(settings, make_routes, self._shares.http, index.workers)
+        return HttpServer(settings, make, self._shares.http, index.workers)
 
     def _limits(self, configuration: Configuration) -> LimitsSettings:
         """Return the limits in force: no more associations than there are descriptors for."""

@@ -216,6 +216,15 @@ class _Gauges:
         for name, meaning, field in _STATE:
             if (value := getattr(state, field)) is not None:
                 yield GaugeMetricFamily(name, meaning, value=value)
+        up = "imagingstudyd_database_up", "Whether the database answers."
+        yield GaugeMetricFamily(*up, value=not state.database)
+        if any(state.nodes.values()):
+            served = GaugeMetricFamily(
+                "imagingstudyd_nodes", "Data directories that share the index.", labels=["state"]
+            )
+            for name, count in state.nodes.items():
+                served.add_metric([name], count)
+            yield served
 
     def _of_workers(self) -> Iterator[Metric]:
         """Yield the gauges of the threads; the label is a thread's name, one of some ten."""
