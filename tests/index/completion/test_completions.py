@@ -73,6 +73,9 @@ def test_when_all_performed_instances_are_here(index: Index, counts: Counts) -> 
     assert ("mpps", 2, 0) == told(index)
     assert [("ImagingStudy", STUDY, "mpps")] == entries(index)
     assert [("complete", "mpps")] == counts.seen
+    # It is no version of the resource.
+    kinds = [one.change for one in index.resources.history("r4", "ImagingStudy", STUDY)]
+    assert "updated" == kinds[-1]
 
 
 def test_a_step_that_ends_after_its_instances_came(index: Index) -> None:
