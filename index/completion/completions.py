@@ -16,7 +16,7 @@ from index.completion.evidence import (
     Reason,
     is_complete_by_mpps,
     is_complete_by_order,
-    last_step_in_progress,
+    last_change_of_steps,
 )
 from index.database.connection import Database
 from index.database.mark_changed import now
@@ -120,11 +120,18 @@ class Completions:
         execute(new.on_conflict(conflict_target=[row.study_uid], update={row.due: due}))
 
     def _due(self, study_uid: str) -> int | None:
-        """Return when a study has been quiet for long enough if nothing comes from now on; None: never."""
+        """Return when a study has been quiet for long enough if nothing comes from now on; None: never.
+
+        Of its instances and steps: what an order or a merge of patients changes is no sign that more comes.
+        """
         quiet = self._quiet
         if is_complete_by_order(self._database, study_uid):
             quiet = min(quiet, ORDER_QUIET_SECONDS)
-        return None if quiet == math.inf else now() + int(quiet * 1000)
+        if quiet == math.inf:
+            return None
+        ((received,),) = self._database.rows(Study.select(Study.last_received).where(Study.uid == study_uid))
+        stepped = last_change_of_steps(self._database, study_uid) or 0
+        return int(max(received, stepped) + quiet * 1000)
 
     def published(self, study_uid: str) -> None:
         """Tell that a study is complete, if it is: it has just been published. Does not raise."""
@@ -133,7 +140,7 @@ class Completions:
         try:
             for (due,) in self._database.rows(query):
                 self._wake(math.inf if due is None else due)
-                if last_step_in_progress(self._database, study_uid) is None:
+                if last_change_of_steps(self._database, study_uid, in_progress=True) is None:
                     self._tell(study_uid, self._evidence(study_uid))
         except (NotKept, DatabaseFault) as error:  # it is told when it has been quiet
             log.warning("completion_not_told", study_uid=study_uid, reason=str(error))
@@ -181,7 +188,7 @@ class Completions:
         return math.inf if not rows or rows[0][0] is None else float(rows[0][0])
 
     def _tell_quiet(self, study_uid: str) -> None:
-        in_progress = last_step_in_progress(self._database, study_uid)
+        in_progress = last_change_of_steps(self._database, study_uid, in_progress=True)
         if in_progress is not None:
             due = int(in_progress + STEP_SECONDS * 1000)
             if due > now():

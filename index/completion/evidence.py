@@ -33,11 +33,13 @@ class Reason(StrEnum):
     EARLIER = "earlier"
 
 
-def last_step_in_progress(database: Database, study_uid: str) -> int | None:
-    """Return when a step in progress last changed, in ms since 1970; None where no step is in progress."""
+def last_change_of_steps(database: Database, study_uid: str, *, in_progress: bool = False) -> int | None:
+    """Return when a step, or a step in progress, last changed, in ms since 1970; None where there is none."""
     query = PerformedStep.select(fn.MAX(PerformedStep.changed)).join(PerformedStepStudy)
-    is_it = PerformedStepStudy.study_uid == study_uid
-    rows = database.rows(query.where(is_it, PerformedStep.state == PerformedStepStatus.IN_PROGRESS))
+    query = query.where(PerformedStepStudy.study_uid == study_uid)
+    if in_progress:
+        query = query.where(PerformedStep.state == PerformedStepStatus.IN_PROGRESS)
+    rows = database.rows(query)
     return None if rows[0][0] is None else int(rows[0][0])
 
 

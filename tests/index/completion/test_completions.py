@@ -18,7 +18,7 @@ from index import (
     Source,
 )
 from index.completion import completions as completions_module
-from index.database.tables import CompletionRow, ImagingOrder
+from index.database.tables import CompletionRow, ImagingOrder, Study
 from scp.commands.main import register_commands
 from support.completion import STEP, STUDY, entries, opened, pass_time, put, step, told
 from support.daemon import eventually
@@ -73,6 +73,9 @@ def test_when_all_performed_instances_are_here(index: Index, counts: Counts) -> 
     assert ("mpps", 2, 0) == told(index)
     assert [("ImagingStudy", STUDY, "mpps")] == entries(index)
     assert [("complete", "mpps")] == counts.seen
+    # It is no version of the resource.
+    kinds = [one.change for one in index.resources.history("r4", "ImagingStudy", STUDY)]
+    assert "updated" == kinds[-1]
 
 
 def test_a_step_that_ends_after_its_instances_came(index: Index) -> None:
@@ -185,6 +188,16 @@ def test_when_it_has_been_quiet(index: Index, counts: Counts) -> None:
     pass_time(index, 600)
     assert ("quiet", 2, 0) == told(index)
     assert [("complete", "quiet")] * 2 == counts.seen
+
+
+def test_what_an_order_changes_is_no_noise(index: Index) -> None:
+    """A study whose order is updated every few minutes would never be complete."""
+    put(index, 1)
+    with index._database.writing():
+        index._database.execute(Study.update(last_received=Study.last_received - 590_000))
+    order(index, OrderStatus.SCHEDULED)
+    pass_time(index, 11)
+    assert ("quiet", 1, 0) == told(index)
 
 
 def test_a_step_in_progress_keeps_a_quiet_study_open_for_a_day(index: Index) -> None:

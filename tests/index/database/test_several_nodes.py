@@ -230,7 +230,8 @@ def test_one_node_tells_that_a_study_is_complete(two: tuple[Index, Index]) -> No
     one, other = two
     for number in range(6):
         keep(one, instance(number, 1, 1))
-    one._publisher.publish_all()
+    unpublished = Study.select(Study.id).where(Study.revision != Study.published)
+    assert eventually(lambda: not one._database.rows(unpublished))
     with one._database.writing():
         one._database.execute(CompletionRow.update(due=1))
     threads = [threading.Thread(target=index.completions.find_quiet) for index in two]
