@@ -25,6 +25,7 @@ from scp.association.store_association import MAX_PDU
 from scp.association.syntaxes import DECODABLE, RANKS, kind, preferred
 from scp.conformance.statuses import STATUSES
 from scp.conformance.tables import attribute, keyword_of, named, table
+from scp.conformance.web import dicomweb
 from scp.services.commitment import COMMITMENT, CommitmentService
 from scp.services.find import FindService
 from scp.services.mpps import MPPS_RETRIEVE, RETURNED, StepService
@@ -70,6 +71,7 @@ def statement(configuration: Configuration) -> str:
         _services,
         _query,
         _steps,
+        dicomweb,
         _configured,
         _network,
         _statuses,
