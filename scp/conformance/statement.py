@@ -26,6 +26,7 @@ from scp.association.store_association import MAX_PDU
 from scp.association.syntaxes import DECODABLE, RANKS, kind, preferred
 from scp.conformance.statuses import STATUSES
 from scp.conformance.tables import attribute, keyword_of, named, table
+from scp.conformance.web import dicomweb
 from scp.services.commitment import COMMITMENT, CommitmentService
 from scp.services.find import FindService
 from scp.services.mpps import MPPS_RETRIEVE, RETURNED, StepService
@@ -75,6 +76,7 @@ def statement(configuration: Configuration) -> str:
         _query,
         _steps,
         _availability,
+        dicomweb,
         _configured,
         _network,
         _statuses,

@@ -99,7 +99,7 @@ def test_any_address_is_answered(served, method, path, query, accept, span):
 
 @pytest.mark.long
 @asked
-@settings(relaxed, max_examples=20_000)
+@settings(relaxed, max_examples=5_000)
 def test_any_address_is_answered_long(served, method, path, query, accept, span):
     ask(served, method, path, query, accept, span)
 
@@ -158,7 +158,7 @@ def test_any_body_is_answered(receiving, file, parts, kind, path):
 
 @pytest.mark.long
 @given(pieces, kinds, places)
-@settings(relaxed, max_examples=20_000)
+@settings(relaxed, max_examples=5_000)
 def test_any_body_is_answered_long(receiving, file, parts, kind, path):
     send(receiving, file, parts, kind, path)
 

@@ -7,6 +7,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -61,21 +62,22 @@ class JsonEncoder:
             characters = repertoire(_terms(dataset.get_item(_CHARSET).value))
         if _PIXEL_REPRESENTATION in dataset:
             signed = dataset[_PIXEL_REPRESENTATION].value == 1
-        for tag in sorted(dataset.keys()):
-            if tag.element == 0:
+        element: Any
+        for number, element in sorted(
+            ((int(tag), element) for tag, element in dataset.items()), key=itemgetter(0)
+        ):
+            if not number & 0xFFFF:
                 continue  # group lengths, retired
-            element: Any = dataset.get_item(tag, keep_deferred=True)
+            tag = f"{number:08X}"
             vr = vr_of(element, signed=signed)
             try:
-                content = self._content(
-                    dataset, element, vr, (*path, f"{tag:08X}"), characters, signed=signed
-                )
+                content = self._content(dataset, element, vr, (*path, tag), characters, signed=signed)
             except Exception:  # noqa: BLE001, S112  pydicom raises many kinds of error for damaged bytes
                 continue
             # PS3.18 Section F.2: the texts of the model are in UTF-8.
-            model[f"{tag:08X}"] = (
-                {"vr": vr, "Value": ["ISO_IR 192"]} if tag == _CHARSET else {"vr": vr, **content}
-            )
+            if number == _CHARSET:
+                content = {"Value": ["ISO_IR 192"]}
+            model[tag] = {"vr": vr, **content}
         return model
 
     def _content(
