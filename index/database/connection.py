@@ -3,9 +3,9 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import peewee
 import structlog
@@ -18,6 +18,8 @@ from index.errors import Contention, DatabaseFault, NewerSchema, NotKept
 log = structlog.get_logger(__name__)
 
 OnFatal = Callable[[DatabaseFault], None]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Connections in use at once: readers need them for a short time, and writers wait for each other.
 MAX_CONNECTIONS = 64
@@ -40,6 +42,9 @@ _REFUSALS = (peewee.IntegrityError, peewee.ProgrammingError, peewee.DataError)
 _FULL = sqlite3.SQLITE_IOERR_SHMSIZE
 # The first of two keys of PostgreSQL advisory locks; the second is the schema.
 SCHEMA_LOCK, SERVING_LOCK, FEED_LOCK = range(0x49534431, 0x49534434)
+ORDERS_LOCK = 0x4953443A
+# How often what contends with another process is tried again, before its sender is told.
+TRIES = 3
 _LOCK = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
 
 
@@ -61,10 +66,15 @@ class Statement:
         """Execute and return the cursor."""
         return self._database.peewee.execute_sql(self._sql, values)
 
-    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute once for each mapping of parameter names to values."""
+    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Execute once for each mapping of parameter names to values; return how many rows that changed."""
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # its stubs leave it out
-            self._database.peewee.cursor().executemany(self._sql, rows)
+            cursor = self._database.peewee.cursor()
+            if len(rows) == 1:  # psycopg's way for many takes more round trips
+                cursor.execute(self._sql, rows[0])
+            else:
+                cursor.executemany(self._sql, rows)
+            return int(cursor.rowcount)
 
     def one(self, **values: Any) -> Any:
         """Execute and return the first row, or None."""
@@ -134,6 +144,17 @@ class Database:
                     if not (self.is_sqlite or durable or at_once):
                         self.peewee.execute_sql("SET LOCAL synchronous_commit = off")
                     yield
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """A write transaction that follows from what it reads of orders, patients and procedure steps.
+
+        One of them goes after the other, of all processes: they are few, and find what they change by many
+        keys. Raises NotKept or DatabaseFault.
+        """
+        with self.writing():
+            self._lock(ORDERS_LOCK)
+            yield
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -277,6 +298,19 @@ class Database:
         """Close every connection."""
         self.claims.close()
         self.peewee.close_all()  # type: ignore[attr-defined]  # a pool, always
+
+
+def tried_again(act: Callable[P, R]) -> Callable[P, R]:
+    """Let a function whose transactions contend with others be called again, up to TRIES times."""
+
+    @wraps(act)
+    def acting(*arguments: P.args, **options: P.kwargs) -> R:
+        for _ in range(TRIES):
+            with suppress(Contention):
+                return act(*arguments, **options)
+        return act(*arguments, **options)
+
+    return acting
 
 
 def _primary_code(error: BaseException) -> int:
