@@ -180,7 +180,7 @@ class Index:
         self._objects.room.reserve.hold()
         self._publisher.start()
         self._maintenance.start()
-        self.orders.serve(self._on_fatal)
+        self.orders.serve(self._on_fatal, self._objects.node)
 
     def makes_progress(self, seconds: float) -> bool:
         """Tell whether instances can still be acknowledged: whether a group is written within that time."""

@@ -72,6 +72,11 @@ def nodes(database: Database) -> list[NodeState]:
     ]
 
 
+def numbered(database: Database) -> dict[int, NodeState]:
+    """Return the nodes by their numbers in the paths of objects."""
+    return {node.id if place else FIRST: node for place, node in enumerate(nodes(database))}
+
+
 def silent_nodes(database: Database) -> frozenset[int]:
     """Return the row ids of the nodes whose work others may take over."""
     return frozenset(node.id for node in nodes(database) if node.is_silent)
@@ -188,6 +193,15 @@ def _make_identity(data: Path) -> str:
     return _identity(data)
 
 
+def _single_connection(database: Database) -> peewee.Database:
+    """Return one closed connection to the same PostgreSQL database, for all threads."""
+    from index.database.postgresql import SingleConnection
+
+    same = database.peewee.database, database.peewee.connect_params
+    connection: peewee.Database = SingleConnection(same[0], thread_safe=False, autoconnect=False, **same[1])
+    return connection
+
+
 class Ownership:
     """Which node a data directory is in an index. In its own directory an index has no other.
 
@@ -251,11 +265,9 @@ class ServingLock:
     """
 
     def __init__(self, database: Database, identity: str = "") -> None:
-        from index.database.postgresql import single_connection
-
         self._name = database.name
         self._identity = identity
-        self._connection = single_connection(database.peewee)
+        self._connection = _single_connection(database)
 
     def take(self) -> None:
         """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""

@@ -9,9 +9,11 @@ from typing import Any
 
 from peewee import JOIN, SQL, Query, fn
 
+from index.database.claims import Work
 from index.database.connection import Database
 from index.database.instance_rows import StoredObject
 from index.database.mark_changed import now
+from index.database.node import numbered
 from index.database.tables import Instance, OutboxRow, OutboxState
 from index.forwarding.listing import OutboxListing
 from index.forwarding.rules import Routes
@@ -75,6 +77,23 @@ class Outbox:
     def routed(self) -> Sequence[str]:
         """The peers to whom any route leads."""
         return self._routes.peers
+
+    def take_over(self) -> int:
+        """Take over what silent nodes have left, where this one finds their objects; return how much.
+
+        Raises NotKept.
+        """
+        if self._database.is_sqlite or not self._objects.is_shared:
+            return 0
+        silent = [str(number or "") for number, node in numbered(self._database).items() if node.is_silent]
+        left = OutboxRow.node.in_([name for name in silent if name != self._node])
+        if not self._database.rows(OutboxRow.select(OutboxRow.id).where(left).limit(1)):
+            return 0
+        with self._database.claims.claimed(Work.OUTBOX) as claim:
+            if claim is None:
+                return 0
+            with self._database.writing():
+                return int(self._database.execute(OutboxRow.update(node=self._node).where(left)))
 
     def counts(self) -> list[tuple[str, OutboxState, int]]:
         """Return how many instances there are for each peer in each state."""

@@ -50,7 +50,7 @@ class Upload:
 class BucketStore(ObjectStore):
     """Objects and conflicts in a bucket. All nodes see them."""
 
-    uploads = True
+    uploads = is_shared = True
 
     def __init__(
         self, data: Path, url: str, endpoint: str | None, region: str | None, **options: Any

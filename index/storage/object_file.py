@@ -120,6 +120,9 @@ def sha1_of(file: ObjectFile, pace: Callable[[int], object] = lambda _: None) ->
 class FolderReader:
     """Reads the objects below a data directory."""
 
+    # Whether the objects of all nodes are in one store.
+    is_shared = False
+
     def __init__(self, data: Path) -> None:
         self.data = data
         # Paths of the hot path are texts: pathlib costs 50 us for each instance.

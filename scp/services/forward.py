@@ -178,7 +178,7 @@ class Forwarding:
                 if self._stopping:
                     return
                 is_due = monotonic() >= self._look_at
-            found = self._outbox.peers() if is_due else []
+            found = self._look() if is_due else []
             with self._changed:
                 if is_due:
                     self._look_at = monotonic() + LOOK_SECONDS
@@ -190,6 +190,12 @@ class Forwarding:
                 if not self._stopping:
                     with self._worker.waiting():
                         self._changed.wait(max(0.0, until - monotonic()))
+
+    def _look(self) -> list[str]:
+        """Return the peers for whom there is anything, also of nodes that are silent where we can send it."""
+        if taken := self._outbox.take_over():
+            log.warning("forwarding_taken_over", instances=taken)
+        return self._outbox.peers()
 
     def _give_turns(self) -> None:
         """Let threads take the peers whose turn it is; start another thread where none is free."""
