@@ -189,7 +189,7 @@ class Index:
         self.completions.start()
         self._maintenance.start()
         self._store_keeping.start()
-        self.orders.serve(self._on_fatal)
+        self.orders.serve(self._on_fatal, self._objects.node)
 
     def makes_progress(self, seconds: float) -> bool:
         """Tell whether instances can still be acknowledged: whether a group is written within that time."""

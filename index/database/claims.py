@@ -23,10 +23,15 @@ class Work(StrEnum):
 
     # With the row id of the study.
     STUDY = "study"
+    # With the node's number where each node keeps its own objects.
     RETENTION = "retention"
     HOUSEKEEPING = "housekeeping"
     # With the AE title of the worklist SCP that is queried.
     UPSTREAM = "upstream"
+    # With the row id of the commitment.
+    COMMITMENT = "commitment"
+    # The outbox of nodes that are silent.
+    OUTBOX = "outbox"
 
 
 class Claim:

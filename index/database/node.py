@@ -94,6 +94,11 @@ def nodes(database: Database) -> list[NodeState]:
     ]
 
 
+def numbered(database: Database) -> dict[int, NodeState]:
+    """Return the nodes by their numbers in the paths of objects."""
+    return {node.id if place else FIRST: node for place, node in enumerate(nodes(database))}
+
+
 def silent_nodes(database: Database) -> frozenset[int]:
     """Return the row ids of the nodes whose work others may take over."""
     return frozenset(node.id for node in nodes(database) if node.is_silent)

@@ -374,7 +374,7 @@ class DamagedObject(Table):
 class CommitmentRow(Table):
     """A storage commitment, unique by peer and transaction UID.
 
-    `checked`: when the objects that it asks for were last read; 0 is never.
+    `checked`: when the objects that it asks for were last read; 0 is never. `node`: the one that reports.
     """
 
     peer = peewee.TextField()
@@ -387,11 +387,32 @@ class CommitmentRow(Table):
     due = peewee.BigIntegerField()
     created = peewee.BigIntegerField()
     checked = peewee.BigIntegerField(default=0)
+    node = peewee.BigIntegerField(default=0)
 
     class Meta:
         """The class name is not the table's."""
 
         table_name = "commitment"
+
+
+class CommitmentCheck(Table):
+    """What a node answers for of a commitment's objects that it keeps. Unique by both.
+
+    `checked`: when it began to look; 0: it is still to do so. `failed`: UIDs with their FailureReason.
+    """
+
+    commitment = peewee.ForeignKeyField(CommitmentRow)
+    node = peewee.BigIntegerField()
+    checked = peewee.BigIntegerField(default=0)
+    committed = JSONField(default=list)
+    failed = JSONField(default=dict)
+
+
+class PeriodicWork(Table):
+    """When work that one node does for all is due again, by the clock of the database."""
+
+    name = peewee.TextField(unique=True)
+    due = peewee.BigIntegerField()
 
 
 class AttributeTable(Table):

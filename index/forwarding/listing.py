@@ -7,6 +7,7 @@ from typing import Any
 from peewee import JOIN, SQL, fn
 
 from index.database.connection import Database
+from index.database.node import numbered
 from index.database.tables import Instance, OutboxKind, OutboxRow, OutboxState, Series, Study
 
 # Rows in memory at one time.
@@ -41,13 +42,17 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """How much waits for a peer, since when the first does, in ms since 1970, and why still."""
+    """How much waits for a peer, since when the first does, in ms since 1970, and why still.
+
+    `silent`: how much of it only a node can send that is not served now, by its host and path.
+    """
 
     peer: str
     waiting: int
     dead: int
     oldest: int | None
     error: str
+    silent: dict[str, int]
 
 
 class OutboxListing:
@@ -76,15 +81,29 @@ class OutboxListing:
         row = OutboxRow
         is_dead = row.state == OutboxState.DEAD
         counts: dict[str, list[int]] = {}
-        query = row.select(row.peer, row.state, fn.COUNT(SQL("*"))).group_by(row.peer, row.state)
-        for peer, state, count in self._database.rows(query.order_by(row.peer)):
-            counts.setdefault(peer, [0, 0])[state == OutboxState.DEAD] = count
+        silent: dict[str, dict[str, int]] = {}
+        places = self._silent_places()
+        group = row.peer, row.state, row.node
+        query = row.select(*group, fn.COUNT(SQL("*"))).group_by(*group)
+        for peer, state, node, count in self._database.rows(query.order_by(*group)):
+            counts.setdefault(peer, [0, 0])[state == OutboxState.DEAD] += count
+            if node in places and state != OutboxState.DEAD:
+                silent.setdefault(peer, {})[places[node]] = count
         found = []
         for peer, (waiting, dead) in counts.items():
             first = row.select(row.created, row.error).where(row.peer == peer, ~is_dead).order_by(row.id)
             oldest, error = next(iter(self._database.rows(first.limit(1))), (None, ""))
-            found.append(OutboxStatus(peer, waiting, dead, oldest, error))
+            found.append(OutboxStatus(peer, waiting, dead, oldest, error, silent.get(peer, {})))
         return found
+
+    def _silent_places(self) -> dict[str, str]:
+        """Return host and path of each node that is silent, by what the outbox calls it."""
+        if self._database.is_sqlite:
+            return {}
+        found = numbered(self._database)
+        return {
+            str(number or ""): f"{node.host}:{node.path}" for number, node in found.items() if node.is_silent
+        }
 
     def retry(self, wanted: OutboxFilter) -> int:
         """Let dead letters, and what waits for its next attempt, be tried at once; return how many."""

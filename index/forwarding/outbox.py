@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from peewee import JOIN
 
+from index.database.claims import Work
 from index.database.connection import Database
 from index.database.instance_rows import StoredObject
 from index.database.mark_changed import now
+from index.database.node import numbered
 from index.database.tables import Instance, OutboxKind, OutboxRow
 from index.forwarding.listing import OutboxListing
 from index.forwarding.queue import Queue, Waiting, insert_row
@@ -19,6 +22,8 @@ from index.forwarding.rules import Routes
 from index.forwarding.settings import RouteSettings
 from index.records import StoredInstance
 from index.storage.object_store import ObjectStore
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,29 @@ class Outbox(Queue[Outgoing]):
     def wanted_by(self) -> Sequence[str]:
         """The peers to whom any route leads."""
         return self._routes.peers
+
+    def take_over(self) -> int:
+        """Take over what silent nodes have left, where this one finds their objects; return how much.
+
+        Raises NotKept.
+        """
+        if self._database.is_sqlite or not self._objects.is_shared:
+            return 0
+        silent = [str(number or "") for number, node in numbered(self._database).items() if node.is_silent]
+        left = OutboxRow.node.in_([name for name in silent if name != self.node])
+        if not self._database.rows(OutboxRow.select(OutboxRow.id).where(left).limit(1)):
+            return 0
+        with self._database.claims.claimed(Work.OUTBOX) as claim:
+            if claim is None:
+                return 0
+            with self._database.writing():
+                return int(self._database.execute(OutboxRow.update(node=self.node).where(left)))
+
+    def look(self) -> list[str]:
+        """See Queue. What silent nodes have left is taken over first."""
+        if taken := self.take_over():
+            log.warning("forwarding_taken_over", instances=taken)
+        return self.peers()
 
     def due(self, peer: str, count: int) -> list[Outgoing]:
         """See Queue. Instances are in the order of their arrival.

@@ -80,6 +80,10 @@ class Queue(ABC, Generic[One]):
             found += rows[0]
         return found
 
+    def look(self) -> list[str]:
+        """Return the peers for whom there is anything to be sent here."""
+        return self.peers()
+
     def next_due(self, peer: str) -> int | None:
         """Return when the next is due, in ms since 1970; None where nothing waits for this peer."""
         rows = self._database.rows(OutboxRow.select(fn.MIN(OutboxRow.due)).where(*self.waiting(peer)))

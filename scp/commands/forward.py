@@ -111,11 +111,17 @@ def status(
         routed = sorted(wanted - {one.peer for one in found})
     rows = [(one.peer, one.waiting, one.dead, one.oldest and _time(one.oldest), one.error) for one in found]
     rows += [(peer, 0, 0, None, "") for peer in routed]
+    silent = {one.peer: one.silent for one in found}
     if as_json:
         keys = ("peer", "waiting", "dead", "oldest", "error")
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
-    else:
-        print_table(("Peer", "Waiting", "Dead letters", "Oldest waits since", "Last failure"), rows)
+        print_json(
+            [{**dict(zip(keys, row, strict=True)), "silent_nodes": silent.get(row[0], {})} for row in rows]
+        )
+        return
+    print_table(("Peer", "Waiting", "Dead letters", "Oldest waits since", "Last failure"), rows)
+    for peer, places in silent.items():
+        for place, count in places.items():
+            print_message(f"{count} for {peer} wait at {place}, which is not served: only it can send them")
 
 
 def _filter(uid: str, peer: str) -> "OutboxFilter":

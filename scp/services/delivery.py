@@ -230,7 +230,7 @@ class Delivery(Generic[One]):
                 if self._stopping:
                     return
                 is_due = monotonic() >= self._look_at
-            found = self._queue.peers() if is_due else []
+            found = self._queue.look() if is_due else []
             with self._changed:
                 if is_due:
                     self._look_at = monotonic() + LOOK_SECONDS

@@ -10,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 
 from index import DatabaseFault, Index, IndexSettings, NotFound, Outcome, StorageSettings
-from index.commitment.storage_commitment import PROCESSING_FAILURE
 from index.database.node import nodes
 from index.database.tables import CompletionRow, Conflict, Instance, JournalPosition, RemovedObject, Study
 from index.errors import ForeignIndex
@@ -133,9 +132,6 @@ def test_objects_of_another_node_are_not_called_missing(two: tuple[Index, Index]
         other.retrieval.open(stored)
     with one.retrieval.open(stored):
         pass
-    other.commitments.ask("PEER", "1.2.3", [(stored.sop_class_uid, stored.uid)])
-    (report,) = other.commitments.due()
-    assert ((stored.sop_class_uid, stored.uid, PROCESSING_FAILURE),) == report.failed
 
 
 def test_a_study_that_another_node_deletes_while_it_comes(two: tuple[Index, Index]) -> None:

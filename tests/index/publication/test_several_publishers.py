@@ -1,15 +1,13 @@
 """A study that several nodes could publish is published by one at a time, and once."""
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from index import Index, IndexSettings, Origin, PublishSettings
+from index import Index, Origin, PublishSettings
 from index.database.claims import Work
 from index.database.connection import FEED_LOCK, Database
 from index.database.opening import open_database
@@ -18,31 +16,15 @@ from index.errors import ClaimLost
 from index.publication.study import Postponed
 from support.daemon import Daemon, eventually
 from support.dicom import ROOT, instance, save
-from support.filling import ORIGIN, STORAGE, files, keep
-from support.postgresql import create_database, drop_database
-
-_numbers = itertools.count()
+from support.filling import ORIGIN, files, keep
+from support.nodes import joined, without_publisher
 
 
 @pytest.fixture
-def url(migrated: str) -> Iterator[str]:
-    name = f"publishers{next(_numbers)}"
-    yield create_database(migrated, name, "migrated")
-    drop_database(migrated, name)
-
-
-def joined(data: Path, url: str, publish: PublishSettings | None = None) -> Index:
-    return Index(data, STORAGE, IndexSettings(url=SecretStr(url)), publish=publish, joins=True)
-
-
-@pytest.fixture
-def two(url: str, tmp_path: Path) -> Iterator[tuple[Index, Index]]:
+def two(shared_url: str, tmp_path: Path) -> Iterator[tuple[Index, Index]]:
     """Two nodes whose publishers do not run: what they would do is done by the test."""
-    with joined(tmp_path / "one", url) as one, joined(tmp_path / "two", url) as other:
-        for index in (one, other):
-            index._publisher.start = lambda: None  # type: ignore[method-assign]
-            index.serve()
-        yield one, other
+    with joined(tmp_path / "one", shared_url) as one, joined(tmp_path / "two", shared_url) as other:
+        yield without_publisher(one), without_publisher(other)
 
 
 def row(index: Index, *columns: Any) -> Any:
@@ -116,13 +98,15 @@ def test_a_claim_that_is_lost_before_the_commit_writes_nothing(
     assert [("Patient", 1), ("ImagingStudy", 1)] == changes(one)
 
 
-def test_a_growing_study_is_paused_for_all_nodes(url: str, tmp_path: Path) -> None:
+def test_a_growing_study_is_paused_for_all_nodes(shared_url: str, tmp_path: Path) -> None:
     """Else it would be written as often again for each node."""
     pace = PublishSettings(interval=3600)
-    with joined(tmp_path / "one", url, pace) as one, joined(tmp_path / "two", url, pace) as other:
+    with (
+        joined(tmp_path / "one", shared_url, publish=pace) as one,
+        joined(tmp_path / "two", shared_url, publish=pace) as other,
+    ):
         for index in (one, other):
-            index._publisher.start = lambda: None  # type: ignore[method-assign]
-            index.serve()
+            without_publisher(index)
         keep(one, instance(1, 1, 1))
         (study,) = row(one, Study.id)
         one._publication.publish(study, grows=True)
@@ -137,9 +121,12 @@ def test_a_growing_study_is_paused_for_all_nodes(url: str, tmp_path: Path) -> No
         assert ("ImagingStudy", 2) == changes(one)[-1]
 
 
-def test_an_association_that_ends_publishes_what_came_over_others(url: str, tmp_path: Path) -> None:
+def test_an_association_that_ends_publishes_what_came_over_others(shared_url: str, tmp_path: Path) -> None:
     pace = PublishSettings(interval=3600)
-    with joined(tmp_path / "one", url, pace) as one, joined(tmp_path / "two", url, pace) as other:
+    with (
+        joined(tmp_path / "one", shared_url, publish=pace) as one,
+        joined(tmp_path / "two", shared_url, publish=pace) as other,
+    ):
         for index in (one, other):
             index.serve()
         keep(other, instance(1, 1, 2), Origin("SCANNER", "ANY", "127.0.0.1", "another"))
@@ -176,12 +163,12 @@ def test_nodes_that_publish_at_the_same_time(two: tuple[Index, Index]) -> None:
 
 
 def test_a_node_that_is_killed_while_it_publishes(
-    start: Callable[..., Daemon], url: str, tmp_path: Path
+    start: Callable[..., Daemon], shared_url: str, tmp_path: Path
 ) -> None:
     """Another one takes over within 30 s: the claim ends with the process."""
-    daemon = start(data=tmp_path / "killed", IMAGINGSTUDYD_INDEX__URL=url)
-    blocker = open_database(url, tmp_path)
-    with joined(tmp_path / "other", url) as other:
+    daemon = start(data=tmp_path / "killed", IMAGINGSTUDYD_INDEX__URL=shared_url)
+    blocker = open_database(shared_url, tmp_path)
+    with joined(tmp_path / "other", shared_url) as other:
         with blocker.writing():
             blocker.lock_feed()
             daemon.send(save(instance(), tmp_path / "one.dcm"), tool="storescu")
