@@ -31,9 +31,11 @@ _BY_STATUS = {
 
 
 class Refused(Exception):
-    """A request that is answered by an OperationOutcome. `code` is an issue type; empty: that of the status."""
+    """A request that is answered by an OperationOutcome. `code`: an issue type; empty: by the status."""
 
-    def __init__(self, status: int, text: str, code: str = "", headers: Mapping[str, str] | None = None):
+    def __init__(
+        self, status: int, text: str, code: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(text)
         self.status, self.text, self.headers = status, text, headers
         self.code = code or code_of(status)
