@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from index.storage.lock import is_served
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.fhir.face import Fhir
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
     from index.web.safety.guard import Guard
@@ -135,6 +136,7 @@ __all__ = [
     "DuplicateStep",
     "Entry",
     "Expired",
+    "Fhir",
     "FhirSettings",
     "Finding",
     "GivenPath",
@@ -273,6 +275,7 @@ _MODULES = {
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
+    "index.web.fhir.face": "Fhir",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

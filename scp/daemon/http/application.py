@@ -39,8 +39,11 @@ def make_application(
 
 def faces(index: Index, configuration: Configuration) -> list[BaseRoute]:
     """Return the routes of FHIR, the change feed, DICOMweb and the page."""
-    del index, configuration
-    return []
+    from index import Fhir
+
+    return [
+        *Fhir(index, configuration.fhir.versions, configuration.http.public_url).routes(),
+    ]
 
 
 def guarded(routes: Sequence[BaseRoute], settings: HttpSettings) -> Application:
