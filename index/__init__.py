@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from index.supervisor import Supervisor, Worker, WorkerState
     from index.web.dicomweb.service import DicomWeb, DicomWebSettings
     from index.web.feed import FeedService
+    from index.web.fhir.face import Fhir
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
     from index.web.safety.guard import Guard
@@ -147,6 +148,7 @@ __all__ = [
     "Entry",
     "Expired",
     "FeedService",
+    "Fhir",
     "FhirSettings",
     "Finding",
     "GivenPath",
@@ -296,6 +298,7 @@ _MODULES = {
     "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
     "index.web.feed": "FeedService",
+    "index.web.fhir.face": "Fhir",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

@@ -41,9 +41,13 @@ def make_application(
 
 def faces(index: Index, configuration: Configuration) -> list[BaseRoute]:
     """Return the routes of FHIR, the change feed, DICOMweb and the page."""
-    from index import FeedService
+    from index import FeedService, Fhir
 
-    return [*FeedService(index).routes(), *dicomweb(index, configuration)]
+    return [
+        *Fhir(index, configuration.fhir.versions, configuration.http.public_url).routes(),
+        *FeedService(index).routes(),
+        *dicomweb(index, configuration),
+    ]
 
 
 def dicomweb(index: Index, configuration: Configuration) -> list[BaseRoute]:
