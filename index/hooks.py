@@ -19,6 +19,12 @@ class Observer:
     def publication_failed(self) -> None:
         """A study could not be published. It will be tried again."""
 
+    def published_to(self, target: str, outcome: str, lag: float | None) -> None:
+        """Something was sent to a target of publishing; `outcome` is done, or what is done about the failure.
+
+        `lag`: from the answer to the first C-STORE that it shows, in seconds. None: not known.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class State:

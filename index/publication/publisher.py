@@ -8,7 +8,7 @@ the same time, the durations of all that wait are added, up to a limit.
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -63,6 +63,11 @@ class Publisher:
         self._of_association: dict[str, set[int]] = {}
         # When the first instance was acknowledged that a study's resource does not show yet.
         self._acknowledged: dict[int, float] = {}
+        # Those whose association has ended since they were published.
+        self._complete: set[int] = set()
+        # Called after a publication, with the study's row, when it was acknowledged, and whether its
+        # association has ended.
+        self.on_published: Callable[[int, float | None, bool], None] = lambda *_: None
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -137,6 +142,7 @@ class Publisher:
         now = time.monotonic()
         with self._changed:
             for study in studies:
+                self._complete.add(study)
                 self._due.add_complete(study, now, self._durations.get(study, 0.0))
             self._changed.notify()
 
@@ -214,6 +220,8 @@ class Publisher:
     def _publish(self, study: int) -> bool:
         began = time.monotonic()
         acknowledged = self._acknowledged.pop(study, None)
+        is_complete = study in self._complete
+        self._complete.discard(study)
         try:
             result = self._publication.publish(study)
         except Exception:  # one study must not stop the others
@@ -239,6 +247,8 @@ class Publisher:
                 seconds=round(duration, 4),
                 lag=None if lag is None else round(lag, 4),
             )
+        if result is not None or is_complete:
+            self.on_published(study, acknowledged, is_complete)
         return True
 
     def _remember(self, study: int, duration: float) -> None:
