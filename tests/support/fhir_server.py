@@ -1,4 +1,4 @@
-"""A FHIR server in memory that a test scripts: it does what servers do, and fails in every way that they do."""
+"""A FHIR server in memory that a test scripts: it does what servers do, and fails as they do."""
 
 import itertools
 import json
@@ -182,7 +182,9 @@ class FhirServer:
             name = "/".join(location.split("/")[:2])
             renamed[entry["fullUrl"]] = renamed[entry["fullUrl"].removeprefix(f"{self.url}/")] = name
             status = f"{made.status} Created"
-            answers.append({"response": {"status": status, "location": location, "etag": made.headers["ETag"]}})
+            answers.append(
+                {"response": {"status": status, "location": location, "etag": made.headers["ETag"]}}
+            )
         for answer in answers:
             name = "/".join(answer["response"]["location"].split("/")[:2])
             self.resources[name] = _rewritten(self.resources[name], renamed)

@@ -88,29 +88,37 @@ class TargetListing:
     def status(self) -> list[TargetStatus]:
         """Return the state of each target that is configured or has something left."""
         row = PublishOutbox
+        # First, since what is taken up meanwhile is then counted twice, and not left out.
+        behind = self._behind()
         query = row.select(row.target, row.state, fn.COUNT(SQL("*"))).group_by(row.target, row.state)
         counts: dict[str, dict[str, int]] = {name: {} for name in self._names}
         for target, state, count in self._database.rows(query.order_by(row.target)):
             counts.setdefault(target, {})[state] = count
-        return [self._status(target, by_state) for target, by_state in counts.items()]
+        return [
+            self._status(target, by_state, *behind.get(target, (0, True)))
+            for target, by_state in counts.items()
+        ]
 
-    def _status(self, target: str, counts: dict[str, int]) -> TargetStatus:
+    def _behind(self) -> dict[str, tuple[int, bool]]:
+        """Return for each target how far it is behind the feed, and whether it is filled yet."""
+        row = PublishTarget
+        last = self._database.rows(Change.select(fn.MAX(Change.id)))[0][0] or 0
+        rows = self._database.rows(row.select(row.name, row.position, row.filled))
+        return {name: (max(0, last - position), filled is not None) for name, position, filled in rows}
+
+    def _status(self, target: str, counts: dict[str, int], behind: int, is_filling: bool) -> TargetStatus:  # noqa: FBT001
         row = PublishOutbox
         waiting = (row.target == target) & (row.state == PublishState.WAITING)
         first = row.select(row.created, row.error).where(waiting).order_by(row.id).limit(1)
         ((oldest, error),) = self._database.rows(first) or [(None, "")]
-        known = PublishTarget.select(PublishTarget.position, PublishTarget.filled)
-        rows = self._database.rows(known.where(PublishTarget.name == target))
-        position, filled = rows[0] if rows else (0, 0)
-        last = self._database.rows(Change.select(fn.MAX(Change.id)))[0][0] or 0
         return TargetStatus(
             target,
             counts.get(PublishState.WAITING, 0),
             counts.get(PublishState.HELD, 0),
             counts.get(PublishState.DEAD, 0),
             oldest,
-            max(0, last - position),
-            filled is not None,
+            behind,
+            is_filling,
             error,
         )
 

@@ -179,7 +179,10 @@ class TargetWorker:
         if moment < self._pick_at:
             return None
         self._pick_at = math.inf
-        return self._pick(moment)
+        if (plan := self._pick(moment)) is not None:
+            # Another thread may find more.
+            self._pick_at = 0.0
+        return plan
 
     def _pick(self, moment: float) -> Plan | None:
         """Return the first that is due and shares nothing with what is being sent."""
