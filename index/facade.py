@@ -52,7 +52,7 @@ from index.records import Disagreed, Origin
 from index.settings import RetentionSettings, StorageSettings
 from index.storage.durable import keep_from_others, make_folder
 from index.storage.lock import DirectoryLock, UseLock, is_served
-from index.storage.object_store import ObjectStore
+from index.storage.opening import open_store
 from index.storage.reserve import Reserve, reserve_of
 from index.supervisor import Supervisor
 from index.worklist.service import Worklist
@@ -98,8 +98,9 @@ class Index:
         self.data = data
         self._fhir = fhir or FhirSettings()
         self._index_file = sqlite_path(url, data)
-        self._objects = ObjectStore(
+        self._objects = open_store(
             data,
+            storage,
             sync=sync,
             watermark=storage.watermark,
             size_limit=object_size,
@@ -274,8 +275,10 @@ class Index:
         Raises DatabaseFault where the index is PostgreSQL's, with the commands to be used; Locked, NotKept,
         OSError.
         """
-        from index.maintenance.backup import Backup, with_postgresql_tools
+        from index.maintenance.backup import Backup, of_bucket, with_postgresql_tools
 
+        if self._objects.uploads:
+            raise of_bucket()
         if self._index_file is None:
             raise with_postgresql_tools(self.data, self._database, target)
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
@@ -359,7 +362,7 @@ class Index:
 
     def studies_in_conflict(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
         """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
-        found = summaries_in_conflict(self._database, self.data)
+        found = summaries_in_conflict(self._database, self._objects)
         return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
 
     def kept_aside(self, uid: str) -> list[ConflictingObject]:

@@ -10,7 +10,7 @@ from index.imagingstudy.settings import FhirSettings
 from index.maintenance.rebuild import Progress, Rebuild, Rebuilt
 from index.settings import StorageSettings
 from index.storage.lock import DirectoryLock, UseLock
-from index.storage.object_store import ObjectStore
+from index.storage.opening import open_store
 
 
 def reindex(
@@ -32,7 +32,7 @@ def reindex(
     try:
         using = UseLock(data, alone=True)
         try:
-            rebuilt = Rebuild(url, ObjectStore(data), storage, progress, routes).run()
+            rebuilt = Rebuild(url, open_store(data, storage), storage, progress, routes).run()
         finally:
             using.release()
     finally:

@@ -1,6 +1,8 @@
 """Sections of the configuration that belong to the index. scp/settings/sections.py adds its own."""
 
+import re
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,6 +12,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
 )
 
 # A century: more is a mistake.
@@ -19,6 +23,9 @@ MOST_ANSWERS = 1_000_000
 
 # RFC 1035 Section 2.3.4, in the notation with dots.
 LONGEST_HOST = 253
+
+# A bucket's name, then a prefix of its keys.
+_BUCKET_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?")
 
 Several = TypeVar("Several", bound=tuple[Any, ...])
 
@@ -73,6 +80,13 @@ class StorageSettings(Section):
     path: GivenPath | None = Field(
         None, description="Data directory. Default: $STATE_DIRECTORY, or else ./imagingstudyd-data."
     )
+    url: str | None = Field(
+        None,
+        description="Where objects are kept: s3://bucket/prefix. Default: objects/ of the data directory."
+        " Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
+    )
+    endpoint: str | None = Field(None, description="With url: address of a service other than AWS.")
+    region: str | None = Field(None, description="With url: the bucket's region. Default: us-east-1.")
     durability: Literal["power-loss", "process-crash"] = Field(
         "power-loss",
         description="What an acknowledged instance survives. process-crash skips the syncs, for speed.",
@@ -89,6 +103,24 @@ class StorageSettings(Section):
         1000,
         description="How many conflicting data sets are kept in conflicts/; further ones are only logged.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _BUCKET_URL.fullmatch(value):
+            raise ValueError("allowed is s3://bucket/prefix, without credentials, which the environment has")
+        if find_spec("obstore") is None:
+            raise ValueError("needs obstore: pip install 'imagingstudyd[s3]'")
+        return value
+
+    @field_validator("endpoint", "region")
+    @classmethod
+    def _needs_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("url", "") is None:
+            raise ValueError("needs storage.url = s3://...")
+        return value
 
 
 class RetentionSettings(Section):

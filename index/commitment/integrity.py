@@ -1,12 +1,9 @@
 """Whether objects are there and whole: what the last `verify` found, and what their files tell now."""
 
-import hashlib
-import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import peewee
 import structlog
@@ -15,15 +12,13 @@ from index.database.connection import Database
 from index.database.mark_changed import now
 from index.database.node import of_node
 from index.database.tables import DamagedObject, Verification
-from index.storage.object_keys import node_of
+from index.storage.object_file import sha1_of
 from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
 
 # Bytes a second that are read: a fifth of what a common disk gives, since reception comes first.
 RATE = 100 * 1024 * 1024
-# Bytes that are read at one time, and so how finely that is bounded.
-CHUNK = 1024 * 1024
 # File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
 CLOCK = 1000
 
@@ -95,19 +90,20 @@ class Integrity:
         It is read where it came, or its file changed, since the last reading, or was not whole then. Raises
         Interrupted.
         """
-        if node_of(stored.path) != self._objects.node:
+        if not self._objects.holds(stored.path):
             return Damage.ELSEWHERE
-        path = self._objects.data / stored.path
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size != stored.size:
+            state = self._objects.state(stored.path)
+            if state is None:
+                return Damage.MISSING
+            if not state.is_file or state.size != stored.size:
                 return Damage.CORRUPT
-            changed = max(stored.received, status.st_ctime_ns // 1_000_000)
+            changed = max(stored.received, state.changed)
             was_damaged = self._was_damaged(stored.path)
             if changed + CLOCK < reading.verified and not was_damaged:
                 return None
-            is_whole = self._sha1(path, reading.pause) == stored.sha1
-        except (FileNotFoundError, NotADirectoryError):
+            is_whole = self._sha1(stored.path, reading.pause) == stored.sha1
+        except FileNotFoundError:
             return Damage.MISSING
         except OSError:  # the disk cannot read it
             log.exception("object_not_read", path=stored.path)
@@ -116,18 +112,18 @@ class Integrity:
             self._note(stored.path, damaged=not is_whole)
         return None if is_whole else Damage.CORRUPT
 
-    def _sha1(self, path: Path, pause: Pause) -> str:
-        """Return the SHA-1 of a file, in hexadecimal, at the pace allowed. Raises OSError, Interrupted."""
-        digest = hashlib.sha1(usedforsecurity=False)
+    def _sha1(self, path: str, pause: Pause) -> str:
+        """Return the SHA-1 of an object, in hexadecimal, at the pace allowed. Raises OSError, Interrupted."""
         began, read = time.monotonic(), 0
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                read += len(chunk)
-                ahead = read / RATE - (time.monotonic() - began)
-                if pause(max(0, ahead)):
-                    raise Interrupted
-        return digest.hexdigest()
+
+        def keep_pace(size: int) -> None:
+            nonlocal read
+            read += size
+            if pause(max(0, read / RATE - (time.monotonic() - began))):
+                raise Interrupted
+
+        with self._objects.open(path) as file:
+            return sha1_of(file, keep_pace)
 
     def _was_damaged(self, path: str) -> bool:
         return bool(self._database.rows(DamagedObject.select().where(DamagedObject.path == path)))

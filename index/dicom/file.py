@@ -1,8 +1,7 @@
 """The header of a Part 10 file (PS3.10): import, reindex and verify read it by the same function."""
 
 import dataclasses
-import os
-from typing import BinaryIO
+from typing import Protocol
 
 from index.dicom.header import HEAD_SIZE, detect_transfer_syntax, read_header
 from index.dicom.part10 import FileMeta, NotPart10, read_meta
@@ -14,22 +13,30 @@ from index.records import Header
 DICOMDIR = "1.2.840.10008.1.3.10"
 
 
-def read_object(file: BinaryIO) -> tuple[Header, FileMeta]:
+class Readable(Protocol):
+    """A file that is read at any place."""
+
+    size: int
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return bytes from an offset; fewer at the end. Raises OSError."""
+
+
+def read_object(file: Readable) -> tuple[Header, FileMeta]:
     """Return a file's header, whose UIDs are valid, and its meta information.
 
     The meta information of files is often wrong: the data set counts.
     Raises NotPart10, Unreadable, InvalidUID, OSError.
     """
-    descriptor = file.fileno()
-    size = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, HEAD_SIZE, 0)
-    meta = read_meta(ByteWindow(start, lambda offset, length: os.pread(descriptor, length, offset), size))
+    size = file.size
+    start = file.read_at(0, HEAD_SIZE)
+    meta = read_meta(ByteWindow(start, file.read_at, size))
     if meta.sop_class_uid == DICOMDIR:
         raise NotPart10("a DICOMDIR, not an instance")
-    head = start[meta.offset :] or os.pread(descriptor, HEAD_SIZE, meta.offset)
+    head = start[meta.offset :] or file.read_at(meta.offset, HEAD_SIZE)
 
     def more(offset: int, length: int) -> bytes:
-        return os.pread(descriptor, length, meta.offset + offset)
+        return file.read_at(meta.offset + offset, length)
 
     size -= meta.offset
     if not meta.transfer_syntax:

@@ -137,7 +137,9 @@ class Deletion:
         """
         done = last = 0
         query = RemovedObject.select(RemovedObject.id, RemovedObject.path, RemovedObject.aside)
-        query = query.where(of_node(RemovedObject.path, self._objects.node)).order_by(RemovedObject.id)
+        if not self._objects.uploads:
+            query = query.where(of_node(RemovedObject.path, self._objects.node))
+        query = query.order_by(RemovedObject.id)
         while rows := self._database.rows(query.where(RemovedObject.id > last).limit(BATCH)):
             last = rows[-1][0]
             unlinked = {row: path for row, path, aside in rows if self._unlink(path, aside)}

@@ -7,7 +7,6 @@ finds later changes). An interrupted run continues, unless objects, index or att
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from index.reception.indexing import Indexing
 from index.reception.recovery import Replay, restore_all
 from index.records import Origin
 from index.settings import StorageSettings
-from index.storage.durable import open_file
+from index.storage.object_file import sha1_of
 from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -238,24 +237,20 @@ class Rebuild:
 
     def _read(self, one: OldInstance) -> StoredObject | tuple[str, str]:
         """Return the object to index, or its path and why it cannot be indexed."""
-        path = self._objects.data / one.path
         try:
-            with open_file(path) as file:
+            with self._objects.open(one.path) as file:
                 header, meta = read_object(file)
                 if one.uid == header.sop_instance_uid:
                     return StoredObject(
                         header, one.origin, meta.transfer_syntax, one.path, one.size, one.sha1, one.received
                     )
-                statistics = os.fstat(file.fileno())
-                sha1 = hashlib.file_digest(file, "sha1").hexdigest()
+                size, received = file.size, file.modified
+                sha1 = sha1_of(file)
         except (NotPart10, IndexFault, OSError) as error:
             return one.path, str(error)
-        # The time of arrival is not known; the file was written then.
-        received = statistics.st_mtime_ns // 1_000_000
+        # The time of arrival is not known; the object was written then.
         origin = Origin(association="reindex")
-        return StoredObject(
-            header, origin, meta.transfer_syntax, one.path, statistics.st_size, sha1, received
-        )
+        return StoredObject(header, origin, meta.transfer_syntax, one.path, size, sha1, received)
 
     def _write(
         self, new: Database, rows: InstanceRows, read: Sequence[StoredObject | tuple[str, str]], done: int
@@ -276,7 +271,7 @@ class Rebuild:
         rows.committed()
 
     def _not_indexed(self, path: str, reason: str) -> None:
-        if (self._objects.data / path).exists():
+        if self._objects.is_there(path):
             self._rebuilt.not_indexed.append((path, reason))
         else:
             self._rebuilt.missing.append(path)

@@ -5,7 +5,6 @@ A data set is in conflict where another one has its SOP Instance UID: index/rece
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from peewee import JOIN
 
@@ -16,6 +15,7 @@ from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
 from index.publication.study_rows import Summary, study_date
 from index.records import Header
+from index.storage.object_store import ObjectStore
 
 # Objects that one message names; a study may have thousands.
 MAX_NAMED = 5
@@ -72,10 +72,10 @@ def studies_only_in_conflict(database: Database) -> list[list[ConflictingObject]
     return list(studies.values())
 
 
-def summaries_in_conflict(database: Database, data: Path) -> Iterator[tuple[StudyInConflict, str]]:
+def summaries_in_conflict(database: Database, objects: ObjectStore) -> Iterator[tuple[StudyInConflict, str]]:
     """Yield the line in `studies`, and the patient's name, of each study with data sets in conflict only."""
     for found in studies_only_in_conflict(database):
-        header = _header(data / found[0].path)
+        header = _header(objects, found[0].path)
         summary = StudyInConflict(
             found[0].study_uid,
             header.patient.get("PatientID"),
@@ -89,10 +89,10 @@ def summaries_in_conflict(database: Database, data: Path) -> Iterator[tuple[Stud
         yield summary, str(header.patient.get("PatientName") or "")
 
 
-def _header(path: Path) -> Header:
-    """Return the header of a file; an empty one where it cannot be read, which `verify` reports."""
+def _header(objects: ObjectStore, path: str) -> Header:
+    """Return the header of an object; an empty one where it cannot be read, which `verify` reports."""
     try:
-        with path.open("rb") as file:
+        with objects.open(path) as file:
             return read_object(file)[0]
     except (NotPart10, IndexFault, OSError):
         return Header("", "", "", "")

@@ -19,7 +19,7 @@ from index.database.tables import Change, Resource
 from index.publication.directory import Directory
 from index.publication.feed import PAGE, Key
 from index.publication.resources import Resources
-from index.storage.durable import open_file, replace
+from index.storage.durable import open_file, replace, temporary_of
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,8 @@ class DirectoryFollower:
         for _, *row in rows:
             *key, deleted, sha256 = row
             path = self._directory.path(*key)
-            if path.exists() if deleted else _sha256(path) != sha256:
+            is_wrong = path.exists() if deleted else _sha256(path) != sha256
+            if is_wrong or temporary_of(path).exists():
                 self._show(row, {})
         self._compared = rows[-1][0] if len(rows) == COMPARED else None
         self._save()

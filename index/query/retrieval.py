@@ -1,6 +1,5 @@
 """The instances that are to be sent: found by their keys, counted, and read in pages."""
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,10 +133,11 @@ class Retrieval:
             return self._open(again)
 
     def _open(self, instance: StoredInstance) -> DataSetFile:
-        if (node := node_of(instance.path)) != self._objects.node:
-            raise NotFound(f"{instance.uid}: is kept by node {place_of(self._database, node)}")
+        if not self._objects.holds(instance.path):
+            where = place_of(self._database, node_of(instance.path))
+            raise NotFound(f"{instance.uid}: is kept by node {where}")
         return DataSetFile(
-            os.path.join(self._objects.data, instance.path),  # noqa: PTH118  pathlib costs 10 us
+            self._objects.open(instance.path),
             (instance.sop_class_uid, instance.uid, instance.transfer_syntax),
             instance.size,
         )

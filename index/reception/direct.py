@@ -29,7 +29,18 @@ class DirectIndexing:
 
     def submit(self, arrivals: Sequence[Arrival]) -> None:
         """Return when these arrivals are durable. One that has an error then must not be relied on."""
-        self._groups.submit(*arrivals)
+        self._groups.submit(*(one for one in arrivals if not self._objects.uploads or self._upload(one)))
+
+    def _upload(self, arrival: Arrival) -> bool:
+        """Upload a small object, in the thread that has received it; return whether that was done."""
+        if arrival.content is not None:
+            try:
+                arrival.incoming = self._objects.write_incoming(arrival.content, arrival.stored.path)
+            except OSError as error:
+                arrival.error = NotKept(f"objects: {error.strerror}")
+                return False
+            arrival.content = None
+        return True
 
     def _act(self, arrivals: Sequence[Arrival]) -> None:
         self.index(arrivals)
@@ -43,7 +54,7 @@ class DirectIndexing:
         try:
             for arrival in arrivals:
                 if arrival.content is not None:
-                    arrival.incoming = self._objects.write_incoming(arrival.content)
+                    arrival.incoming = self._objects.write_incoming(arrival.content, arrival.stored.path)
                     arrival.content = None
             self._objects.sync_group([arrival.incoming for arrival in arrivals])
             self._indexing.index(arrivals, durable=True)

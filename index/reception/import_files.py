@@ -5,7 +5,6 @@ durably. So an object in `objects/` is whole at every moment; one without a row 
 """
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from index.reception.arrival import Arrival, Outcome
 from index.reception.direct import DirectIndexing
 from index.reception.indexing import Indexing
 from index.records import Header, Origin
+from index.storage.object_file import LocalFile
 from index.storage.object_store import ObjectStore
 from index.storage.object_writer import ObjectWriter
 from index.storage.walk import files_below
@@ -170,7 +170,7 @@ class FileImport:
             incoming = writer.path
             if writer.content is not None:
                 incoming = objects.write_incoming(writer.content)
-            path = objects.reserve(writer.size)
+            path = objects.reserve(writer.size, incoming)
         except BaseException:
             writer.discard()
             if incoming:
@@ -209,10 +209,10 @@ def _read(path: Path) -> _File:
     """Read a file's header. Raises NotPart10, Unreadable, InvalidUID, OSError."""
     if not path.is_file():
         raise NotPart10("no regular file" if path.exists() else "does not exist")
-    with path.open("rb") as content:
+    with LocalFile(path) as content:
         header, meta = read_object(content)
         check_uid("SOP Class UID", header.sop_class_uid)
-        return _File(path, os.fstat(content.fileno()).st_size, header, meta)
+        return _File(path, content.size, header, meta)
 
 
 def _sha1(file: BinaryIO, header: Header, meta: FileMeta) -> str:

@@ -178,7 +178,7 @@ class Indexing:
                 arrival.aside = conflict_path(old.sha1, node_of(old.path))
                 room -= self._keep_aside(arrival, arrival.aside, room)
                 # Another node keeps its own aside, before it unlinks it.
-                if node_of(old.path) == self._objects.node and arrival.kept_aside:
+                if self._objects.holds(old.path) and arrival.kept_aside:
                     arrival.kept_aside = self._objects.link_aside(old.path, arrival.aside)
             if arrival.outcome in NEW or arrival.kept_aside:
                 self._put(arrival, target)

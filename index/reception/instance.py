@@ -97,7 +97,7 @@ class InstanceReceiver:
         incoming = self._object
         incoming.finish(sync=self.way.sync)
         try:
-            path = self._objects.reserve(incoming.size)
+            path = self._objects.reserve(incoming.size, incoming.path)
         except OSError as error:
             raise NotKept(f"objects: {error.strerror}") from error
         stored = StoredObject(

@@ -99,7 +99,9 @@ class Reception:
         # Until the journal is replayed, only its records tell what is whole.
         if self._is_replayed:
             swept = self._objects.sweep()
-            indexed = index_orphans(self._database, self._objects, self._indexing)
+            # What an upload left without its row was not acknowledged: `verify --repair` indexes it.
+            if not self._objects.uploads:
+                indexed = index_orphans(self._database, self._objects, self._indexing)
         unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
         log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))
         self._open_log()
@@ -119,7 +121,7 @@ class Reception:
 
     def _open_log(self) -> None:
         """Open the log. Without one, each instance is indexed and synced before it is acknowledged."""
-        if not self._is_replayed:
+        if not self._is_replayed or self._objects.uploads:
             return
         self._open_again = math.inf
         try:

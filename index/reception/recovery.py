@@ -4,7 +4,6 @@ A replay can be begun again at any moment, any number of times: what is done wit
 index and files hold now.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,9 +22,9 @@ from index.reception.arrival import Arrival, Outcome, origin_of
 from index.reception.indexing import Indexing
 from index.reception.position import Position
 from index.records import Origin
-from index.storage.durable import open_file
 from index.storage.journal import Journal, Record, is_left, read
-from index.storage.object_keys import conflict_path, node_of
+from index.storage.object_file import sha1_of
+from index.storage.object_keys import conflict_path
 from index.storage.object_store import FOLDER_SIZE, ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -133,7 +132,7 @@ class Replay:
                 log.error("object_lost", sop_instance_uid=facts["uid"], path=facts["path"])
             return None
         try:
-            with open_file(self._objects.data / source) as file:
+            with self._objects.open(source) as file:
                 header, _ = read_object(file)
         except (NotPart10, IndexFault):
             log.exception("object_not_recovered", path=source)
@@ -188,15 +187,15 @@ class Replay:
         ):
             if found := self._database.rows(query):
                 path = str(found[0][0])
-                return path if node_of(path) == self._objects.node else None
+                return path if self._objects.holds(path) else None
         return None
 
 
 def restore(objects: ObjectStore, path: str, content: bytes) -> None:
     """Make a small object whole and durable in its place. Raises OSError."""
     try:
-        with open_file(objects.data / path) as file:
-            there = file.read(len(content) + 1)
+        with objects.open(path) as file:
+            there = file.read_at(0, len(content) + 1)
     except OSError:
         there = b""
     if there == content:
@@ -248,12 +247,10 @@ def index_object(objects: ObjectStore, indexing: Indexing, path: str) -> Outcome
     `storage.duplicates` says, since it was never acknowledged after that one.
     Raises NotPart10, Unreadable, InvalidUID, NotKept, DatabaseFault or OSError; then the object stays.
     """
-    file = objects.data / path
-    with open_file(file) as content:
-        header, meta = read_object(content)
-        content.seek(0)
-        sha1 = hashlib.file_digest(content, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
-    size, incoming = file.stat().st_size, ""
+    with objects.open(path) as file:
+        header, meta = read_object(file)
+        sha1 = sha1_of(file)
+        size, incoming = file.size, ""
     if not path.startswith("objects/"):
         incoming, path = path, objects.reserve(size)
     received = time.time_ns() // 1_000_000

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 
 import structlog
 
+from index.storage.direct_file import DirectFile
 from index.storage.durable import (
     FILE_MODE,
     FOLDER_MODE,
@@ -27,7 +28,8 @@ from index.storage.durable import (
     sync_folder,
 )
 from index.storage.journal import is_left, read
-from index.storage.object_keys import FIRST, folder_name, folder_number
+from index.storage.object_file import FolderReader, LargeFile
+from index.storage.object_keys import folder_name, folder_number
 from index.storage.processes import started
 from index.storage.reserve import Reserve
 from index.storage.room import Room
@@ -47,8 +49,11 @@ PREPARED_FOLDER = "prepared"
 _names = itertools.count()
 
 
-class ObjectStore:
+class ObjectStore(FolderReader):
     """The folders `objects/`, `incoming/` and `conflicts/` of a data directory."""
+
+    # Whether objects go to a store elsewhere, without a journal.
+    uploads = False
 
     def __init__(
         self,
@@ -59,8 +64,7 @@ class ObjectStore:
         size_limit: int = 1 << 62,
         reserve: Reserve | None = None,
     ) -> None:
-        self.data = data
-        self.node = FIRST  # its number stands in the paths of its objects
+        super().__init__(data)
         self.sync = sync
         self.size_limit = size_limit
         self._objects = data / "objects"
@@ -70,8 +74,6 @@ class ObjectStore:
         self._pool = data / PREPARED_FOLDER
         self._process = f"{os.getpid()}-{started(os.getpid())}"
         self._lock = threading.Lock()
-        # Paths of the hot path are texts: pathlib costs 50 us for each instance.
-        self._below = f"{data}/"
         self._folder = ""
         self._filled = FOLDER_SIZE
         self.room = Room(self._incoming, watermark, reserve or Reserve(data / "reserve"))
@@ -121,7 +123,11 @@ class ObjectStore:
             sync_folder(self._pool)
         self._prepared = names
 
-    def reserve(self, size: int) -> str:
+    def new_file(self, path: str) -> LargeFile:
+        """Begin a large object. Raises OSError."""
+        return DirectFile(self._below + path)
+
+    def reserve(self, size: int, standing: str = "") -> str:  # noqa: ARG002  where it arrived
         """Return a path below the data directory for an object of so many bytes, in the current folder.
 
         Raises OSError where no folder can be made.
@@ -152,13 +158,6 @@ class ObjectStore:
             if self._folder == folder:
                 self._filled = FOLDER_SIZE
 
-    def size(self, path: str) -> int | None:
-        """Return the size of an object in bytes; None where there is none."""
-        try:
-            return os.stat(self._below + path).st_size  # noqa: PTH116
-        except FileNotFoundError:
-            return None
-
     def remove(self, path: str) -> None:
         """Remove an object that has no row; whether the removal is durable does not matter."""
         with contextlib.suppress(FileNotFoundError):
@@ -178,7 +177,7 @@ class ObjectStore:
             self.make_folder_of(path)
             return act()
 
-    def write_incoming(self, content: bytes | bytearray) -> str:
+    def write_incoming(self, content: bytes | bytearray, path: str = "") -> str:
         """Write a small object to a new file in `incoming/`, unsynced; return its path. Raises OSError."""
         path = self.incoming_path()
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from index.dicom.header import HEAD_SIZE
 from index.dicom.part10 import encode_meta
 from index.errors import NotKept, TooLarge
-from index.storage.direct_file import DirectFile
+from index.storage.object_file import LargeFile
 from index.storage.object_store import ObjectStore
 
 
@@ -38,7 +38,7 @@ class ObjectWriter:
         self._size_limit = min(store.size_limit, own_limit)
         self._head = bytearray(meta)
         self._sha1 = b""
-        self._file: DirectFile | None = None
+        self._file: LargeFile | None = None
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Append to the data set. Raises NotKept (no space, I/O error), TooLarge."""
@@ -54,7 +54,7 @@ class ObjectWriter:
         try:
             if self._file is None:
                 self._path = self._take_name()
-                self._file = DirectFile(f"{self._store.data}/{self._path}")
+                self._file = self._store.new_file(self._path)
                 self._file.write(self._head)
             self._file.write(fragment)
         except OSError as error:

@@ -136,15 +136,18 @@ class Forwarding:
 
     def stop(self) -> None:
         """Interrupt what is being sent, and end. What the peers do not have stays in the outbox."""
+        workers = (self._worker, *self._senders)
         with self._changed:
             self._stopping = True
+            for worker in workers:  # before any of them ends by that
+                worker.stopping.set()
             self._changed.notify_all()
             self._work.notify_all()
             for peer in self._peers.values():
                 peer.more.notify_all()
                 if peer.sender:
                     peer.sender.interrupt()
-        for worker in (self._worker, *self._senders):
+        for worker in workers:
             worker.stop(STOP_SECONDS)
 
     def failing(self) -> dict[str, str]:

@@ -105,6 +105,7 @@ class Daemon:
             self.kill()
             raise
         self._reader.join(60)
+        assert not [line for line in self.lines if "has returned, but was not stopped" in line]
         return status
 
     def kill(self) -> None:

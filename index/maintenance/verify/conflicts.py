@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 
 from index.database.instance_rows import InstanceRows, StoredObject
 from index.database.tables import Conflict
@@ -11,10 +10,9 @@ from index.dicom.part10 import NotPart10
 from index.errors import IndexFault
 from index.maintenance.verify.context import VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
-from index.maintenance.verify.objects import file_fault
+from index.maintenance.verify.objects import object_fault
 from index.publication.conflicts import describe_conflicts, studies_only_in_conflict
 from index.records import Origin
-from index.storage.durable import open_file
 from index.storage.object_keys import conflict_path
 
 
@@ -24,8 +22,8 @@ def check_conflicts(context: VerifyContext) -> Iterator[Finding]:
         Conflict.select(Conflict.id, Conflict.uid, Conflict.path, Conflict.size, Conflict.sha1)
     )
     for row, uid, path, size, sha1 in filter(lambda one: context.is_mine(one[2]), rows):
-        if wrong := file_fault(context, context.data / path, size, sha1):
-            exists = (context.data / path).exists()
+        if wrong := object_fault(context, path, size, sha1):
+            exists = context.objects.is_there(path)
             if context.repair and not exists:
                 with context.database.writing():
                     context.database.execute(Conflict.delete().where(Conflict.id == row))
@@ -43,22 +41,22 @@ def check_studies_in_conflict(context: VerifyContext) -> Iterator[Finding]:
 
 
 def _unknown_conflicts(context: VerifyContext, known: AbstractSet[str]) -> Iterator[Finding]:
-    for file in sorted((context.data / "conflicts").iterdir()):
-        path = f"conflicts/{file.name}"
-        if path in known or not context.is_settled(file):
+    for path in context.objects.kept_aside():
+        if path in known or not context.is_object_settled(path):
             continue
-        reason = _index_or_add_row(context, path, file) if context.repair else None
+        reason = _index_or_add_row(context, path) if context.repair else None
         yield Finding(
             Kind.CONFLICT_WITHOUT_ROW, path, path, reason or "is in no row", context.repair and reason is None
         )
 
 
-def _index_or_add_row(context: VerifyContext, path: str, file: Path) -> str | None:
-    """Add a row for a file, or index it if no instance has its UID; return why that cannot be done."""
+def _index_or_add_row(context: VerifyContext, path: str) -> str | None:
+    """Add a row for an object, or index it if no instance has its UID; return why that cannot be done."""
     try:
-        with open_file(file) as content:
-            header, meta = read_object(content)
-        sha1 = context.sha1(file)
+        with context.objects.open(path) as file:
+            header, meta = read_object(file)
+            size, received = file.size, file.modified
+        sha1 = context.sha1(path)
     except (NotPart10, IndexFault, OSError) as error:
         return str(error)
     rows = InstanceRows(context.database)
@@ -66,24 +64,22 @@ def _index_or_add_row(context: VerifyContext, path: str, file: Path) -> str | No
     if known is None:
         return context.index_object(path)
     if known.sha1 == sha1:
-        file.unlink(missing_ok=True)
+        context.objects.remove(path)
         return None
-    statistics = file.stat()
-    received = statistics.st_mtime_ns // 1_000_000
     origin = Origin(association="recovery")
     filed = StoredObject(
         header,
         origin,
         meta.transfer_syntax,
         conflict_path(sha1, context.objects.node),
-        statistics.st_size,
+        size,
         sha1,
         received,
     )
     with context.database.writing():
         kept = rows.add_conflict(filed, filed.path)
     if kept != filed.path:  # another node keeps the same
-        file.unlink(missing_ok=True)
+        context.objects.remove(path)
     elif path != filed.path:
         context.objects.move(path, filed.path)
     return None

@@ -1,7 +1,5 @@
 """What the checks need: the parts of the index, whether to repair, and how fast to read."""
 
-import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +8,7 @@ from pathlib import Path
 from index.database.connection import Database
 from index.publication.directory import Directory
 from index.publication.study import StudyPublication
-from index.storage.durable import open_file
-from index.storage.object_keys import node_of
+from index.storage.object_file import sha1_of
 from index.storage.object_store import ObjectStore
 
 # A younger file may belong to a reception, import or publication that is not finished: its row is written
@@ -63,7 +60,7 @@ class VerifyContext:
 
     def is_mine(self, path: str) -> bool:
         """Return whether an object is in this data directory, not in that of another node."""
-        return node_of(path) == self.objects.node
+        return self.objects.holds(path)
 
     def is_settled(self, path: Path) -> bool:
         """Return whether a file is so old that its row must have been written."""
@@ -72,8 +69,12 @@ class VerifyContext:
         except FileNotFoundError:
             return False
 
-    def sha1(self, path: Path) -> str:
-        """Return the SHA-1 of a file, in hexadecimal, at the pace allowed. Raises OSError."""
-        with open_file(path) as file:
-            self.pace.spend(os.fstat(file.fileno()).st_size)
-            return hashlib.file_digest(file, "sha1").hexdigest()
+    def is_object_settled(self, path: str) -> bool:
+        """Return the same of an object."""
+        changed = self.objects.changed(path)
+        return changed is not None and time.time() - changed / 1000 >= self.grace
+
+    def sha1(self, path: str) -> str:
+        """Return the SHA-1 of an object, in hexadecimal, at the pace allowed. Raises OSError."""
+        with self.objects.open(path) as file:
+            return sha1_of(file, self.pace.spend)

@@ -1,7 +1,6 @@
 """Objects: that each row has its file, unchanged, and that each file has a row."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import structlog
 from peewee import JOIN
@@ -23,7 +22,6 @@ from index.errors import IndexFault
 from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_values, reread, row_values
-from index.storage.durable import open_file
 from index.storage.object_keys import conflict_path
 from index.storage.object_store import FOLDER_SIZE
 
@@ -75,7 +73,7 @@ def check_objects_without_row(context: VerifyContext) -> Iterator[Finding]:
         path for path in context.objects.filed_since(None, pass_over=no_files.append) if path not in known
     ]
     for at in range(0, len(suspects), PAGE):
-        settled = [path for path in suspects[at : at + PAGE] if context.is_settled(context.data / path)]
+        settled = [path for path in suspects[at : at + PAGE] if context.is_object_settled(path)]
         # Look again: since the last look rows may have been added, and files removed.
         last = _add_rows(context, known, last)
         yield from _without_row(context, [path for path in settled if path not in known])
@@ -128,16 +126,16 @@ def _object_without_row(context: VerifyContext, path: str, refused: str) -> Find
 def _lost_object(context: VerifyContext, path: str) -> str | None:
     """Return the path of an equal object that is missing or corrupt, if a row has one."""
     try:
-        with open_file(context.data / path) as file:
+        with context.objects.open(path) as file:
             header, _ = read_object(file)
-        sha1 = context.sha1(context.data / path)
+        sha1 = context.sha1(path)
     except (NotPart10, IndexFault, OSError):
         return None
     query = Instance.select(Instance.path, Instance.size).where(
         (Instance.uid == header.sop_instance_uid) & (Instance.sha1 == sha1)
     )
     for target, size in context.database.rows(query):
-        if context.is_mine(target) and file_fault(context, context.data / target, size, sha1):
+        if context.is_mine(target) and object_fault(context, target, size, sha1):
             return str(target)
     return None
 
@@ -174,16 +172,15 @@ def check_objects(context: VerifyContext) -> Iterator[Finding]:
 def _object(
     context: VerifyContext, row: ExistingInstance, uid: str, size: int, content: tuple[str, ...]
 ) -> Iterator[Finding]:
-    path = context.data / row.path
-    wrong = file_fault(context, path, size, row.sha1)
+    wrong = object_fault(context, row.path, size, row.sha1)
     if wrong is None:
         yield from _content(context, row, uid, content)
         return
     if not _is_current(context, row):
         return
-    kind = Kind.OBJECT_CORRUPT if path.exists() else Kind.OBJECT_MISSING
+    kind = Kind.OBJECT_CORRUPT if context.objects.is_there(row.path) else Kind.OBJECT_MISSING
     spare = conflict_path(row.sha1, context.objects.node)
-    if file_fault(context, context.data / spare, size, row.sha1) is None:
+    if object_fault(context, spare, size, row.sha1) is None:
         if context.repair:
             context.objects.put_back(spare, row.path)
         yield Finding(kind, uid, row.path, f"{wrong}; {spare} is equal", context.repair)
@@ -192,10 +189,12 @@ def _object(
     yield Finding(kind, uid, row.path, f"{wrong}: {advice}")
 
 
-def file_fault(context: VerifyContext, path: Path, size: int, sha1: str) -> str | None:
-    """Return what is wrong with a file that should have this size in bytes and this SHA-1."""
+def object_fault(context: VerifyContext, path: str, size: int, sha1: str) -> str | None:
+    """Return what is wrong with an object that should have this size in bytes and this SHA-1."""
     try:
-        actual = path.stat().st_size
+        actual = context.objects.size(path)
+        if actual is None:
+            return f"No such file or directory, expected {size} bytes with SHA-1 {sha1}"
         if actual != size:
             return f"has {actual} bytes, expected {size} with SHA-1 {sha1}"
         found = context.sha1(path)
@@ -216,7 +215,7 @@ def _content(
     context: VerifyContext, row: ExistingInstance, uid: str, content: tuple[str, ...]
 ) -> Iterator[Finding]:
     try:
-        with open_file(context.data / row.path) as file:
+        with context.objects.open(row.path) as file:
             expected = header_values(read_object(file)[0])
     except (NotPart10, IndexFault, OSError) as error:
         yield Finding(Kind.OBJECT_CORRUPT, uid, row.path, f"cannot be read: {error}")

@@ -15,7 +15,6 @@ from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.counts import recount
 from index.maintenance.verify.findings import Finding, Kind
 from index.records import Header, Origin
-from index.storage.durable import open_file
 
 # The columns of an instance and of the rows that it refers to, in the order of `header_values`.
 HEADER_COLUMNS = (
@@ -122,7 +121,7 @@ def _read_objects(context: VerifyContext, rows: Sequence[int]) -> list[tuple[int
         if not context.is_mine(path):
             continue
         try:
-            with open_file(context.data / path) as file:
+            with context.objects.open(path) as file:
                 header, meta = read_object(file)
         except (NotPart10, IndexFault, OSError):
             continue

@@ -126,8 +126,8 @@ def hashed(index: Index, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     original = index._integrity._sha1
 
-    def sha1(path: Path, *others: object) -> str:
-        read.append(path.name)
+    def sha1(path: str, *others: object) -> str:
+        read.append(path.rpartition("/")[2])
         return original(path, *others)
 
     monkeypatch.setattr(index._integrity, "_sha1", sha1)

@@ -12,6 +12,7 @@ from index.publication import following as following_module
 from index.publication.directory import Directory
 from index.publication.feed import prune
 from index.publication.following import DirectoryFollower
+from index.storage.durable import temporary_of
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep
 
@@ -109,6 +110,24 @@ def test_a_folder_of_another_feed_is_compared(index: Index) -> None:
     assert follower_after(index, index.data).is_comparing
     position.write_text("not a position")
     assert follower_after(index, index.data).is_comparing
+
+
+def test_what_a_kill_left_of_a_file_that_is_right_goes_when_files_are_compared(index: Index) -> None:
+    """Two entries of one resource on two pages write it twice; the kill came in the second writing."""
+    fill(index, 1)
+    right = index.data / f"fhir/r4/ImagingStudy/{ROOT}.1.json"
+    half, of_deleted = temporary_of(right), temporary_of(right.with_name(f"{ROOT}.2.json"))
+    half.write_bytes(right.read_bytes()[:10])
+    fill(index, 2)
+    index.delete(f"{ROOT}.2")
+    index.publish()
+    of_deleted.write_bytes(b"{")
+    (index.data / "fhir.position").unlink()
+    node = follower(index, index.data)
+    node.follow()
+    node.compare_all()
+    assert [] == list(index.data.glob("fhir/**/*.tmp"))
+    assert right.exists()
 
 
 def test_a_folder_that_was_removed_is_made_anew(index: Index) -> None:

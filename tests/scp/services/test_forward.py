@@ -211,6 +211,26 @@ def test_a_stop_interrupts_a_peer_that_is_silent(site: Site, destination: Callab
     assert 0 < len(site.left())
 
 
+def test_a_thread_that_ends_before_others_has_not_failed(
+    site: Site, destination: Callable[..., Destination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = destination()
+    site.peers(A=peer.port, B=peer.port)
+    site.forwarding.start()
+    keep(site.index, instance())
+    assert site.empties()
+    first, thread = site.forwarding._worker, site.forwarding._senders[0]
+    stop = first.stop
+
+    def last(seconds: float | None) -> None:
+        eventually(lambda: thread.state().failures > 0 or not thread._thread.is_alive())
+        stop(seconds)
+
+    monkeypatch.setattr(first, "stop", last)
+    site.forwarding.stop()
+    assert 0 == thread.state().failures
+
+
 def test_the_command(site: Site) -> None:
     site.peers(A=1, B=1)
     keep(site.index, instance())
