@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
-    from index.publication.targets.listing import TargetFilter
+    from index.publication.targets.listing import TargetEntry, TargetFilter
+    from index.publication.targets.probe import probe_target
     from index.publication.targets.service import Targets
     from index.publication.targets.settings import PublishSettings, TargetSettings
     from index.query.charsets import is_charset
@@ -182,6 +183,7 @@ __all__ = [
     "StudyQuery",
     "Supervisor",
     "TakenOver",
+    "TargetEntry",
     "TargetFilter",
     "TargetSettings",
     "Targets",
@@ -202,6 +204,7 @@ __all__ = [
     "keep_all",
     "migrate_index",
     "outdated_instances",
+    "probe_target",
     "reindex",
     "take_over",
     "transcode",
@@ -241,7 +244,8 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
-    "index.publication.targets.listing": "TargetFilter",
+    "index.publication.targets.listing": "TargetEntry TargetFilter",
+    "index.publication.targets.probe": "probe_target",
     "index.publication.targets.service": "Targets",
     "index.publication.targets.settings": "PublishSettings TargetSettings",
     "index.query.charsets": "is_charset",

@@ -159,6 +159,8 @@ class Daemon:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
         self._metrics.add_outbox(index.outbox)
+        if index.targets.settings:
+            self._metrics.add_targets(index.targets)
 
         def healthy() -> Health:
             return health(index, listener, index.workers.states(), forwarding.failing())

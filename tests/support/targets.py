@@ -20,9 +20,11 @@ FHIR = FhirSettings(
 class Site:
     """An index that is served, with its targets; `server` is the first one's."""
 
-    def __init__(self, data: Path, *targets: TargetSettings, fhir: FhirSettings = FHIR) -> None:
+    def __init__(
+        self, data: Path, *targets: TargetSettings, fhir: FhirSettings = FHIR, **options: Any
+    ) -> None:
         self.publish = PublishSettings(interval=0, backoff=0, targets=targets)
-        self.index = Index(data, STORAGE, fhir=fhir, publish=self.publish)
+        self.index = Index(data, STORAGE, fhir=fhir, publish=self.publish, **options)
         self.index.serve()
 
     def left(self) -> list[tuple[str, str, str, int]]:

@@ -21,8 +21,8 @@ class Authorization:
         self._settings = settings
         self._client = client
 
-    def headers(self, body: bytes) -> dict[str, str]:
-        """Return the headers that a request with this body needs. Raises AuthorizationFailed."""
+    def headers(self) -> dict[str, str]:
+        """Return the headers that a request needs. Raises AuthorizationFailed."""
         settings = self._settings
         if settings.authorization == "basic":
             pair = f"{settings.client}:{self._secret()}".encode()

@@ -86,7 +86,7 @@ class TargetClient:
 
     def _send(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
-            own = self._authorization.headers(body)
+            own = self._authorization.headers()
         except AuthorizationFailed as error:
             raise NoAnswer(str(error)) from error
         with _as_no_answer(self._settings.timeout):
