@@ -28,7 +28,7 @@ CREATE TABLE publish_outbox (
     outcome TEXT NOT NULL,
     UNIQUE (target, type, name)
 );
-CREATE INDEX publish_outbox_queue ON publish_outbox (target, state, id, due);
+CREATE INDEX publish_outbox_queue ON publish_outbox (target, state, due, id);
 
 -- What a server has: under which id, as which version (its ETag), and the content by its SHA-256.
 CREATE TABLE published_resource (

@@ -167,13 +167,13 @@ class TargetOutbox:
             self._database.execute(insert)
 
     def due(self, without: Iterable[int], count: int) -> list[Pending]:
-        """Return what is to be sent now, the oldest first: what waits or is held; at most so many."""
+        """Return what is to be sent now, at most so many: the oldest first, after them what has failed."""
         row = PublishOutbox
         columns = row.id, row.type, row.name, row.number, row.state, row.attempts, row.created
         query = row.select(*columns).where(*self._waiting(), row.due <= now())
         if taken := list(without):
             query = query.where(row.id.not_in(taken))
-        return [Pending(*one) for one in self._database.rows(query.order_by(row.id).limit(count))]
+        return [Pending(*one) for one in self._database.rows(query.order_by(row.due, row.id).limit(count))]
 
     def is_before_studies(self, pending: Pending) -> bool:
         """Return whether studies that changed before this wait: they may still refer to it."""

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 # Seconds until the next attempt: twice as long after each failure, up to the longest; of a server that is
 # down, and of a study.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 FIRST_STUDY_PAUSE, LONGEST_STUDY_PAUSE = 5.0, 3600.0
 # Seconds until the server is asked again for a patient that it does not have.
 FIRST_HOLD, LONGEST_HOLD = 10.0, 900.0
@@ -251,7 +251,9 @@ class TargetWorker:
         is_first, self._failures = not self._failures, self._failures + 1
         seconds = max(pause(self._failures, FIRST_PAUSE, LONGEST_PAUSE), result.retry_after)
         if result.action is Action.SUSPECT:
-            self._note_study(pending, result, costs=is_first)
+            if self._note_study(pending, result, costs=is_first):
+                self._recover()
+                return
             if is_first:
                 # Others are tried before it counts as the server's.
                 seconds = result.retry_after
@@ -263,7 +265,8 @@ class TargetWorker:
             "publishing_paused", target=self.name, reason=result.reason, again_seconds=round(seconds, 1)
         )
 
-    def _note_study(self, pending: Pending, result: Result, *, costs: bool = True) -> None:
+    def _note_study(self, pending: Pending, result: Result, *, costs: bool = True) -> bool:
+        """Postpone it, hold it back, or make it a dead letter; return whether it is one."""
         attempts = pending.attempts + costs
         action = result.action
         if action is Action.HOLD:
@@ -283,6 +286,7 @@ class TargetWorker:
             attempts=attempts,
             is_dead=action is Action.GIVE_UP,
         )
+        return action is Action.GIVE_UP
 
     def _recover(self) -> None:
         if self._failures:
