@@ -166,11 +166,11 @@ class TargetOutbox:
             )
             self._database.execute(insert)
 
-    def due(self, without: Iterable[int], count: int) -> list[Pending]:
-        """Return what is to be sent now, at most so many: the oldest first, after them what has failed."""
+    def due(self, at: int, without: Iterable[int], count: int) -> list[Pending]:
+        """Return what is to be sent at a time, at most so many: the oldest first, after them what has failed."""
         row = PublishOutbox
         columns = row.id, row.type, row.name, row.number, row.state, row.attempts, row.created
-        query = row.select(*columns).where(*self._waiting(), row.due <= now())
+        query = row.select(*columns).where(*self._waiting(), row.due <= at)
         if taken := list(without):
             query = query.where(row.id.not_in(taken))
         return [Pending(*one) for one in self._database.rows(query.order_by(row.due, row.id).limit(count))]
@@ -181,10 +181,10 @@ class TargetOutbox:
         query = row.select(row.id).where(*self._waiting(), row.type == IMAGING_STUDY)
         return bool(self._database.rows(query.where(row.number < pending.number).limit(1)))
 
-    def next_due(self) -> float | None:
-        """Return when the next will be due that is not yet, in seconds since 1970; None: nothing will."""
+    def next_due(self, at: int) -> float | None:
+        """Return when the first will be due after a time, in seconds since 1970; None: nothing will."""
         row = PublishOutbox
-        rows = self._database.rows(row.select(fn.MIN(row.due)).where(*self._waiting(), row.due > now()))
+        rows = self._database.rows(row.select(fn.MIN(row.due)).where(*self._waiting(), row.due > at))
         return None if rows[0][0] is None else rows[0][0] / 1000
 
     def _count(self) -> int:

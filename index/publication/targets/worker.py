@@ -18,7 +18,7 @@ from index.hooks import Observer
 from index.publication.targets.delivery import Delivery, Plan
 from index.publication.targets.http.answers import Action, Result
 from index.publication.targets.knowledge import Knowledge
-from index.publication.targets.outbox import IMAGING_STUDY, Pending, TargetOutbox
+from index.publication.targets.outbox import IMAGING_STUDY, Pending, TargetOutbox, now
 from index.publication.targets.settings import TargetSettings
 from index.supervisor import Supervisor, Worker
 
@@ -187,7 +187,8 @@ class TargetWorker:
     def _pick(self, moment: float) -> Plan | None:
         """Return the first that is due and shares nothing with what is being sent."""
         taken = frozenset[str]().union(*(plan.keys for plan in self._in_flight.values()))
-        rows = self._outbox.due(self._in_flight, LOOKED_AT)
+        at = now()
+        rows = self._outbox.due(at, self._in_flight, LOOKED_AT)
         for pending in rows:
             sent = self._sent.get(pending.name)
             if sent is not None and not pending.attempts and moment < sent + self._settings.interval:
@@ -202,7 +203,7 @@ class TargetWorker:
                 return plan
         if self._outbox.is_filling and len(rows) < LOOKED_AT:
             self._look_at = 0.0
-        if (due := self._outbox.next_due()) is not None:
+        if (due := self._outbox.next_due(at)) is not None:
             self._pick_at = min(self._pick_at, moment + due - time.time())
         return None
 

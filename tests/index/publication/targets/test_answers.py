@@ -84,37 +84,32 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "becomes", "word"), ANSWERS, ids=lambda one: getattr(one, "status", None))
-def test_each_answer(
-    site: Sites,
-    server: FhirServer,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Response,
-    becomes: str,
-    word: str,
-) -> None:
+def test_each_answer(site: Sites, server: FhirServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "MOST_ATTEMPTS", 2)
-    server.script = lambda request: answer if request.is_write else None
     made = site(target(server, authorization="bearer", secret=SECRET))
-    keep(made.index, instance())
+    for study, (answer, becomes, word) in enumerate(ANSWERS, start=1):
+        server.script = lambda request, answer=answer: answer if request.is_write else None
+        keep(made.index, instance(study))
 
-    def is_so() -> bool:
+        def is_so(becomes: str = becomes, word: str = word) -> bool:
+            if becomes == "dead":
+                return made.states() == {"dead"}
+            return made.states() == {"waiting"} and word in made.index.targets.failing().get("ehr", "")
+
+        assert eventually(is_so), (word, made.left(), made.index.targets.failing())
+        (entry,) = made.index.targets.listing.entries(TargetFilter(), waiting=True)
+        assert word in entry.error
+        assert SECRET not in entry.error + entry.outcome
+        if answer.body is WRONG:
+            assert ["this is wrong"] == entry.issues
+        # As soon as the server takes it, all is there.
+        server.script = lambda _: None
         if becomes == "dead":
-            return made.states() == {"dead"}
-        return made.states() == {"waiting"} and word in made.index.targets.failing().get("ehr", "")
-
-    assert eventually(is_so), (made.left(), made.index.targets.failing())
-    (entry,) = made.index.targets.listing.entries(TargetFilter(), waiting=True)
-    assert word in entry.error
-    assert SECRET not in entry.error + entry.outcome
-    if answer.body is WRONG:
-        assert ["this is wrong"] == entry.issues
-    # As soon as the server takes it, all is there.
-    server.script = lambda _: None
-    made.index.targets.listing.retry(TargetFilter(target="ehr"))
-    keep(made.index, instance(2))
-    assert made.is_published()
+            made.index.targets.listing.retry(TargetFilter(target="ehr"))
+            made.index.targets.study_published(1, None, False)
+        assert made.is_published()
     assert here(made.index.data) == there(server)
+    assert {} == made.index.targets.failing()
 
 
 def test_every_status_of_the_table_is_tried() -> None:
