@@ -64,6 +64,10 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.targets.listing import TargetEntry, TargetFilter
+    from index.publication.targets.probe import probe_target
+    from index.publication.targets.service import Targets
+    from index.publication.targets.settings import PublishSettings, TargetSettings
     from index.query.charsets import is_charset
     from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
@@ -83,7 +87,6 @@ if TYPE_CHECKING:
         AETitle,
         GivenPath,
         Host,
-        PublishSettings,
         RetentionSettings,
         Section,
         StorageSettings,
@@ -209,6 +212,10 @@ __all__ = [
     "StudyQuery",
     "Supervisor",
     "TakenOver",
+    "TargetEntry",
+    "TargetFilter",
+    "TargetSettings",
+    "Targets",
     "TooLarge",
     "Unique",
     "Unreadable",
@@ -230,6 +237,7 @@ __all__ = [
     "new_token",
     "outdated_instances",
     "parse_token",
+    "probe_target",
     "reindex",
     "store_fault",
     "take_over",
@@ -274,6 +282,10 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.targets.listing": "TargetEntry TargetFilter",
+    "index.publication.targets.probe": "probe_target",
+    "index.publication.targets.service": "Targets",
+    "index.publication.targets.settings": "PublishSettings TargetSettings",
     "index.query.charsets": "is_charset",
     "index.query.information_models": "PATIENT_ROOT QUERY_KEYS=KEYS STUDY_ROOT",
     "index.query.keys": "Key NOT_MATCHED",
@@ -288,8 +300,7 @@ _MODULES = {
     "index.reception.instance": "InstanceReceiver Kept keep_all",
     "index.records": "Disagreed Origin StoredInstance",
     "index.reindexing": "reindex",
-    "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
-    " Unique",
+    "index.settings": "AETitle GivenPath Host RetentionSettings Section StorageSettings Unique",
     "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",

@@ -43,13 +43,15 @@ from index.publication.resources import Resources
 from index.publication.search import find, fits
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
+from index.publication.targets.service import Targets
+from index.publication.targets.settings import PublishSettings
 from index.query.queries import Queries
 from index.query.retrieval import Retrieval
 from index.query.study_filter import StudyFilter
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
-from index.settings import PublishSettings, RetentionSettings, StorageSettings
+from index.settings import RetentionSettings, StorageSettings
 from index.state import StateReader
 from index.storage.durable import keep_from_others, make_folder
 from index.storage.lock import DirectoryLock, UseLock, is_served
@@ -138,6 +140,8 @@ class Index:
             self.completions,
         )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
+        self.targets = Targets(self._database, self.resources, pace.targets, observer, self.workers)
+        self._publisher.on_published = self.targets.study_published
         store = self.orders.store
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
@@ -189,6 +193,7 @@ class Index:
         self.completions.start()
         self._maintenance.start()
         self._store_keeping.start()
+        self.targets.start()
         self.orders.serve(self._on_fatal, self._objects.node)
 
     def makes_progress(self, seconds: float) -> bool:
@@ -208,6 +213,7 @@ class Index:
             self.orders.stop()
             self._reception.stop()
             self._publisher.stop()
+            self.targets.stop()
             self._lock.release()
             self._lock = None
         self._objects.close()
@@ -263,10 +269,7 @@ class Index:
         return self._reception.import_files(paths, progress, stopped, publication.go_on)
 
     def delete(self, uid: str) -> Deleted:
-        """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.
-
-        Raises NotFound, NotKept.
-        """
+        """Delete a study, series or instance; a daemon publishes that, or `publish`. Raises NotFound, NotKept."""
         return self._deletion.delete(uid)
 
     def retain(self, *, dry_run: bool = False) -> list[Expired]:

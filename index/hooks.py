@@ -26,6 +26,12 @@ class Observer:
     def study_reopened(self, reason: str) -> None:
         """A study that was said to be complete for this reason has got another instance, its first."""
 
+    def published_to(self, target: str, outcome: str, lag: float | None) -> None:
+        """Something was sent to a target of publishing; `outcome` is done, or what is done about the failure.
+
+        `lag`: from the answer to the first C-STORE that it shows, in seconds. None: not known.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class State:

@@ -8,7 +8,7 @@ the same time, the durations of all that wait are added, up to a limit.
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -64,6 +64,11 @@ class Publisher:
         self._of_association: dict[str, set[int]] = {}
         # When the first instance was acknowledged that a study's resource does not show yet.
         self._acknowledged: dict[int, float] = {}
+        # Those whose association has ended since they were published.
+        self._complete: set[int] = set()
+        # Called after a publication, with the study's row, when it was acknowledged, and whether its
+        # association has ended.
+        self.on_published: Callable[[int, float | None, bool], None] = lambda *_: None
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -138,6 +143,7 @@ class Publisher:
         now = time.monotonic()
         with self._changed:
             for study in studies:
+                self._complete.add(study)
                 self._due.add_complete(study, now, self._durations.get(study, 0.0))
             self._changed.notify()
 
@@ -218,6 +224,8 @@ class Publisher:
         """Publish a study; return in how many seconds it is to be tried again, or None."""
         began = time.monotonic()
         acknowledged = self._acknowledged.pop(study, None)
+        is_complete = study in self._complete
+        self._complete.discard(study)
         try:
             result = self._publication.publish(study, grows=grows)
         except Contention as error:
@@ -233,9 +241,13 @@ class Publisher:
         if isinstance(result, Postponed):
             if acknowledged is not None:
                 self._acknowledged[study] = acknowledged
+            if is_complete:
+                self._complete.add(study)
             return result.seconds
         if result is not None:
             self._note_published(study, result, time.monotonic() - began, acknowledged)
+        if result is not None or is_complete:
+            self.on_published(study, acknowledged, is_complete)
         return None
 
     def _note_published(

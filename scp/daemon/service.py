@@ -170,6 +170,8 @@ class Daemon:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
         self._metrics.add_outbox(index.outbox)
+        if index.targets.settings:
+            self._metrics.add_targets(index.targets)
 
         def healthy() -> Health:
             failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}
