@@ -269,7 +269,7 @@ class Index:
         return self._reception.import_files(paths, progress, stopped, publication.go_on)
 
     def delete(self, uid: str) -> Deleted:
-        """Delete a study, series or instance; a daemon publishes that, or `publish`. Raises NotFound, NotKept."""
+        """Delete it; a running daemon publishes that, or `publish`. Raises NotFound, NotKept."""
         return self._deletion.delete(uid)
 
     def retain(self, *, dry_run: bool = False) -> list[Expired]:
