@@ -129,6 +129,7 @@ def test_one_that_has_not_been_started_is_not_told_of(workers: Supervisor) -> No
 def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in any of them is known, and none ends: each method that a thread runs fails once."""
     from index import RetentionSettings, WorklistSettings
+    from index.completion.completions import Completions
     from index.database.node import _Heartbeat
     from index.maintenance.retention import MaintenanceWorker
     from index.orders.folder import WorklistFolder
@@ -157,6 +158,7 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         (Indexer, "_run"),
         (Settling, "_run"),
         (_Heartbeat, "_run"),
+        (Completions, "_run"),
     ):
         monkeypatch.setattr(kind, name, once(getattr(kind, name)))
     (tmp_path / "worklist").mkdir()
@@ -165,7 +167,8 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         index.serve()
         # Another thread tells the other nodes of a shared index that this one is served.
         nodes = set() if index._database.is_sqlite else {"node"}
-        names = nodes | {"hl7", "indexer", "publisher", "retention", "settling", "worklist-folder"}
+        names = nodes | {"completion", "hl7", "indexer", "publisher", "retention", "settling"}
+        names |= {"worklist-folder"}
         assert names == {state.name for state in index.workers.states()}
         assert eventually(lambda: failed == names)
         assert eventually(lambda: all(state.failures == 1 for state in index.workers.states()))
