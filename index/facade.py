@@ -41,7 +41,7 @@ from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.resources import Resources
 from index.publication.search import find, fits
-from index.publication.study import StudyPublication
+from index.publication.study import StudyPublication, bundled
 from index.publication.study_rows import announced_summaries, load_study
 from index.publication.targets.service import Targets
 from index.publication.targets.settings import PublishSettings
@@ -365,10 +365,12 @@ class Index:
         """Return the data sets of a study that are kept aside."""
         return conflicting_objects(self._database, uid)
 
-    def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
+    def resource(
+        self, uid: str, version: str | None = None, *, bundle: bool = False
+    ) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
 
-        Raises NotFound, NotExpressible.
+        `bundle`: a transaction Bundle with all that it refers to. Raises NotFound, NotExpressible.
         """
         try:
             study = load_study(self._database, uid)
@@ -377,7 +379,7 @@ class Index:
                 raise NotFound(f"{error}; it {describe_conflicts(found)}") from error
             raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
-        return published[0].content, tuple(study.disagreements)
+        return bundled(published) if bundle else published[0].content, tuple(study.disagreements)
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
