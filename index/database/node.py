@@ -73,6 +73,13 @@ def silent_nodes(database: Database) -> frozenset[int]:
     return frozenset(node.id for node in nodes(database) if node.is_silent)
 
 
+def silent_numbers(database: Database) -> frozenset[int]:
+    """Return the numbers in paths of the nodes that are not served now; of an index with one node, none."""
+    known = nodes(database)
+    several = known if len(known) > 1 else []
+    return frozenset(FIRST if node is known[0] else node.id for node in several if node.is_silent)
+
+
 def place_of(database: Database, number: int) -> str:
     """Return host and path of the node with this number in its paths."""
     found = [node for node in nodes(database) if number in (FIRST, node.id)]
