@@ -15,6 +15,10 @@ class Contention(NotKept):
     """Other processes change the same rows of the database. It may succeed when it is tried again."""
 
 
+class ClaimLost(Contention):
+    """The connection to the database that held a claim was lost: another process may do the work."""
+
+
 class CommitsLost(NotKept):
     """The database has lost commits that did not wait for its disk. The journal has what was in them."""
 

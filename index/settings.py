@@ -176,6 +176,11 @@ class PublishSettings(Section):
     backoff: Annotated[float, Field(ge=0)] = Field(
         20.0, description="The same as a multiple of what the study's last rewrite took."
     )
+    quiet: Annotated[float, Field(ge=0, le=86400 * MOST_DAYS)] = Field(
+        600.0,
+        description="Seconds without anything new after which a study is said to be complete, where nothing"
+        " else says so before (MPPS, a storage commitment, its order). 0: never by that.",
+    )
     keep_changes: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="How many numbers of the change feed are kept; older entries are deleted once an hour."

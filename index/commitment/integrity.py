@@ -75,6 +75,16 @@ class Integrity:
         # What time it is, in milliseconds since 1970.
         self.clock = now
 
+    @property
+    def node(self) -> int:
+        """The number of this node in the paths of its objects."""
+        return self._objects.node
+
+    def holds(self, path: str) -> bool:
+        """Whether an object is to be found here, not in the data directory of another node."""
+        objects = self._objects
+        return objects.holds(path) and not (objects.may_be_elsewhere(path) and not objects.is_there(path))
+
     def last_verified(self) -> int:
         """Return when the last `verify` began that read every object; 0: never."""
         query = Verification.select(peewee.fn.MAX(Verification.began))

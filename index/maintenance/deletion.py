@@ -14,7 +14,7 @@ from peewee import SQL, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows
-from index.database.node import in_scope
+from index.database.node import in_scope, nodes
 from index.database.tables import (
     Conflict,
     Instance,
@@ -76,6 +76,44 @@ class Deletion:
             with self._objects.room.reserve.used():
                 return self._unlinked(self._delete_without_room(uid))
         return self._unlinked(deleted)
+
+    def delete_here(self, uid: str) -> Deleted:
+        """Delete what this node keeps of a study, other nodes keep the rest. Raises NotFound, NotKept."""
+        query = (
+            Instance.select(Instance.uid).join(Series).join(Study).where(Study.uid == uid, self._is_here())
+        )
+        parts: list[Deleted] = []
+        while found := self._database.rows(query.limit(PART)):
+            with self._database.writing():
+                parts += [gone for (instance,) in found if (gone := self._instance(instance))]
+        if not parts:
+            raise NotFound(f"nothing of study {uid} is in {self._objects.data}")
+        size, conflicts = sum(one.bytes for one in parts), sum(one.conflicts for one in parts)
+        return self._unlinked(Deleted(uid, "study", (uid,), len(parts), size, conflicts))
+
+    @property
+    def node(self) -> int:
+        """The number of this node in the paths of its objects."""
+        return self._objects.node
+
+    def is_divided(self) -> bool:
+        """Whether other nodes keep objects that are not found here."""
+        return not (self._objects.is_shared or self._database.is_sqlite) and len(nodes(self._database)) > 1
+
+    def held(self, studies: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return of these studies how many instances this node keeps, and their bytes."""
+        counts = fn.COUNT(SQL("*")), fn.SUM(Instance.size)
+        query = Series.select(Series.study, *counts).join(Instance).group_by(Series.study)
+        rows = self._database.rows(query.where(Series.study.in_(studies), self._is_here()))
+        return {study: (count, int(size)) for study, count, size in rows}
+
+    def bytes_here(self) -> int:
+        """Return the bytes of all instances that this node keeps; reads each row."""
+        query = Instance.select(fn.COALESCE(fn.SUM(Instance.size), 0)).where(self._is_here())
+        return int(self._database.rows(query)[0][0])
+
+    def _is_here(self) -> Any:
+        return in_scope(Instance.path, self._objects)
 
     def _unlinked(self, deleted: Deleted) -> Deleted:
         """Unlink the files of deleted rows, as far as that is possible now."""

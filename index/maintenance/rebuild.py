@@ -16,6 +16,7 @@ from pathlib import Path
 import peewee
 import structlog
 
+from index.completion.completions import note_earlier
 from index.database.attribute_tables import note_current
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows, StoredObject
@@ -283,5 +284,7 @@ class Rebuild:
     def _finish(self, new: Database) -> None:
         with new.writing():
             delete_empty_series(new)
+            if self._rebuilt.lost:
+                note_earlier(new)
             self._rebuilt.instances = new.peewee.execute_sql("SELECT count(*) FROM instance").fetchone()[0]
             new.peewee.execute_sql("DROP TABLE rebuild")

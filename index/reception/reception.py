@@ -198,6 +198,8 @@ class Reception:
     def catch_up(self, seconds: float | None = None) -> bool:
         """Return when all is indexed that was acknowledged before; False where that takes longer."""
         if self._log.is_open or self._is_log_open():
+            # Who asks is told sooner by the database itself.
+            seconds = 0.0 if self._database.away and seconds is not None else seconds
             return self._indexer.catch_up(self._log.last, seconds)
         return self._is_replayed
 
@@ -241,6 +243,10 @@ class Reception:
     def is_failing(self) -> bool:
         """Whether what was acknowledged cannot be indexed at the moment."""
         return self._indexer.is_failing or not self._is_replayed
+
+    def takes(self) -> bool:
+        """Whether instances are acknowledged, as far as database and journal let us."""
+        return self._log.takes() if self._log.is_open else not self._database.away
 
     def conflicts(self) -> int:
         """Return how many data sets are kept aside."""

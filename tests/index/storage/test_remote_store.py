@@ -379,6 +379,8 @@ def test_what_waits_at_another_node_is_neither_missing_nor_forgotten(two: tuple[
     other._store_keeping.stop()
     for dataset in (instance(1, 1, 1), instance(1, 1, 2)):
         keep(other, dataset)
+    assert [False, False] == [one._integrity.holds(path) for path in paths(one)]
+    assert [True, True] == [other._integrity.holds(path) for path in paths(one)]
     with pytest.raises(NotFound, match="has to upload it"):
         read(one, instance(1, 1, 1).SOPInstanceUID)
     one._publisher.publish_all()

@@ -160,11 +160,30 @@ class Part:
         (True, State(0, 0, False, 0, 0, 0, 0, 8, 9, shortage="full"), "unavailable"),
         (True, State(0, 0, False, 1, 0, 61, 0, 9, 9), "degraded"),
         (True, State(0, 0, False, 1, 1, 0, 0, 9, 9), "degraded"),
+        (True, State(0, 0, False, 0, 0, 0, None, 9, 9, database="away"), "degraded"),
+        (True, State(0, 0, False, 0, 0, 0, None, 9, 9, database="away", takes=False), "unavailable"),
+        (True, State(0, 0, False, 0, 0, 0, 0, 9, 9, silent_nodes=("host:/data",)), "degraded"),
     ],
 )
 def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  # noqa: FBT001
     part = Part(moves=moves, state=state)
     assert status == health(part, part).status  # type: ignore[arg-type]
+
+
+def test_nodes_and_the_database_have_metrics() -> None:
+    """The label has three values, however many nodes there are."""
+    metrics = Metrics()
+    nodes = {"served": 2, "silent": 1, "stopped": 0}
+    state = State(0, 0, False, 0, 0, 0, 0, 9, 9, nodes=nodes)
+    metrics.add_gauges(lambda: state, lambda: 0)
+    told = values(metrics.text().decode())
+    assert nodes == {name: told[f'imagingstudyd_nodes{{state="{name}"}}'] for name in nodes}
+    assert 1 == told["imagingstudyd_database_up"]
+    away = Metrics()
+    away.add_gauges(lambda: State(0, 0, False, 0, 0, 0, None, 9, 9, database="away"), lambda: 0)
+    told = values(away.text().decode())
+    assert (0, 0) == (told["imagingstudyd_database_up"], told["imagingstudyd_journal_fill_ratio"])
+    assert "imagingstudyd_conflicts" not in told
 
 
 def a_worker(**changes: Any) -> WorkerState:
