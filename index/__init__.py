@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from index.maintenance.backup import BackedUp
     from index.maintenance.deletion import Deleted
     from index.maintenance.migrate_index import Migrated, migrate_index
+    from index.maintenance.migrate_storage import MigratedStorage, migrate_storage
     from index.maintenance.rebuild import Rebuilt
     from index.maintenance.retention import Expired
     from index.maintenance.verify import Finding
@@ -168,6 +169,7 @@ __all__ = [
     "ListedOrder",
     "Locked",
     "Migrated",
+    "MigratedStorage",
     "MissingAttribute",
     "MissingValue",
     "NewOrder",
@@ -234,6 +236,7 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "migrate_storage",
     "new_token",
     "outdated_instances",
     "parse_token",
@@ -268,6 +271,7 @@ _MODULES = {
     "index.maintenance.backup": "BackedUp",
     "index.maintenance.deletion": "Deleted",
     "index.maintenance.migrate_index": "Migrated migrate_index",
+    "index.maintenance.migrate_storage": "MigratedStorage migrate_storage",
     "index.maintenance.rebuild": "Rebuilt",
     "index.maintenance.retention": "Expired",
     "index.maintenance.verify": "Finding",

@@ -281,13 +281,15 @@ class Index:
     ) -> "BackedUp":
         """Back up index and objects into a folder, or renew what is there, while all goes on.
 
-        Raises DatabaseFault where the index is PostgreSQL's, with the commands to be used; Locked, NotKept,
-        OSError.
+        Raises DatabaseFault where the index is PostgreSQL's, or the store is shared, with the commands to be
+        used; Locked, NotKept, OSError.
         """
-        from index.maintenance.backup import Backup, of_bucket, with_postgresql_tools
+        from index.maintenance.backup import Backup, with_postgresql_tools
 
         if self._objects.is_shared:
-            raise of_bucket()
+            from index.maintenance.store_backup import with_store_tools
+
+            raise with_store_tools(self.data, self._database, target, self._objects.url)
         if self._index_file is None:
             raise with_postgresql_tools(self.data, self._database, target)
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
