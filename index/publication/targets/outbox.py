@@ -167,7 +167,7 @@ class TargetOutbox:
             self._database.execute(insert)
 
     def due(self, at: int, without: Iterable[int], count: int) -> list[Pending]:
-        """Return what is to be sent at a time, at most so many: the oldest first, after them what has failed."""
+        """Return what is due at a time, at most so many: the oldest first, after them what has failed."""
         row = PublishOutbox
         columns = row.id, row.type, row.name, row.number, row.state, row.attempts, row.created
         query = row.select(*columns).where(*self._waiting(), row.due <= at)
