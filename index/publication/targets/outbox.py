@@ -145,6 +145,10 @@ class TargetOutbox:
             changed = PublishTarget.update(filled=filled)
             self._database.execute(changed.where(PublishTarget.name == self.target))
 
+    def add_studies(self, names: Sequence[str]) -> None:
+        """Let these studies be sent again; inside a transaction."""
+        self._add({(IMAGING_STUDY, name): (0, now()) for name in names})
+
     def _add(self, added: dict[tuple[str, str], tuple[int, int]]) -> None:
         row = PublishOutbox
         is_dead = row.state == PublishState.DEAD
