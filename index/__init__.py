@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.commitment.storage_commitment import Commitments
     from index.commitment.storage_commitment import Report as CommitmentReport
+    from index.completion.completions import Completion, Completions
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     )
     from index.facade import Index
     from index.forwarding.listing import OutboxFilter
+    from index.forwarding.notifications import MOST_REFERENCES, Notification, Notifications
     from index.forwarding.outbox import Outbox, Outgoing
+    from index.forwarding.queue import Queue, Waiting
     from index.forwarding.settings import RouteSettings
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
@@ -93,14 +96,25 @@ if TYPE_CHECKING:
     from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
+    from index.storage.opening import store_fault
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.dicomweb.service import DicomWeb, DicomWebSettings
+    from index.web.feed import FeedService
+    from index.web.fhir.face import Fhir
+    from index.web.rights import Caller, Right
+    from index.web.safety.callers import Callers
+    from index.web.safety.guard import Guard
+    from index.web.safety.origins import Origins
+    from index.web.safety.tokens import check_tokens, new_token, parse_token, token_lines
+    from index.web.settings import AccessSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "MOST_REFERENCES",
     "NOT_MATCHED",
     "PATIENT_ROOT",
     "QUERY_KEYS",
@@ -113,26 +127,36 @@ __all__ = [
     "TRANSCODE_LIMIT",
     "WORKLIST_KEYS",
     "AETitle",
+    "AccessSettings",
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
     "BadStepValue",
+    "Caller",
+    "Callers",
     "CannotListen",
     "ChangesPruned",
     "CommitmentReport",
     "Commitments",
     "Completeness",
+    "Completion",
+    "Completions",
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
+    "DicomWeb",
+    "DicomWebSettings",
     "Disagreed",
     "Disagreement",
     "DuplicateStep",
     "Entry",
     "Expired",
+    "FeedService",
+    "Fhir",
     "FhirSettings",
     "Finding",
     "GivenPath",
+    "Guard",
     "Host",
     "Index",
     "IndexFault",
@@ -154,10 +178,13 @@ __all__ = [
     "NotFound",
     "NotKept",
     "NotTranscodable",
+    "Notification",
+    "Notifications",
     "Observer",
     "OrderStatus",
     "Orders",
     "Origin",
+    "Origins",
     "Outbox",
     "OutboxFilter",
     "Outcome",
@@ -165,12 +192,14 @@ __all__ = [
     "Procedures",
     "PublishSettings",
     "QueryOptions",
+    "Queue",
     "Rebuilt",
     "Report",
     "Resources",
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "Right",
     "RouteSettings",
     "Section",
     "Source",
@@ -193,10 +222,12 @@ __all__ = [
     "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "Waiting",
     "Worker",
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "check_tokens",
     "cut_off",
     "everything",
     "free_space",
@@ -205,16 +236,21 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "new_token",
     "outdated_instances",
+    "parse_token",
     "probe_target",
     "reindex",
+    "store_fault",
     "take_over",
+    "token_lines",
     "transcode",
 ]
 
 # The names of each module; "Name=Other" where it is Other in the module.
 _MODULES = {
     "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.completion.completions": "Completion Completions",
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
@@ -225,7 +261,9 @@ _MODULES = {
     " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.forwarding.listing": "OutboxFilter",
+    "index.forwarding.notifications": "MOST_REFERENCES Notification Notifications",
     "index.forwarding.outbox": "Outbox Outgoing",
+    "index.forwarding.queue": "Queue Waiting",
     "index.forwarding.settings": "RouteSettings",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
@@ -269,8 +307,18 @@ _MODULES = {
     "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
+    "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
+    "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
+    "index.web.feed": "FeedService",
+    "index.web.fhir.face": "Fhir",
+    "index.web.rights": "Caller Right",
+    "index.web.safety.callers": "Callers",
+    "index.web.safety.guard": "Guard",
+    "index.web.safety.origins": "Origins",
+    "index.web.safety.tokens": "check_tokens new_token parse_token token_lines",
+    "index.web.settings": "AccessSettings",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

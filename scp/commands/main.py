@@ -29,6 +29,7 @@ MODULES = (
     "forward",
     "publish",
     "conformance",
+    "token",
 )
 
 

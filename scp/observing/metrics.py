@@ -73,6 +73,13 @@ class Metrics(Observer):
         self._forwards = counter(
             "forwards", "Attempts to forward an instance, by outcome.", "peer", "outcome"
         )
+        self._notifications = counter(
+            "notifications", "Attempts to notify of a complete study, by outcome.", "peer", "outcome"
+        )
+        self._complete = counter("studies_complete", "Studies said to be complete, by reason.", "reason")
+        self._reopened = counter(
+            "studies_reopened", "Of these, those that got another instance later.", "reason"
+        )
         self._published_to = counter(
             "publish_requests", "Studies sent to a target, by outcome.", "target", "outcome"
         )
@@ -161,6 +168,18 @@ class Metrics(Observer):
         """Count an attempt to forward an instance: sent, warning, failed, dead."""
         self._forwards.labels(self._peer(peer), outcome).inc()
 
+    def notified(self, peer: str, outcome: str) -> None:
+        """Count an attempt to notify a peer of a study: sent, warning, failed, dead."""
+        self._notifications.labels(self._peer(peer), outcome).inc()
+
+    def study_complete(self, reason: str) -> None:
+        """See index.Observer."""
+        self._complete.labels(reason).inc()
+
+    def study_reopened(self, reason: str) -> None:
+        """See index.Observer."""
+        self._reopened.labels(reason).inc()
+
     def published(self, seconds: float, lag: float | None) -> None:
         """See index.Observer."""
         self._publication_seconds.observe(seconds)
@@ -217,6 +236,15 @@ class _Gauges:
         for name, meaning, field in _STATE:
             if (value := getattr(state, field)) is not None:
                 yield GaugeMetricFamily(name, meaning, value=value)
+        up = "imagingstudyd_database_up", "Whether the database answers."
+        yield GaugeMetricFamily(*up, value=not state.database)
+        if any(state.nodes.values()):
+            served = GaugeMetricFamily(
+                "imagingstudyd_nodes", "Data directories that share the index.", labels=["state"]
+            )
+            for name, count in state.nodes.items():
+                served.add_metric([name], count)
+            yield served
 
     def _of_workers(self) -> Iterator[Metric]:
         """Yield the gauges of the threads; the label is a thread's name, one of some ten."""
