@@ -65,8 +65,9 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.targets.checks.probe import probe_target
+    from index.publication.targets.http.client import NoAnswer
     from index.publication.targets.listing import TargetEntry, TargetFilter
-    from index.publication.targets.probe import probe_target
     from index.publication.targets.service import Targets
     from index.publication.targets.settings import PublishSettings, TargetSettings
     from index.query.charsets import is_charset
@@ -173,6 +174,7 @@ __all__ = [
     "MissingAttribute",
     "MissingValue",
     "NewOrder",
+    "NoAnswer",
     "NoSuchStep",
     "NotExpressible",
     "NotFound",
@@ -286,8 +288,9 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.targets.checks.probe": "probe_target",
+    "index.publication.targets.http.client": "NoAnswer",
     "index.publication.targets.listing": "TargetEntry TargetFilter",
-    "index.publication.targets.probe": "probe_target",
     "index.publication.targets.service": "Targets",
     "index.publication.targets.settings": "PublishSettings TargetSettings",
     "index.query.charsets": "is_charset",

@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from index.database.connection import Database
@@ -14,6 +16,8 @@ from index.publication.targets.settings import TargetSettings
 from index.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from index.publication.targets.checks.verification import TargetVerification
+    from index.publication.targets.export import Exported
     from index.publication.targets.http.client import TargetClient
     from index.publication.targets.worker import TargetWorker
 
@@ -82,6 +86,19 @@ class Targets:
             uid = "".join(*self._database.rows(Study.select(Study.uid).where(Study.id == study)))
         for worker, _ in self._running:
             worker.wake(uid, acknowledged, is_complete=is_complete)
+
+    def verify(self, name: str, *, mends: bool) -> "TargetVerification":
+        """Return a comparison of what a target has with what the index has."""
+        from index.publication.targets.checks.verification import TargetVerification
+
+        settings = next(one for one in self.settings if one.name == name)
+        return TargetVerification(self._database, self._resources, settings, mends=mends)
+
+    def export(self, fhir: str, folder: Path, since: datetime | None = None) -> "Exported":
+        """Write all resources as NDJSON files, or those that have changed since. Raises OSError, NotKept."""
+        from index.publication.targets.export import export
+
+        return export(self._database, self._resources, fhir, folder, since)
 
     def failing(self) -> dict[str, str]:
         """Return the targets to which nothing can be sent now, each with the reason."""

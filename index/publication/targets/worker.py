@@ -217,7 +217,7 @@ class TargetWorker:
             return
         if result.learnt or result.forgotten:
             with self._database.writing(durable=False):
-                self._knowledge.keep(result.learnt, result.forgotten)
+                self._keep(pending, result)
         self._observer.published_to(self.name, result.action, None)
         if result.action in (Action.PAUSE, Action.SUSPECT):
             self._note_server(pending, result)
@@ -225,9 +225,15 @@ class TargetWorker:
             self._recover()
             self._note_study(pending, result)
 
+    def _keep(self, pending: Pending, result: Result) -> None:
+        """Remember what was learnt. Studies that refer to what has another id there now are sent again."""
+        others = self._knowledge.referring(self._knowledge.renamed(result.learnt))
+        self._knowledge.keep(result.learnt, result.forgotten)
+        self._outbox.add_studies([name for name in others if name != pending.name])
+
     def _note_done(self, pending: Pending, result: Result) -> None:
         with self._database.writing(durable=False):
-            self._knowledge.keep(result.learnt, result.forgotten)
+            self._keep(pending, result)
             self._outbox.done(pending)
             if result.is_provisional:
                 seconds = pause(pending.attempts + 1, FIRST_HOLD, LONGEST_HOLD)
