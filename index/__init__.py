@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.commitment.storage_commitment import Commitments
     from index.commitment.storage_commitment import Report as CommitmentReport
+    from index.completion.completions import Completion, Completions
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     )
     from index.facade import Index
     from index.forwarding.listing import OutboxFilter
+    from index.forwarding.notifications import MOST_REFERENCES, Notification, Notifications
     from index.forwarding.outbox import Outbox, Outgoing
+    from index.forwarding.queue import Queue, Waiting
     from index.forwarding.settings import RouteSettings
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
@@ -61,6 +64,10 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.targets.listing import TargetEntry, TargetFilter
+    from index.publication.targets.probe import probe_target
+    from index.publication.targets.service import Targets
+    from index.publication.targets.settings import PublishSettings, TargetSettings
     from index.query.charsets import is_charset
     from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
@@ -80,7 +87,6 @@ if TYPE_CHECKING:
         AETitle,
         GivenPath,
         Host,
-        PublishSettings,
         RetentionSettings,
         Section,
         StorageSettings,
@@ -89,9 +95,12 @@ if TYPE_CHECKING:
     from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
+    from index.storage.opening import store_fault
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
     from index.web.dicomweb.service import DicomWeb, DicomWebSettings
+    from index.web.feed import FeedService
+    from index.web.fhir.face import Fhir
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
     from index.web.safety.guard import Guard
@@ -104,6 +113,7 @@ __all__ = [
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "MOST_REFERENCES",
     "NOT_MATCHED",
     "PATIENT_ROOT",
     "QUERY_KEYS",
@@ -128,6 +138,8 @@ __all__ = [
     "CommitmentReport",
     "Commitments",
     "Completeness",
+    "Completion",
+    "Completions",
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
@@ -138,6 +150,8 @@ __all__ = [
     "DuplicateStep",
     "Entry",
     "Expired",
+    "FeedService",
+    "Fhir",
     "FhirSettings",
     "Finding",
     "GivenPath",
@@ -162,6 +176,8 @@ __all__ = [
     "NotFound",
     "NotKept",
     "NotTranscodable",
+    "Notification",
+    "Notifications",
     "Observer",
     "OrderStatus",
     "Orders",
@@ -174,6 +190,7 @@ __all__ = [
     "Procedures",
     "PublishSettings",
     "QueryOptions",
+    "Queue",
     "Rebuilt",
     "Report",
     "Resources",
@@ -195,10 +212,15 @@ __all__ = [
     "StudyQuery",
     "Supervisor",
     "TakenOver",
+    "TargetEntry",
+    "TargetFilter",
+    "TargetSettings",
+    "Targets",
     "TooLarge",
     "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "Waiting",
     "Worker",
     "WorkerState",
     "WorklistQuery",
@@ -215,7 +237,9 @@ __all__ = [
     "new_token",
     "outdated_instances",
     "parse_token",
+    "probe_target",
     "reindex",
+    "store_fault",
     "take_over",
     "token_lines",
     "transcode",
@@ -224,6 +248,7 @@ __all__ = [
 # The names of each module; "Name=Other" where it is Other in the module.
 _MODULES = {
     "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.completion.completions": "Completion Completions",
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
@@ -234,7 +259,9 @@ _MODULES = {
     " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.forwarding.listing": "OutboxFilter",
+    "index.forwarding.notifications": "MOST_REFERENCES Notification Notifications",
     "index.forwarding.outbox": "Outbox Outgoing",
+    "index.forwarding.queue": "Queue Waiting",
     "index.forwarding.settings": "RouteSettings",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
@@ -255,6 +282,10 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.targets.listing": "TargetEntry TargetFilter",
+    "index.publication.targets.probe": "probe_target",
+    "index.publication.targets.service": "Targets",
+    "index.publication.targets.settings": "PublishSettings TargetSettings",
     "index.query.charsets": "is_charset",
     "index.query.information_models": "PATIENT_ROOT QUERY_KEYS=KEYS STUDY_ROOT",
     "index.query.keys": "Key NOT_MATCHED",
@@ -269,14 +300,16 @@ _MODULES = {
     "index.reception.instance": "InstanceReceiver Kept keep_all",
     "index.records": "Disagreed Origin StoredInstance",
     "index.reindexing": "reindex",
-    "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
-    " Unique",
+    "index.settings": "AETitle GivenPath Host RetentionSettings Section StorageSettings Unique",
     "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
+    "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
+    "index.web.feed": "FeedService",
+    "index.web.fhir.face": "Fhir",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

@@ -62,9 +62,10 @@ class Resources:
             return b""
 
     def history(self, fhir: str, type: str, name: str) -> list[Entry]:  # noqa: A002
-        """Return the entries of a resource in the change feed, oldest first, those that are still there.
+        """Return the changes of a resource in the change feed, oldest first, those that are still there.
 
-        Only the last content is kept. Raises NotKept.
+        Entries that its study is complete are left out: they are no versions. Only the last content is kept.
+        Raises NotKept.
         """
         with self._database.connection():
             rows = self._database.prepared(_select_entries).run(fhir=fhir, type=type, name=name).fetchall()
@@ -83,4 +84,4 @@ def _select(p: Callable[[str], SQL]) -> Query:
 
 def _select_entries(p: Callable[[str], SQL]) -> Query:
     query = Change.select(Change.id, Change.kind, Change.version, Change.changed)
-    return query.join(Resource).where(_is(p)).order_by(Change.id)
+    return query.join(Resource).where(_is(p) & (Change.reason == SQL("''"))).order_by(Change.id)

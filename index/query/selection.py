@@ -185,7 +185,7 @@ class EntitySelection:
 
         def condition(column: Field) -> Any:
             value = extracted(database, column, stored)
-            return (value**pattern) & begins_with(database, value, prefix) if prefix else value**pattern
+            return (value**pattern) & begins_with(value, prefix) if prefix else value**pattern
 
         return condition
 
@@ -207,7 +207,7 @@ class EntitySelection:
             if not group.isascii():
                 return other
             tests = [name.contains(run) for run in runs]
-            tests += [begins_with(database, name, prefix)] if prefix else []
+            tests += [begins_with(name, prefix)] if prefix else []
             return other | reduce(and_, tests)
 
         return condition

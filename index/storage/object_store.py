@@ -24,6 +24,7 @@ from index.storage.durable import (
     make_folder,
     open_file,
     open_new,
+    sync_content,
     sync_filesystem,
     sync_folder,
 )
@@ -38,7 +39,6 @@ from index.storage.walk import objects_of
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
 FOLDER_SIZE = 4096
 # File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
 CLOCK = 1000
@@ -52,7 +52,7 @@ _names = itertools.count()
 class ObjectStore(FolderReader):
     """The folders `objects/`, `incoming/` and `conflicts/` of a data directory."""
 
-    # Whether objects go to a store elsewhere, without a journal.
+    # Whether objects go to a shared store before they are acknowledged, without a journal.
     uploads = False
 
     def __init__(
@@ -88,6 +88,10 @@ class ObjectStore(FolderReader):
             for folder in (self._objects, self._incoming, self._conflicts):
                 make_folder(folder, sync=sync)
 
+    def require(self) -> None:
+        """Raise NotKept where nothing more can be kept."""
+        self.room.require()
+
     def incoming_path(self) -> str:
         """Return the path of a new file in `incoming/`, below the data directory."""
         return f"incoming/{self._process}-{next(_names)}"
@@ -106,7 +110,8 @@ class ObjectStore(FolderReader):
 
     def standing(self, *paths: str) -> str | None:
         """Return the first of these paths where a file is; one of `incoming/` may still be prepared."""
-        names = (name for path in paths if path for name in (path, _while_prepared(path)))
+        prepared = (path.replace("incoming/", f"{PREPARED_FOLDER}/", 1) for path in paths)
+        names = (name for both in zip(paths, prepared, strict=True) for name in both if name)
         return next((name for name in names if (self.data / name).is_file()), None)
 
     def _prepare(self) -> None:
@@ -162,6 +167,15 @@ class ObjectStore(FolderReader):
         """Remove an object that has no row; whether the removal is durable does not matter."""
         with contextlib.suppress(FileNotFoundError):
             (self.data / path).unlink()
+
+    def remove_all(self, paths: Sequence[str]) -> None:
+        """Remove several. Raises OSError; then some may be left."""
+        for path in paths:
+            self.remove(path)
+
+    def discard(self, path: str) -> None:
+        """Remove what was to become an object, and did not. Raises OSError."""
+        self.remove(path)
 
     def make_folder_of(self, path: str) -> None:
         """Make the folder of an object where a crash has taken it. Raises OSError."""
@@ -276,7 +290,7 @@ class ObjectStore(FolderReader):
         if self.sync:
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
-                    _sync_content(self._below + path)
+                    sync_content(self._below + path)
             self.sync_folders(paths)
 
     def put_back(self, source: str, path: str) -> None:
@@ -380,19 +394,6 @@ class ObjectStore(FolderReader):
             if self.sync:
                 sync_folder(self._objects)
             return folder
-
-
-def _while_prepared(path: str) -> str:
-    """Return where a file of `incoming/` stood before it was taken."""
-    return path.replace("incoming/", f"{PREPARED_FOLDER}/", 1)
-
-
-def _sync_content(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _pass_over(path: str, reason: str) -> None:

@@ -35,6 +35,7 @@ class UpstreamWorklist:
         self._index = index
         self._settings = settings
         self._configuration = configuration
+        self._turns = index.orders.upstream_turns(settings.interval)
         self._worker = index.workers.add("worklist-upstream", self._run, depends=True)
         self._stopping = self._worker.stopping
 
@@ -48,8 +49,11 @@ class UpstreamWorklist:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            seconds = self._settings.interval
             try:
-                self.query()
+                with self._turns.next(self._settings.peer.strip()) as turn:
+                    if turn:
+                        self.query()
             except Unreachable as error:
                 log.warning("upstream_failed", reason=str(error))
                 self._worker.failed(error)
@@ -58,7 +62,8 @@ class UpstreamWorklist:
                 self._worker.failed(error)
             else:
                 self._worker.done()
-            self._worker.wait(self._settings.interval)
+                seconds = self._turns.pause
+            self._worker.wait(seconds)
 
     def query(self) -> TakenOver:
         """Query once, and take over the answer. Raises Unreachable, NotKept, DatabaseFault."""

@@ -152,6 +152,11 @@ class Peer(Section):
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Addresses that it may call from, besides host, as 10.1.0.0/16. Neither given: any."
     )
+    notify: bool = Field(
+        False,
+        description="Whether it is sent an Instance Availability Notification (PS3.4 Annex R) of each study"
+        " that is complete ([publish] quiet). Then host and port are needed.",
+    )
     services: Annotated[tuple[ServiceName, ...], Unique] | None = Field(
         None, description="What it may use; echo always. Default: every service."
     )

@@ -41,7 +41,13 @@ def make_application(
 
 def faces(index: Index, configuration: Configuration) -> list[BaseRoute]:
     """Return the routes of FHIR, the change feed, DICOMweb and the page."""
-    return dicomweb(index, configuration)
+    from index import FeedService, Fhir
+
+    return [
+        *Fhir(index, configuration.fhir.versions, configuration.http.public_url).routes(),
+        *FeedService(index).routes(),
+        *dicomweb(index, configuration),
+    ]
 
 
 def dicomweb(index: Index, configuration: Configuration) -> list[BaseRoute]:
