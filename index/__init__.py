@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from index.maintenance.rebuild import Rebuilt
     from index.maintenance.retention import Expired
     from index.maintenance.verify import Finding
+    from index.orders.by_hand import BadOrder, date_of, order_by_hand, short_of, time_of, uid_of
     from index.orders.listing import ListedOrder
     from index.orders.records import NewOrder, OrderStatus, Source
     from index.orders.service import Orders
@@ -91,6 +92,8 @@ if TYPE_CHECKING:
     from index.storage.lock import is_served
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.page.live_state import LiveAssociation, LiveState, Refusal
+    from index.web.page.page import Page
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -112,6 +115,7 @@ __all__ = [
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
+    "BadOrder",
     "BadStepValue",
     "CannotListen",
     "ChangesPruned",
@@ -139,6 +143,8 @@ __all__ = [
     "Kept",
     "Key",
     "ListedOrder",
+    "LiveAssociation",
+    "LiveState",
     "Locked",
     "Migrated",
     "MissingAttribute",
@@ -157,10 +163,12 @@ __all__ = [
     "OutboxFilter",
     "Outcome",
     "Outgoing",
+    "Page",
     "Procedures",
     "PublishSettings",
     "QueryOptions",
     "Rebuilt",
+    "Refusal",
     "Report",
     "Resources",
     "RetentionSettings",
@@ -189,6 +197,7 @@ __all__ = [
     "WorklistQuery",
     "WorklistSettings",
     "cut_off",
+    "date_of",
     "everything",
     "free_space",
     "is_charset",
@@ -196,10 +205,14 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "order_by_hand",
     "outdated_instances",
     "reindex",
+    "short_of",
     "take_over",
+    "time_of",
     "transcode",
+    "uid_of",
 ]
 
 # The names of each module; "Name=Other" where it is Other in the module.
@@ -225,6 +238,7 @@ _MODULES = {
     "index.maintenance.rebuild": "Rebuilt",
     "index.maintenance.retention": "Expired",
     "index.maintenance.verify": "Finding",
+    "index.orders.by_hand": "BadOrder date_of order_by_hand short_of time_of uid_of",
     "index.orders.listing": "ListedOrder",
     "index.orders.records": "NewOrder OrderStatus Source",
     "index.orders.service": "Orders",
@@ -257,6 +271,8 @@ _MODULES = {
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
+    "index.web.page.live_state": "LiveAssociation LiveState Refusal",
+    "index.web.page.page": "Page",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

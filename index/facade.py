@@ -24,6 +24,7 @@ from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.retention import Expired, MaintenanceWorker, Retention
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
+from index.overview.service import Overview
 from index.procedures.steps import Procedures
 from index.procedures.without_mpps import StepsWithoutMpps
 from index.publication.conflicts import (
@@ -44,6 +45,7 @@ from index.publication.study_rows import announced_summaries, load_study
 from index.query.queries import Queries
 from index.query.retrieval import Retrieval
 from index.query.study_filter import StudyFilter
+from index.reception.acceptance import ConflictAcceptance
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
@@ -138,12 +140,15 @@ class Index:
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up)
+        self.overview = Overview(self._database)
         self.queries = Queries(self._database, caught_up)
         self.retrieval = Retrieval(self._database, self._objects, caught_up)
         self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
+        removed = self._deletion.finish
+        self.conflicts = ConflictAcceptance(self._database, self._objects, self.outbox, removed)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._maintenance = MaintenanceWorker(self._database, self._retention, pace, self.workers)
         self._reception = Reception(
@@ -155,7 +160,7 @@ class Index:
             self.workers,
             self._publisher.indexed,
             self._publisher.association_ended,
-            self._deletion.finish,
+            removed,
         )
         self._lock: DirectoryLock | None = None
         self._reception.make_whole()
