@@ -92,8 +92,20 @@ if TYPE_CHECKING:
     from index.storage.lock import is_served
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
-    from index.web.page.live_state import LiveAssociation, LiveState, Refusal
+    from index.web.page.live_state import (
+        STORED_NUMBERS,
+        STORED_SECONDS,
+        LiveAssociation,
+        LiveState,
+        Refusal,
+    )
     from index.web.page.page import Page
+    from index.web.rights import Caller, Right
+    from index.web.safety.callers import Callers
+    from index.web.safety.guard import Guard
+    from index.web.safety.origins import Origins
+    from index.web.safety.tokens import check_tokens, new_token, parse_token, token_lines
+    from index.web.settings import AccessSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
@@ -107,16 +119,21 @@ __all__ = [
     "STATES",
     "STEP_CREATED_ONLY",
     "STEP_REQUIRED",
+    "STORED_NUMBERS",
+    "STORED_SECONDS",
     "STUDY_ROOT",
     "TRANSCODED",
     "TRANSCODE_LIMIT",
     "WORKLIST_KEYS",
     "AETitle",
+    "AccessSettings",
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
     "BadOrder",
     "BadStepValue",
+    "Caller",
+    "Callers",
     "CannotListen",
     "ChangesPruned",
     "CommitmentReport",
@@ -133,6 +150,7 @@ __all__ = [
     "FhirSettings",
     "Finding",
     "GivenPath",
+    "Guard",
     "Host",
     "Index",
     "IndexFault",
@@ -159,6 +177,7 @@ __all__ = [
     "OrderStatus",
     "Orders",
     "Origin",
+    "Origins",
     "Outbox",
     "OutboxFilter",
     "Outcome",
@@ -174,6 +193,7 @@ __all__ = [
     "RetentionSettings",
     "Retrieval",
     "RetrieveKeys",
+    "Right",
     "RouteSettings",
     "Section",
     "Source",
@@ -196,6 +216,7 @@ __all__ = [
     "WorkerState",
     "WorklistQuery",
     "WorklistSettings",
+    "check_tokens",
     "cut_off",
     "date_of",
     "everything",
@@ -205,12 +226,15 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "new_token",
     "order_by_hand",
     "outdated_instances",
+    "parse_token",
     "reindex",
     "short_of",
     "take_over",
     "time_of",
+    "token_lines",
     "transcode",
     "uid_of",
 ]
@@ -271,8 +295,14 @@ _MODULES = {
     "index.storage.lock": "is_served",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
-    "index.web.page.live_state": "LiveAssociation LiveState Refusal",
+    "index.web.page.live_state": "LiveAssociation LiveState Refusal STORED_NUMBERS STORED_SECONDS",
     "index.web.page.page": "Page",
+    "index.web.rights": "Caller Right",
+    "index.web.safety.callers": "Callers",
+    "index.web.safety.guard": "Guard",
+    "index.web.safety.origins": "Origins",
+    "index.web.safety.tokens": "check_tokens new_token parse_token token_lines",
+    "index.web.settings": "AccessSettings",
     "index.worklist.query": "WorklistQuery",
 }
 _HOMES = {

@@ -36,11 +36,11 @@ class InstanceLine:
 
     id: int
     uid: str
-    number: str
     sop_class_uid: str
     transfer_syntax: str
     size: int
     received: int
+    number: str
     doubts: tuple[str, ...]
 
 
@@ -62,7 +62,9 @@ class Overview:
         among = in_situation(situation) if situation else None
         found = list(islice(find(self._database, wanted, after, among), size + 1))
         page = tuple(found[:size])
-        return StudyPage(page, situations(self._database, [one.id for one in page]), len(found) > size, wanted)
+        return StudyPage(
+            page, situations(self._database, [one.id for one in page]), len(found) > size, wanted
+        )
 
     def count(self) -> int:
         """Return how many studies have instances, as of their last publication."""
@@ -81,17 +83,12 @@ class Overview:
         if not rows:
             raise NotFound(f"study {study} has no series {series} in the index")
         one = Instance
-        columns = one.id, one.uid, one.attributes, one.sop_class_uid, one.transfer_syntax, one.size
-        query = one.select(*columns, one.received, one.doubts).where(
-            (one.series == rows[0][0]) & (one.id > after)
-        )
+        columns = one.id, one.uid, one.sop_class_uid, one.transfer_syntax, one.size, one.received
+        query = one.select(*columns, one.attributes, one.doubts)
+        query = query.where((one.series == rows[0][0]) & (one.id > after)).order_by(one.id).limit(size)
         return [
-            InstanceLine(
-                row, uid, str(values.get("InstanceNumber") or ""), sop_class, syntax, size, received, tuple(doubts)
-            )
-            for row, uid, values, sop_class, syntax, size, received, doubts in self._database.rows(
-                query.order_by(one.id).limit(size)
-            )
+            InstanceLine(*line[:6], str(line[6].get("InstanceNumber") or ""), tuple(line[7]))
+            for line in self._database.rows(query)
         ]
 
     def place(self, instance: str) -> tuple[str, str]:

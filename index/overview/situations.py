@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from index.database.connection import Database
-from index.database.tables import Conflict, OutboxRow, OutboxState, Instance, Series, Study, StudyOrder
+from index.database.tables import Conflict, Instance, OutboxRow, OutboxState, Series, Study, StudyOrder
 from index.procedures.completeness import incomplete_uids
 
 # A sender that still sends pauses for less, in seconds: most modalities send an instance every few seconds.

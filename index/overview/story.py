@@ -38,7 +38,7 @@ MAX_ROWS = 50
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a study. `at` is in milliseconds since 1970; `kind` is one of a few words."""
+    """Something that happened to a study. `at` is in ms since 1970; `kind` is one of a few words."""
 
     at: int
     kind: str

@@ -47,9 +47,9 @@ class ConflictAcceptance:
             self._objects, indexing, Reporter(Observer(), lambda *_: None), self._unlink_removed
         )
         self._objects.watch()
-        report = FileImport(
-            self._objects, indexing, direct, lambda: None, lambda: False, lambda: None
-        ).run([self._objects.data / path])
+        report = FileImport(self._objects, indexing, direct, lambda: None, lambda: False, lambda: None).run(
+            [self._objects.data / path]
+        )
         for _, reason in (*report.failed, *report.passed_over):
             raise NotKept(f"{path}: {reason}")
         if report.outcomes[Outcome.REPLACED]:

@@ -28,6 +28,7 @@ MODULES = (
     "send",
     "forward",
     "conformance",
+    "token",
 )
 
 

@@ -26,6 +26,7 @@ def find_inconsistencies(configuration: Configuration) -> Iterator[Inconsistency
     yield from _upstream(configuration)
     yield from _routes(configuration)
     yield from _senders(configuration)
+    yield from _http(configuration)
     yield from _texts(configuration)
 
 
@@ -63,6 +64,15 @@ def _routes(configuration: Configuration) -> Iterator[Inconsistency]:
                 yield Inconsistency(
                     ("routes", number, "to"), aet, "its entry of [[peers]] needs host and port"
                 )
+
+
+def _http(configuration: Configuration) -> Iterator[Inconsistency]:
+    if configuration.http.is_open():
+        why = (
+            "reaches beyond this machine: set http.tokens, [http.proxy], or [http.tls] client_certificates"
+            ' = "required"; or http.trust_network = true: whoever reaches it may read patients'
+        )
+        yield Inconsistency(("http", "host"), configuration.http.host, why)
 
 
 def _senders(configuration: Configuration) -> Iterator[Inconsistency]:

@@ -20,6 +20,7 @@ from index import (
     Unique,
     WorklistSettings,
 )
+from scp.settings.http import HttpSettings
 from scp.settings.tls import TlsSettings
 from scp.settings.users import Users
 from scp.settings.values import Port, Seconds, files_are_checked
@@ -204,14 +205,6 @@ class LogSettings(Section):
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON lines elsewhere."
     )
-
-
-class HttpSettings(Section):
-    """`[http]`: the HTTP server."""
-
-    enabled: bool = Field(True, description="Whether to listen at all.")
-    host: Host = Field("127.0.0.1", description="Address to listen on.")
-    port: Port = Field(8104, description="Port to listen on; 0 takes a free one.")
 
 
 class Configuration(BaseSettings):

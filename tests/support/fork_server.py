@@ -29,8 +29,8 @@ def import_all() -> None:
     import pynetdicom._handlers  # noqa: F401
     import uvicorn.protocols.http.h11_impl  # noqa: F401
 
-    import scp.daemon.http_connections
-    import scp.daemon.monitoring
+    import scp.daemon.http.connections
+    import scp.daemon.http.monitoring
     import scp.daemon.service  # noqa: F401
     from scp.commands.main import register_commands
 

@@ -26,7 +26,7 @@ class BadForm(IndexFault):
 class Forms:
     """Makes the tokens of forms and takes each once. Safe to use from many threads.
 
-    Another site can neither read a token nor make one: only a page of ours has it (OWASP, synchronizer token).
+    Another site can neither read a token nor make one: our pages alone have it (OWASP, synchronizer token).
     """
 
     def __init__(self) -> None:

@@ -25,6 +25,8 @@ MAX_LINES = 3000
 MAX_DEPTH = 8
 # What is read of a header that is compressed or has no end, in bytes.
 MAX_HEADER = 16 * 1024 * 1024
+# The length of a sequence that ends with a delimiter (PS3.5 Section 7.5).
+UNDEFINED = 0xFFFFFFFF
 _BINARY = frozenset(("OB", "OW", "OF", "OD", "OL", "OV", "UN"))
 
 
@@ -58,7 +60,7 @@ def header_text(file: DataSetFile) -> HeaderText:
     source = io.BufferedReader(_Raw(file), 64 * 1024)
     try:
         dataset = read_dataset(
-            source,  # type: ignore[arg-type]  # any binary file does
+            source,
             is_known and syntax.is_implicit_VR,
             not is_known or syntax.is_little_endian,
             stop_when=lambda tag, _vr, _length: tag >= PIXELS,
@@ -84,8 +86,9 @@ def _lines(dataset: Dataset, depth: int) -> Iterator[Line]:
     for tag in sorted(dataset.keys()):
         raw = dataset.get_item(tag)
         # A long value was passed over; its element has no value.
-        if raw is not None and raw.value is None and getattr(raw, "length", 0) not in (0, 0xFFFFFFFF):
-            yield _line(depth, tag, raw.VR or "", f"{raw.length} bytes, not shown")
+        length = getattr(raw, "length", 0)
+        if raw is not None and raw.value is None and length not in (0, UNDEFINED):
+            yield _line(depth, tag, raw.VR or "", f"{length} bytes, not shown")
             continue
         try:
             element = dataset[tag]

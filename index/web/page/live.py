@@ -111,7 +111,9 @@ class Snapshots:
         )
 
     def _rated(self, now: float) -> list[Rated]:
-        before = {one.association.id: one.association for one in self._last.associations} if self._last else {}
+        before = (
+            {one.association.id: one.association for one in self._last.associations} if self._last else {}
+        )
         seconds = now - self._last.at if self._last else 0.0
         rated = []
         for one in self._live.associations():

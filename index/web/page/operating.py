@@ -169,8 +169,8 @@ class Operating:
         uid = self._index.conflicts.accept(fields["path"])
         study, _ = self._index.overview.place(uid)
         return (
-            f"Instance {uid} of study {study} now has the data set that was kept aside; the one that it had is"
-            " kept aside instead."
+            f"Instance {uid} of study {study} now has the data set that was kept aside; the one that it had"
+            " is kept aside instead."
         )
 
     def _delete(self, fields: Fields) -> str:
@@ -222,5 +222,3 @@ class Matching:
         """Remove an order and every match to it. Raises NotFound."""
         self._index.orders.remove(order)
         return f"Order {order} and every match to it are removed."
-
-

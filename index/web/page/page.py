@@ -14,6 +14,7 @@ from index.dicom.uids import is_uid
 from index.errors import DatabaseFault, IndexFault, NotFound, NotKept
 from index.facade import Index
 from index.orders.by_hand import REQUIRED, SEXES, BadOrder, order_by_hand
+from index.orders.listing import ListedOrder
 from index.query.study_filter import BadFilter
 from index.web.page.forms import BadForm, Forms
 from index.web.page.header import header_text
@@ -78,7 +79,7 @@ class Page:
             self._form("/orders/new", self._add_order, write),
             self._page("/orders/{order:int}", self._order),
             self._page("/orders/{order:int}/remove", self._ask_to_remove, write),
-            self._form("/orders/{order:int}/remove", lambda r, _: matching.remove(r.path_params["order"]), write),
+            self._form("/orders/{order:int}/remove", lambda r, _: matching.remove(_order(r)), write),
             self._page("/studies/{study}/match", self._ask_to_match, operate),
             self._form("/studies/{study}/match", lambda r, f: matching.match(_study(r), f)),
             self._form("/studies/{study}/unmatch", lambda r, f: matching.undo(_study(r), f)),
@@ -96,7 +97,9 @@ class Page:
 
         def do(request: Request, fields: Mapping[str, str]) -> Response:
             done = act(request, fields)
-            return done if isinstance(done, Response) else self._templates.page(request, "done.html", done=done)
+            return (
+                done if isinstance(done, Response) else self._templates.page(request, "done.html", done=done)
+            )
 
         def refused(request: Request, error: BadForm) -> Response:
             return self._templates.page(request, "error.html", 400, why=str(error))
@@ -207,10 +210,14 @@ class Page:
         )
 
     def _order(self, request: Request) -> Response:
-        found = self._index.orders.listed(request.path_params["order"])
+        return self._templates.page(request, "order.html", order=self._listed(request))
+
+    def _listed(self, request: Request) -> ListedOrder:
+        """Return the order of an address. Raises NotFound."""
+        found = self._index.orders.listed(_order(request))
         if not found:
-            raise NotFound(f"order {request.path_params['order']} is not in the index")
-        return self._templates.page(request, "order.html", order=found[0])
+            raise NotFound(f"order {_order(request)} is not in the index")
+        return found[0]
 
     def _new_order(self, request: Request) -> Response:
         return self._order_form(request, {}, None)
@@ -237,13 +244,10 @@ class Page:
         return f"Order {order} is in the worklist; its study is {listed.study_uid}."
 
     def _ask_to_remove(self, request: Request) -> Response:
-        order = request.path_params["order"]
-        found = self._index.orders.listed(order)
-        if not found:
-            raise NotFound(f"order {order} is not in the index")
-        path = f"/orders/{order}/remove"
+        order = self._listed(request)
+        path = f"/orders/{order.id}/remove"
         return self._templates.page(
-            request, "remove_order.html", order=found[0], token=self._forms.token(path), target=path
+            request, "remove_order.html", order=order, token=self._forms.token(path), target=path
         )
 
     def _ask_to_match(self, request: Request) -> Response:
@@ -252,9 +256,14 @@ class Page:
         number = str(story.subject.patient.get("PatientID") or "")
         accession = str(story.subject.attributes.get("AccessionNumber") or "")
         candidates = self._index.overview.orders.candidates(number, accession)
-        tokens = {name: self._forms.token(f"/studies/{uid}/{name}") for name in ("match", "unmatch", "rematch")}
+        names = ("match", "unmatch", "rematch")
+        tokens = {name: self._forms.token(f"/studies/{uid}/{name}") for name in names}
         return self._templates.page(
-            request, "match.html", story=story, candidates=candidates, tokens=tokens, chosen=request.query_params
+            request,
+            "match.html",
+            story=story,
+            candidates=candidates,
+            tokens=tokens,
         )
 
     def _list_actions(self, request: Request) -> Response:
@@ -296,6 +305,11 @@ def _study(request: Request) -> str:
     if not is_uid(uid):
         raise NotFound(f"{uid} is no Study Instance UID")
     return uid
+
+
+def _order(request: Request) -> int:
+    """Return the number of an order of an address; one that no order has where it is too large."""
+    return min(int(request.path_params["order"]), 1 << 62)
 
 
 def _number(text: str) -> int:

@@ -87,17 +87,23 @@ def _reasons(story: StudyStory, published: list[Published]) -> "list[Reason]":
             why = f"{sent.instances} instances cannot be sent to {sent.peer}: {sent.error}"
             reasons.append(Reason("Not forwarded", why, f"/operating/retry?uid={story.uid}", "Send again"))
         else:
-            why = f"{sent.instances} instances wait for {sent.peer}" + (f": {sent.error}" if sent.error else "")
+            why = f"{sent.instances} instances wait for {sent.peer}" + (
+                f": {sent.error}" if sent.error else ""
+            )
             reasons.append(Reason("Being forwarded", why))
     if Situation.UNMATCHED in story.situations:
         why = story.doubt.replace("\n", "; ") or story.rule or "no order fits"
         reasons.append(Reason("No order", why, f"{mine}/match", "Match it"))
     if story.completeness.in_progress:
         steps = story.completeness
-        reasons.append(Reason("In progress", f"{steps.in_progress} of {steps.steps} procedure steps have not ended"))
+        reasons.append(
+            Reason("In progress", f"{steps.in_progress} of {steps.steps} procedure steps have not ended")
+        )
     if missing := story.completeness.missing:
         named = ", ".join(missing[:MAX_NAMED])
-        reasons.append(Reason("Incomplete", f"{len(missing)} instances that steps name are not here: {named}"))
+        reasons.append(
+            Reason("Incomplete", f"{len(missing)} instances that steps name are not here: {named}")
+        )
     return reasons
 
 
@@ -136,7 +142,9 @@ def resource_view(index: Index, uid: str, fhir: str) -> ResourceView:
 
 
 def _difference(before: str, after: str) -> list[str]:
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "published", "now", lineterm="", n=2)
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), "published", "now", lineterm="", n=2
+    )
     return list(lines)
 
 

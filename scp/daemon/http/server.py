@@ -1,26 +1,26 @@
-"""The HTTP server: its socket is bound before the daemon logs ready, its thread accepts.
+"""The server: its socket is bound before the daemon logs ready, its thread accepts.
 
 Its thread imports the server's libraries, so that the daemon is ready sooner: until then a connection waits
 in the socket's queue.
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from index import Supervisor
 from scp.daemon.descriptors import HTTP_MAX
 from scp.daemon.sockets import listen
-from scp.settings.sections import HttpSettings
+from scp.settings.http import HttpSettings
+from scp.wire.tls import server_context
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
-    from scp.daemon.http_connections import Server
+    from scp.daemon.http.application import Application
+    from scp.daemon.http.connections import Server
 
 
 class HttpServer:
-    """Serves the routes that `make_routes` returns. Raises OSError where its address cannot be bound.
+    """Serves the application that `make` returns. Raises OSError where its address cannot be bound.
 
     `connections`: how many there may be at one time.
     """
@@ -28,13 +28,14 @@ class HttpServer:
     def __init__(
         self,
         settings: HttpSettings,
-        make_routes: "Callable[[], Sequence[BaseRoute]]",
+        make: "Callable[[], Application]",
         connections: int = HTTP_MAX,
         workers: Supervisor | None = None,
     ) -> None:
         self._socket: socket.socket = listen(settings.host, settings.port, "http.")
         self._socket.setblocking(False)
-        self._make_routes = make_routes
+        self._make = make
+        self._tls = server_context(settings.tls) if settings.tls else None
         self._connections = connections
         self._server: Server | None = None
         self._worker = (workers or Supervisor()).add("http", self._run)
@@ -54,9 +55,9 @@ class HttpServer:
         self._socket.close()
 
     def _run(self) -> None:
-        from scp.daemon.http_connections import Server
+        from scp.daemon.http.connections import Server
 
-        self._server = Server(self._make_routes(), self._socket, self._connections, self._beat)
+        self._server = Server(self._make(), self._socket, self._connections, self._beat, self._tls)
         if not self._worker.stopping.is_set():
             self._server.run()
 

@@ -8,25 +8,28 @@ answered.
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from scp.daemon.monitoring import PATHS, SERVICE_UNAVAILABLE
+from scp.daemon.http.application import Application
+from scp.daemon.http.monitoring import PATHS, SERVICE_UNAVAILABLE
+from scp.wire.tls import certificate_subject
 
 log = structlog.get_logger(__name__)
 
 # For the head of a request, from the connection or the last answer on, in seconds.
 HEAD_SECONDS = 10.0
+# For more of a request's content, while we wait for it, in seconds.
+CONTENT_SECONDS = 30.0
 # For a peer to take more of an answer that is being written to it, in seconds.
 ANSWER_SECONDS = 30.0
 # For answers that are being written when the daemon stops, in seconds.
@@ -76,6 +79,11 @@ class _Connection(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def subject(self) -> str | None:
+        """The subject of the certificate that the peer has sent."""
+        return certificate_subject(self.transport.get_extra_info("peercert"))
+
+    @property
     def is_answering(self) -> bool:
         """Whether a request has been read whose answer is not written yet."""
         return self.cycle is not None and not self.cycle.response_complete
@@ -89,7 +97,16 @@ class _Connection(H11Protocol):
         self._set_date()
         super().data_received(data)
         if self.is_answering:
+            self._await_content()
+
+    def _await_content(self) -> None:
+        """Set a deadline for more content, where more is to come and is read."""
+        if not self.cycle.more_body:
             self._set_deadline(None)
+        elif self.flow.read_paused:  # the peer cannot send more before the application has taken this
+            self._set_deadline(CONTENT_SECONDS, self._await_content)
+        else:
+            self._set_deadline(CONTENT_SECONDS)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -102,7 +119,10 @@ class _Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._set_deadline(None if self.is_answering else HEAD_SECONDS)
+        if self.is_answering:
+            self._await_content()
+        else:
+            self._set_deadline(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -113,19 +133,20 @@ class _Connection(H11Protocol):
         """Close the connection at once, without what is still to be written."""
         self.transport.abort()
 
-    def _set_deadline(self, seconds: float | None) -> None:
-        """Abort in so many seconds, unless another deadline is set before; None: no deadline."""
+    def _set_deadline(self, seconds: float | None, then: Callable[[], None] | None = None) -> None:
+        """Abort in so many seconds, or do `then`, unless another is set before; None: no deadline."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self.abort)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, then or self.abort)
 
 
 class _OpenConnections:
     """The open connections, in the order in which they came. Used by one thread."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, subjects: dict[tuple[str, int], str]) -> None:
         self._open: dict[_Connection, None] = {}
         self._most = most
+        self._subjects = subjects
         self._removed = asyncio.Event()
 
     async def make_room(self) -> None:
@@ -138,12 +159,16 @@ class _OpenConnections:
             await self._removed.wait()
 
     def add(self, connection: _Connection) -> None:
-        """Count a connection."""
+        """Count a connection, and note the subject of its certificate."""
         self._open[connection] = None
+        if connection.client and connection.subject:
+            self._subjects[connection.client] = connection.subject
 
     def remove(self, connection: _Connection) -> None:
         """Count a connection no more."""
         self._open.pop(connection, None)
+        if connection.client and connection.subject:
+            self._subjects.pop(connection.client, None)
         self._removed.set()
 
 
@@ -152,19 +177,22 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        routes: Sequence[BaseRoute],
+        application: Application,
         listening: socket.socket,
         connections: int,
         beat: Callable[[], Awaitable[None]],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         most = connections - max(1, connections // MONITORING_PART)
         config = uvicorn.Config(
-            _RequestLimit(Starlette(routes=list(routes)), most),
+            _RequestLimit(application.app, most),
             http=_Connection,
             ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
+            # It would take the word of whoever sends X-Forwarded-For from this machine.
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -174,7 +202,11 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exiting = asyncio.Event()
         self._listening = listening
-        self._open_connections = _OpenConnections(connections)
+        self._open_connections = _OpenConnections(connections, application.subjects)
+        self._tls = tls
+        # Connections that have been accepted, and are not open yet.
+        self._opening: set[asyncio.Task[None]] = set()
+        self._may_open = asyncio.Semaphore(connections)
 
     def stop(self) -> None:
         """Finish running answers, and end. Called from any thread."""
@@ -225,10 +257,22 @@ class Server(uvicorn.Server):
                 continue
             is_failing = False
             await self._open_connections.make_room()
-            try:
-                await loop.connect_accepted_socket(self._connection, accepted)
-            except OSError:
-                accepted.close()  # the caller has closed it
+            await self._may_open.acquire()
+            opening = asyncio.create_task(self._open(accepted))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        """Open a connection; its TLS handshake holds up no other."""
+        seconds = HEAD_SECONDS if self._tls else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection, accepted, ssl=self._tls, ssl_handshake_timeout=seconds
+            )
+        except OSError:  # the caller has closed it, or speaks no TLS
+            accepted.close()
+        finally:
+            self._may_open.release()
 
     def _connection(self) -> _Connection:
         return _Connection(
