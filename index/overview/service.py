@@ -87,8 +87,17 @@ class Overview:
         query = one.select(*columns, one.attributes, one.doubts)
         query = query.where((one.series == rows[0][0]) & (one.id > after)).order_by(one.id).limit(size)
         return [
-            InstanceLine(*line[:6], str(line[6].get("InstanceNumber") or ""), tuple(line[7]))
-            for line in self._database.rows(query)
+            InstanceLine(
+                row,
+                uid,
+                kind,
+                syntax,
+                length,
+                received,
+                str(values.get("InstanceNumber") or ""),
+                tuple(doubts),
+            )
+            for row, uid, kind, syntax, length, received, values, doubts in self._database.rows(query)
         ]
 
     def place(self, instance: str) -> tuple[str, str]:

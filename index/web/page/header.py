@@ -84,7 +84,7 @@ def header_text(file: DataSetFile) -> HeaderText:
 
 def _lines(dataset: Dataset, depth: int) -> Iterator[Line]:
     for tag in sorted(dataset.keys()):
-        raw = dataset.get_item(tag)
+        raw = dataset.get_item(tag, keep_deferred=True)
         # A long value was passed over; its element has no value.
         length = getattr(raw, "length", 0)
         if raw is not None and raw.value is None and length not in (0, UNDEFINED):

@@ -65,8 +65,8 @@ class Snapshot:
 
     @property
     def per_second(self) -> float:
-        """Instances a second, of the last full STORED_SECONDS."""
-        return self.stored[-2] / STORED_SECONDS if len(self.stored) > 1 else 0.0
+        """Instances a second, of the last STORED_SECONDS, or of those before while these have just begun."""
+        return max(self.stored[-2:]) / STORED_SECONDS
 
 
 class Snapshots:

@@ -4,6 +4,7 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -40,25 +41,9 @@ class Templates:
             for one in (files(__package__) / "static").iterdir()
             if one.name.rpartition(".")[2] in TYPES
         }
-        environment = Environment(
-            loader=PackageLoader(__package__),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {
-            "bytes": size,
-            "moment": moment,
-            "clock": clock,
-            "seconds": seconds,
-            "person": person,
-            "number": number,
-            "day": day,
-            "visible": visible,
-        }
-        environment.globals |= {"static": self._address, "Right": Right}
-        self._environment = environment
+        self._environment = _environment()
+        # Compiled templates are shared; the addresses of files are the same in each.
+        self._environment.globals["static"] = self._address
 
     def text(self, template: str, **values: Any) -> str:
         """Return a template as text."""
@@ -87,6 +72,28 @@ class Templates:
         return f"{STATIC}/{name}?v={digest}"
 
 
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "bytes": size,
+        "moment": moment,
+        "seconds": seconds,
+        "person": person,
+        "number": number,
+        "day": day,
+        "visible": visible,
+    }
+    environment.globals["Right"] = Right
+    return environment
+
+
 def size(value: float) -> str:
     """Return a number of bytes as people read it (IEC 80000-13 has decimal prefixes too)."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -99,11 +106,6 @@ def size(value: float) -> str:
 def moment(milliseconds: int | None) -> str:
     """Return a time as date and time of this machine's zone."""
     return f"{_local(milliseconds):%Y-%m-%d %H:%M:%S}" if milliseconds else ""
-
-
-def clock(milliseconds: int | None) -> str:
-    """Return the time of day."""
-    return f"{_local(milliseconds):%H:%M:%S}" if milliseconds else ""
 
 
 def _local(milliseconds: int) -> datetime:

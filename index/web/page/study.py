@@ -49,6 +49,11 @@ class StudyView:
     published: list[Published]
     reasons: list[Reason] = field(default_factory=list)
 
+    @property
+    def is_out(self) -> bool:
+        """Whether a version of it is not published, or not as it is now."""
+        return not self.story.is_published or any(one.why_not for one in self.published)
+
 
 def study_view(index: Index, uid: str, versions: tuple[str, ...]) -> StudyView:
     """Return what the page of a study shows. Raises NotFound, NotKept."""
