@@ -92,7 +92,8 @@ class Browser:
 
     def faults(self) -> list[str]:
         """Return the grave faults that axe-core finds on the page."""
-        self.driver.execute_script(AXE.read_text())
+        if not self.run("return 'axe' in window"):
+            self.driver.execute_script(AXE.read_text())
         found = self.driver.execute_async_script(_RUN)
         return [
             f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}"

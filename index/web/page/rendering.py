@@ -20,10 +20,11 @@ POLICY = (
     " frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 # Pages show patients: no cache keeps them, and no other site is told of their addresses.
+# Without any referrer a browser would send the Origin null with our own forms (WHATWG Fetch, Origin header).
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
