@@ -109,9 +109,8 @@ def test_rows_and_what_has_changed_are_found_alike(
             (one for one in every if search._fits(one, wanted)), key=key, reverse=sort.startswith("-")
         )
         assert expected == list(search.find(database, wanted)), sort
-        for n in (1, 4, len(expected)):
-            if n <= len(expected):
-                assert expected[n:] == list(search.find(database, wanted, key(expected[n - 1]))), sort
+        if len(expected) > 1:
+            assert expected[1:] == list(search.find(database, wanted, key(expected[0]))), sort
 
 
 def test_the_list_is_that_of_the_rows(filled: Index) -> None:
