@@ -20,6 +20,18 @@ class Observer:
     def publication_failed(self) -> None:
         """A study could not be published. It will be tried again."""
 
+    def study_complete(self, reason: str) -> None:
+        """A study was said to be complete, for this reason."""
+
+    def study_reopened(self, reason: str) -> None:
+        """A study that was said to be complete for this reason has got another instance, its first."""
+
+    def published_to(self, target: str, outcome: str, lag: float | None) -> None:
+        """Something was sent to a target of publishing; `outcome` is done, or what is done about the failure.
+
+        `lag`: from the answer to the first C-STORE that it shows, in seconds. None: not known.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -33,6 +45,7 @@ class State:
     or empty. `database`: why it cannot be used now, or empty. `takes`: whether instances are acknowledged
     all the same. `nodes`: how many data directories of the index are served, silent and stopped;
     `silent_nodes`: where those are whose daemon has vanished.
+    `store_away`: why the store that instances are kept in does not answer, or empty.
     """
 
     waiting: int
@@ -50,3 +63,4 @@ class State:
     takes: bool = True
     nodes: Mapping[str, int] = field(default_factory=dict)
     silent_nodes: tuple[str, ...] = ()
+    store_away: str = ""

@@ -45,4 +45,5 @@ class StateReader:
             self._reception.takes(),
             {state: sum(node.state == state for node in known) for state in NODE_STATES},
             tuple(node.place for node in known if node.has_vanished),
+            self._objects.away,
         )

@@ -11,6 +11,7 @@ import peewee
 import structlog
 from playhouse.pool import MaxConnectionsExceeded
 
+from index.database.claims import Claims
 from index.database.migrations import scripts, statements
 from index.errors import Contention, DatabaseFault, NewerSchema, NotKept
 
@@ -288,8 +289,14 @@ class Database:
                 self.peewee.execute_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
         return not busy
 
+    @cached_property
+    def claims(self) -> Claims:
+        """The work that this process has claimed."""
+        return Claims(self.peewee)
+
     def close(self) -> None:
         """Close every connection."""
+        self.claims.close()
         self.peewee.close_all()  # type: ignore[attr-defined]  # a pool, always
 
 

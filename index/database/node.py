@@ -19,7 +19,8 @@ import structlog
 
 from index.database.connection import SERVING_LOCK, Database
 from index.database.mark_changed import now
-from index.database.tables import Instance, Node
+from index.database.storage_place import check_place
+from index.database.tables import Instance, Node, StoreRow
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
 from index.storage.journal import is_left
@@ -78,19 +79,35 @@ class NodeState:
         return f"{self.host}:{self.path}"
 
 
+def clock(database: Database) -> Any:
+    """Return what time it is, in a query: in ms since 1970, by the clock of the database."""
+    return peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
+
+
 def nodes(database: Database) -> list[NodeState]:
     """Return the nodes of an index, the first one first. Times are by the clock of the database."""
-    clock = peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
-    query = Node.select(Node.id, Node.host, Node.path, Node.identity, Node.seen, clock).order_by(Node.id)
+    columns = Node.id, Node.host, Node.path, Node.identity, Node.seen, clock(database)
+    query = Node.select(*columns).order_by(Node.id)
     return [
         NodeState(row, host, path, identity, (at - seen) / 1000 if seen else None)
         for row, host, path, identity, seen, at in database.rows(query)
     ]
 
 
+def numbered(database: Database) -> dict[int, NodeState]:
+    """Return the nodes by their numbers in the paths of objects."""
+    return {node.id if place else FIRST: node for place, node in enumerate(nodes(database))}
+
+
 def silent_nodes(database: Database) -> frozenset[int]:
     """Return the row ids of the nodes whose work others may take over."""
     return frozenset(node.id for node in nodes(database) if node.is_silent)
+
+
+def silent_numbers(database: Database) -> frozenset[int]:
+    """Return the numbers in paths of the nodes that are not served now; of an index with one node, none."""
+    known = numbered(database)
+    return frozenset(number for number, node in known.items() if node.is_silent and len(known) > 1)
 
 
 def place_of(database: Database, number: int) -> str:
@@ -104,6 +121,11 @@ def of_node(column: Any, number: int) -> Any:
     like = [peewee.NodeList((column, peewee.SQL("LIKE"), pattern)) for pattern in patterns(number)]
     any_of_them = peewee.EnclosedNodeList([peewee.NodeList((like[0], peewee.SQL("OR"), like[1]))])
     return any_of_them if number else peewee.NodeList((peewee.SQL("NOT"), any_of_them))
+
+
+def in_scope(column: Any, objects: ObjectStore) -> Any:
+    """Return the condition that a path is one of those that the store finds: see ObjectStore.scope."""
+    return peewee.SQL("1 = 1") if objects.is_shared else of_node(column, objects.node)
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:
@@ -161,7 +183,7 @@ def is_empty(data: Path) -> bool:
 
 def _holds_objects(database: Database, data: Path) -> bool:
     query = Instance.select(Instance.path, Instance.size).order_by(Instance.id.desc()).limit(NEWEST)
-    newest = database.rows(query)
+    newest = [] if database.rows(StoreRow.select(StoreRow.id)) else database.rows(query)
     return not newest or any(_size(data / path) == size for path, size in newest)
 
 
@@ -204,17 +226,6 @@ def _make_identity(data: Path) -> str:
     return _identity(data)
 
 
-def _single_connection(database: Database, name: str) -> peewee.Database:
-    """Return one closed connection to the same PostgreSQL database, for all threads, of this name."""
-    from index.database.postgresql import SingleConnection
-
-    params = {**database.peewee.connect_params, "application_name": name}
-    connection: peewee.Database = SingleConnection(
-        database.peewee.database, thread_safe=False, autoconnect=False, **params
-    )
-    return connection
-
-
 class Ownership:
     """Which node a data directory is in an index. In its own directory an index has no other.
 
@@ -231,10 +242,11 @@ class Ownership:
         self._stop: Callable[[], object] = lambda: None
 
     def check(self, *, joins: bool = False) -> None:
-        """Raise ForeignIndex where the index is that of other data directories.
+        """Raise ForeignIndex where the index is that of other data directories, ForeignStore, OSError.
 
         `joins`: `take` may make this one known to it, where it is empty.
         """
+        check_place(self._database, self._objects)
         if not self._is_elsewhere:
             return
         try:
@@ -278,11 +290,13 @@ class ServingLock:
     """
 
     def __init__(self, database: Database, identity: str = "") -> None:
+        from index.database.postgresql import single_connection
+
         self._name = database.name
         self._identity = identity
         # No other process has this name.
         self._own = f"imagingstudyd {uuid.uuid4().hex}"
-        self._connection = _single_connection(database, self._own)
+        self._connection = single_connection(database.peewee, application_name=self._own)
 
     def take(self) -> None:
         """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""

@@ -39,6 +39,12 @@ CONNECTING = {
     "tcp_user_timeout": 20_000,  # milliseconds until sent bytes are acknowledged
 }
 
+# The same at the server (PostgreSQL, TCP Settings): locks of a machine that has vanished must not stay.
+KEEPALIVES = (
+    "SELECT set_config('tcp_keepalives_idle', '10', false),"
+    " set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)"
+)
+
 
 class _Connection(psycopg.Connection[Any]):
     """A connection that does not wait for ever for a server that is silent."""
@@ -113,12 +119,13 @@ class _Adapter(Psycopg3Adapter):
         connection = _Connection.connect(**params)
         connection.params = params
         (connection.process,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
+        connection.execute(KEEPALIVES)
         connection.commit()
         return connection
 
 
 class SingleConnection(Psycopg3Database):  # type: ignore[misc]  # playhouse has no stubs
-    """One connection."""
+    """One connection, whose session may hold locks."""
 
     psycopg2_adapter = psycopg3_adapter = _Adapter
 
@@ -189,6 +196,12 @@ class ConnectionPool(PooledPsycopg3Database):  # type: ignore[misc]
         """A connection was lost, or the server is not the one that writes any more: so may be the others."""
         self.losses += 1
         self.close_idle()
+
+
+def single_connection(pool: Any, **params: Any) -> SingleConnection:
+    """Return one closed connection to the same database, for all threads; `params` are of libpq."""
+    params = {**pool.connect_params, **params}
+    return SingleConnection(pool.database, thread_safe=False, autoconnect=False, **params)
 
 
 def connection_string(pool: Any) -> str:

@@ -14,6 +14,7 @@ from index.errors import NotFound, NotKept
 from index.query.retrieve_keys import RetrieveKeys, read_retrieve_keys
 from index.records import StoredInstance
 from index.storage.data_set_file import DataSetFile
+from index.storage.object_file import ObjectFile
 from index.storage.object_keys import node_of
 from index.storage.object_store import ObjectStore
 
@@ -138,10 +139,19 @@ class Retrieval:
             where = place_of(self._database, node_of(instance.path))
             raise NotFound(f"{instance.uid}: is kept by node {where}")
         return DataSetFile(
-            self._objects.open(instance.path),
+            self._object(instance),
             (instance.sop_class_uid, instance.uid, instance.transfer_syntax),
             instance.size,
         )
+
+    def _object(self, instance: StoredInstance) -> ObjectFile:
+        try:
+            return self._objects.open(instance.path)
+        except FileNotFoundError:
+            if not self._objects.may_be_elsewhere(instance.path):
+                raise
+            where = place_of(self._database, node_of(instance.path))
+            raise NotFound(f"{instance.uid}: is not in the store; node {where} has to upload it") from None
 
     def _studies(self, keys: RetrieveKeys) -> set[int] | None:
         """Return the rows of the studies that the keys allow; None: all."""

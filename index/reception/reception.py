@@ -93,14 +93,15 @@ class Reception:
         except NotKept as error:  # on a full disk the database's log goes on as it is
             log.warning("checkpoint_failed", reason=str(error))
         self._objects.settle()
+        self._objects.begin_serving()
         replayed, swept, indexed = self._replay_journal(), 0, 0
         with contextlib.suppress(NotKept):  # on a full disk; a later start or deletion finishes it
             self._unlink_removed()
         # Until the journal is replayed, only its records tell what is whole.
         if self._is_replayed:
             swept = self._objects.sweep()
-            # What an upload left without its row was not acknowledged: `verify --repair` indexes it.
-            if not self._objects.uploads:
+            # What has no row in a shared store was not acknowledged, or is another node's.
+            if not self._objects.is_shared:
                 indexed = index_orphans(self._database, self._objects, self._indexing)
         unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
         log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))

@@ -27,7 +27,9 @@ MODULES = (
     "worklist",
     "send",
     "forward",
+    "publish",
     "conformance",
+    "token",
 )
 
 

@@ -5,7 +5,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from index import DATA_NAMES, CannotListen, free_space, is_served, outdated_instances
+from index import (
+    DATA_NAMES,
+    CannotListen,
+    StorageSettings,
+    free_space,
+    is_served,
+    outdated_instances,
+    store_fault,
+)
 from scp.association.admission import addresses, plain_address
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.sockets import bind, resolve
@@ -13,9 +21,8 @@ from scp.daemon.systemd import TLS_SOCKET
 from scp.settings.certificates import expiry_notice
 from scp.settings.consistency import KeyPath
 from scp.settings.file import Sources, dotted
+from scp.settings.http import is_loopback
 from scp.settings.sections import Configuration
-
-_LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
 # How long systemd waits for a stop of our unit, in seconds; for a longer drain the daemon asks for more.
 _LONG_DRAIN = 60
@@ -39,6 +46,8 @@ def find_faults(configuration: Configuration) -> list[str]:
     start = [fault.text for fault in start_faults(configuration)]
     fault = data_fault(configuration.data)
     found = [fault.text] if fault and not fault.stays else []
+    if configuration.storage.url and (unanswered := store_fault(configuration.storage)):
+        found.append(f"storage.url: {unanswered}")
     return [*found, *start, *peer_faults(configuration), *_folder_faults(configuration)]
 
 
@@ -110,6 +119,7 @@ def find_warnings(configuration: Configuration) -> list[str]:
     return [
         *_open_to_callers(configuration),
         *_open_otherwise(configuration),
+        *_open_by_http(configuration),
         *_routed(configuration),
         *_missing_for_mado(configuration),
         *_outdated(configuration),
@@ -119,7 +129,7 @@ def find_warnings(configuration: Configuration) -> list[str]:
 def _open_to_callers(configuration: Configuration) -> Iterator[str]:
     dicom = configuration.dicom
     is_plain = dicom.tls is None or dicom.tls.plain
-    if dicom.host not in _LOOPBACK and is_plain:
+    if not is_loopback(dicom.host) and is_plain:
         yield f"dicom.host = {dicom.host}: DICOM without TLS is open to every caller of port {dicom.port}"
     if dicom.unknown_callers != "reject":
         may = "echo and store" if dicom.unknown_callers == "store" else "use every service"
@@ -127,6 +137,8 @@ def _open_to_callers(configuration: Configuration) -> Iterator[str]:
     for number, peer in enumerate(configuration.peers):
         if peer.host is None and not peer.networks:
             yield f"peers[{number}].aet = {peer.aet}: a caller from any address may use this title"
+        if peer.services is None:
+            yield f"peers[{number}].services: {peer.aet} may use every service, and so retrieve every study"
     if not dicom.called_aets:
         yield "dicom.called_aets is empty: callers may call us by any AE title"
     if dicom.users and is_plain:
@@ -134,16 +146,15 @@ def _open_to_callers(configuration: Configuration) -> Iterator[str]:
 
 
 def _open_otherwise(configuration: Configuration) -> Iterator[str]:
-    dicom, http = configuration.dicom, configuration.http
+    dicom = configuration.dicom
     if dicom.tls and dicom.tls.client_certificates != "required":
         given = dicom.tls.client_certificates
         yield f"dicom.tls.client_certificates = {given}: callers need no certificate of their own"
     if dicom.tls and (notice := expiry_notice(dicom.tls.certificate)):
         yield f"dicom.tls.certificate = {notice}"
-    if http.enabled and http.host not in _LOOPBACK:
-        yield f"http.host = {http.host}: HTTP without TLS is open to every caller of port {http.port}"
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
+    yield from _stored(configuration.storage)
     watermark, there = configuration.storage.watermark, _existing(configuration.data)
     if there.exists() and (shortage := free_space(there, watermark).shortage):
         yield f"storage.watermark = {watermark}: {shortage}: every C-STORE is answered A700"
@@ -153,6 +164,31 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"{wanted}: {most.total} file descriptors (ulimit -n) are enough for {most.associations}"
     if dicom.timeouts.drain > _LONG_DRAIN:
         yield f"dicom.timeouts.drain = {dicom.timeouts.drain}: a stop may take that many seconds"
+
+
+def _open_by_http(configuration: Configuration) -> Iterator[str]:
+    http = configuration.http
+    if not http.enabled:
+        return
+    if not is_loopback(http.host) and http.tls is None:
+        yield f"http.host = {http.host}: HTTP without TLS: tokens and images travel readable"
+    if http.trust_network and http.local != "nothing":
+        may = "read patients" if http.local == "read" else "do everything"
+        yield f"http.trust_network = true: whoever reaches port {http.port} may {may}"
+    if http.local == "all":
+        yield "http.local = all: whoever works on this machine may delete and match"
+    if http.tls and (notice := expiry_notice(http.tls.certificate)):
+        yield f"http.tls.certificate = {notice}"
+
+
+def _stored(storage: StorageSettings) -> Iterator[str]:
+    if storage.acknowledge == "journal":
+        yield (
+            "storage.acknowledge = journal: until an acknowledged instance is uploaded, it is lost with this "
+            "machine's disk, and other nodes cannot read it"
+        )
+    if (storage.endpoint or "").startswith("http:"):
+        yield f"storage.endpoint = {storage.endpoint}: objects travel readable, without TLS"
 
 
 def _routed(configuration: Configuration) -> Iterator[str]:

@@ -48,6 +48,8 @@ def health(
         vital["database"] = str(error)
     else:
         vital["disk"] = state.shortage or "ok"
+        if state.store_away:
+            vital["object store"] = state.store_away
         if state.database:
             # The journal takes instances for a while; a balancer that sent them elsewhere would lose that.
             (late if state.takes else vital)["database"] = state.database
@@ -56,6 +58,8 @@ def health(
         late["publisher"] = _publisher(state.publication_lag, state.failing)
     if failing_peers:
         late["forwarding"] = "; ".join(failing_peers.values())
+    if failing_targets := index.targets.failing():
+        late["publishing"] = "; ".join(f"{name}: {why}" for name, why in failing_targets.items())
     # A failing thread makes something late. Whether senders are affected is checked above.
     for worker in workers:
         if late.get(worker.name, "ok") == "ok":

@@ -5,33 +5,35 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from index import DatabaseFault, Index
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import Health, health
-from scp.daemon.http import HttpServer
+from scp.daemon.http.server import HttpServer
 from scp.daemon.listener import Listener
+from scp.daemon.live import Live, Reloads
 from scp.daemon.open_index import open_index
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, reloading, stopping
 from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
+from scp.services.delivery import Delivery
 from scp.services.find import FindService
 from scp.services.forward import Forwarding
 from scp.services.mpps import StepService
+from scp.services.notify import Notifying
 from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
+    from scp.daemon.http.application import Application
     from scp.services.upstream import UpstreamWorklist
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,9 @@ def log_uncaught(fault: threading.ExceptHookArgs) -> None:
     )
 
 
+Deliveries = Sequence[Delivery[Any]]
+
+
 class Daemon:
     """One running `imagingstudyd serve`. `reread` loads the configuration again, for SIGHUP.
 
@@ -78,6 +83,8 @@ class Daemon:
         self._sockets = dict(sockets or {})
         self._fault: DatabaseFault | None = None
         self._metrics = Metrics()
+        self._reloads = Reloads()
+        self._stopping = threading.Event()
         self._shares = shares(raise_limit())
 
     def run(self) -> int:
@@ -93,10 +100,13 @@ class Daemon:
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics, joins=True)
             undo.callback(index.close)
             index.serve()
-            forwarding = Forwarding(index, self._in_force, self._metrics)
+            deliveries = (
+                Forwarding(index, self._in_force, self._metrics),
+                Notifying(index, self._in_force, self._metrics),
+            )
             commitment = CommitmentService(index, self._in_force, self._metrics)
             listener = self._listener(index, commitment)
-            http = self._http(index, listener, forwarding)
+            http = self._http(index, listener, deliveries)
             if http:
                 undo.callback(http.stop)
             address = listener.start()
@@ -111,18 +121,20 @@ class Daemon:
         watchdog = Watchdog(probes, index.workers)
         watchdog.start()
         commitment.start()
-        forwarding.start()
+        for delivery in deliveries:
+            delivery.start()
         upstream = self._upstream(index)
         self._log_ready(index, listener, address, http_address)
         # What start-up made is left out of every later collection.
         gc.collect()
         gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
-            self._reload(listener, forwarding)
+            self._reload(listener, deliveries)
         if upstream:
             upstream.stop()
         commitment.stop()
-        forwarding.stop()
+        for delivery in deliveries:
+            delivery.stop()
         self._stop(index, listener, http)
         watchdog.stop()
         log.info("stopped", fault=str(self._fault) if self._fault else None)
@@ -147,28 +159,37 @@ class Daemon:
         drain = self._configuration.dicom.timeouts.drain
         stopping(drain + CLOSE_SECONDS)
         log.info("stopping", associations=listener.active())
+        self._stopping.set()
         listener.stop(drain)
         if http:
             http.stop()
         index.close()
 
-    def _http(self, index: Index, listener: Listener, forwarding: Forwarding) -> HttpServer | None:
+    def _http(
+        self, index: Index, listener: Listener, deliveries: Sequence[Delivery[Any]]
+    ) -> HttpServer | None:
         """Return the HTTP server where one is wanted. Raises OSError where its port is taken."""
         settings = self._configuration.http
         if not settings.enabled:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
         self._metrics.add_outbox(index.outbox)
+        if index.targets.settings:
+            self._metrics.add_targets(index.targets)
 
         def healthy() -> Health:
-            return health(index, listener, index.workers.states(), forwarding.failing())
+            failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}
+            return health(index, listener, index.workers.states(), failing)
 
-        def make_routes() -> "list[BaseRoute]":
-            from scp.daemon.monitoring import monitoring_routes
+        def make() -> "Application":
+            from scp.daemon.http.application import make_application
 
-            return monitoring_routes(healthy, self._metrics)
+            live = Live(
+                listener, self._metrics.recent, healthy, self._in_force, self._reloads, self._stopping
+            )
+            return make_application(index, self._configuration, healthy, self._metrics, live)
 
-        return HttpServer(settings, make_routes, self._shares.http, index.workers)
+        return HttpServer(settings, make, self._shares.http, index.workers)
 
     def _limits(self, configuration: Configuration) -> LimitsSettings:
         """Return the limits in force: no more associations than there are descriptors for."""
@@ -179,7 +200,7 @@ class Daemon:
         log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
         return limits.model_copy(update={"associations": most})
 
-    def _reload(self, listener: Listener, forwarding: Forwarding) -> None:
+    def _reload(self, listener: Listener, deliveries: Deliveries) -> None:
         """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
@@ -188,18 +209,20 @@ class Daemon:
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults are enough
+            self._reloads.done(f"Not reloaded: {'; '.join(faults)}")
         except Exception as error:  # such as a file that cannot be read any more: the daemon goes on
             log.exception("reload_refused", faults=[f"{type(error).__name__}: {error}"])
+            self._reloads.done(f"Not reloaded: {type(error).__name__}: {error}")
         else:
             logs.configure(configuration.log)
-            log.info(
-                "reloaded",
-                peers=len(configuration.peers),
-                routes=len(configuration.routes),
-                needs_restart=needs_restart(self._started_with, configuration),
-            )
+            late = needs_restart(self._started_with, configuration)
+            peers, routes = len(configuration.peers), len(configuration.routes)
+            log.info("reloaded", peers=peers, routes=routes, needs_restart=late)
+            restart = f"; a restart is needed for {', '.join(late)}" if late else ""
+            self._reloads.done(f"Reloaded: {peers} peers, {routes} routes{restart}.")
             self._configuration = configuration
-            forwarding.reload()
+            for delivery in deliveries:
+                delivery.reload()
         notify("READY=1")
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:

@@ -14,9 +14,10 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from index import IndexFault, Observer, State, WorkerState
+from scp.observing.recent import Recent
 
 if TYPE_CHECKING:
-    from index import Outbox
+    from index import Outbox, Targets
 
 # So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
 # series for ever, and callers can make up AE titles.
@@ -46,6 +47,7 @@ class Metrics(Observer):
     """One daemon's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
+        self.recent = Recent()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -72,6 +74,23 @@ class Metrics(Observer):
         )
         self._forwards = counter(
             "forwards", "Attempts to forward an instance, by outcome.", "peer", "outcome"
+        )
+        self._notifications = counter(
+            "notifications", "Attempts to notify of a complete study, by outcome.", "peer", "outcome"
+        )
+        self._complete = counter("studies_complete", "Studies said to be complete, by reason.", "reason")
+        self._reopened = counter(
+            "studies_reopened", "Of these, those that got another instance later.", "reason"
+        )
+        self._published_to = counter(
+            "publish_requests", "Studies sent to a target, by outcome.", "target", "outcome"
+        )
+        self._target_seconds = Histogram(
+            "imagingstudyd_publish_lag_seconds",
+            "From the answer to the first C-STORE that a resource shows to its target's acceptance.",
+            ["target"],
+            buckets=RESOURCE_SECONDS,
+            registry=self._registry,
         )
         self._publication_failures = counter("publication_failures", "Publications that failed.")
         self._store_seconds = histogram("store_seconds", "From command set to answer.", STORE_SECONDS)
@@ -104,6 +123,10 @@ class Metrics(Observer):
         """Add the gauges of the outbox."""
         self._registry.register(_OutboxGauges(outbox))
 
+    def add_targets(self, targets: "Targets") -> None:
+        """Add the gauges of the targets that are published to."""
+        self._registry.register(_TargetGauges(targets))
+
     def stored(self, calling_aet: str, size: int, seconds: float) -> None:
         """Count an instance that is acknowledged; `size` in bytes, `seconds` from command set to answer."""
         counter = self._bytes_counters.get(calling_aet)
@@ -113,6 +136,7 @@ class Metrics(Observer):
             counter = self._bytes_counters[peer] = self._bytes.labels(peer)
         counter.inc(size)
         self._store_seconds.observe(seconds)
+        self.recent.count_stored()
 
     def indexed(self, calling_aet: str, outcome: str, seconds: float) -> None:
         """See index.Observer."""
@@ -123,9 +147,10 @@ class Metrics(Observer):
         counter.inc()
         self._indexed_seconds.observe(seconds)
 
-    def store_failed(self, calling_aet: str, status: str) -> None:
+    def store_failed(self, calling_aet: str, status: str, reason: str = "", address: str = "") -> None:
         """Count a C-STORE that failed; its status in four hexadecimal digits."""
         self._stores.labels(self._peer(calling_aet), status).inc()
+        self.recent.refused("instance", f"{status} {reason}".strip(), calling_aet, address)
 
     def stored_with_doubts(self, calling_aet: str) -> None:
         """Count an instance that was kept with doubts."""
@@ -139,19 +164,38 @@ class Metrics(Observer):
         """Count an accepted association that has ended."""
         self._associations.labels(self._peer(calling_aet)).inc()
 
-    def association_refused(self, reason: str) -> None:
+    def association_refused(self, reason: str, calling_aet: str = "", address: str = "") -> None:
         """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
+        self.recent.refused("association", reason.replace("_", " "), calling_aet, address)
 
     def forwarded(self, peer: str, outcome: str) -> None:
         """Count an attempt to forward an instance: sent, warning, failed, dead."""
         self._forwards.labels(self._peer(peer), outcome).inc()
+
+    def notified(self, peer: str, outcome: str) -> None:
+        """Count an attempt to notify a peer of a study: sent, warning, failed, dead."""
+        self._notifications.labels(self._peer(peer), outcome).inc()
+
+    def study_complete(self, reason: str) -> None:
+        """See index.Observer."""
+        self._complete.labels(reason).inc()
+
+    def study_reopened(self, reason: str) -> None:
+        """See index.Observer."""
+        self._reopened.labels(reason).inc()
 
     def published(self, seconds: float, lag: float | None) -> None:
         """See index.Observer."""
         self._publication_seconds.observe(seconds)
         if lag is not None:
             self._resource_seconds.observe(lag)
+
+    def published_to(self, target: str, outcome: str, lag: float | None) -> None:
+        """See index.Observer."""
+        self._published_to.labels(target, outcome).inc()
+        if lag is not None:
+            self._target_seconds.labels(target).observe(lag)
 
     def publication_failed(self) -> None:
         """See index.Observer."""
@@ -252,3 +296,41 @@ class _OutboxGauges:
         except (IndexFault, OSError):
             return
         yield from (depth, oldest)
+
+
+class _TargetGauges:
+    """The same of the targets of the configuration."""
+
+    def __init__(self, targets: "Targets") -> None:
+        self._targets = targets
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: see above."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all gauges; none where the index cannot be read."""
+        labels = ["target"]
+        depth = GaugeMetricFamily(
+            "imagingstudyd_publish_outbox_studies", "Studies to be published.", labels=[*labels, "state"]
+        )
+        behind = GaugeMetricFamily(
+            "imagingstudyd_publish_behind_changes", "Changes still to be looked at.", labels=labels
+        )
+        oldest = GaugeMetricFamily(
+            "imagingstudyd_publish_oldest_seconds", "Since when the first waits.", labels=labels
+        )
+        up = GaugeMetricFamily("imagingstudyd_publish_target_up", "Whether it answers.", labels=labels)
+        try:
+            found = self._targets.listing.status()
+        except (IndexFault, OSError):
+            return
+        failing = self._targets.failing()
+        for one in found:
+            for state, count in (("waiting", one.waiting), ("held", one.held), ("dead", one.dead)):
+                depth.add_metric([one.target, state], count)
+            behind.add_metric([one.target], one.behind)
+            waited = 0.0 if one.oldest is None else max(0.0, time.time() - one.oldest / 1000)
+            oldest.add_metric([one.target], waited)
+            up.add_metric([one.target], one.target not in failing)
+        yield from (depth, behind, oldest, up)

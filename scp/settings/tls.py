@@ -1,4 +1,4 @@
-"""`[dicom.tls]`."""
+"""`[dicom.tls]` and `[http.tls]`."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,8 +10,8 @@ from scp.settings.certificates import check_authorities, check_certificate, chec
 from scp.settings.values import Port, files_are_checked
 
 
-class TlsSettings(Section):
-    """`[dicom.tls]`: DICOM over TLS 1.2 and 1.3 by the BCP 195 profile of PS3.15 Annex B."""
+class CertificateSettings(Section):
+    """Our certificate, and those that callers need. TLS 1.2 and 1.3."""
 
     certificate: Path = Field(description="Our certificate, and those between it and its root, in PEM.")
     key_password: SecretStr | None = Field(
@@ -23,9 +23,6 @@ class TlsSettings(Section):
         "none", description="Whether callers send a certificate; one that is sent must be signed by ca."
     )
     minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that is accepted.")
-    host: Host | None = Field(None, description="Address to listen on. Default: that of [dicom].")
-    port: Port = Field(2762, description="Port for TLS (PS3.15 Annex B); 0 takes a free one.")
-    plain: bool = Field(True, description="Whether the port of [dicom], without TLS, stays open too.")
 
     @field_validator("certificate")
     @classmethod
@@ -56,3 +53,11 @@ class TlsSettings(Section):
         if value != "none" and info.data.get("ca", ...) is None:
             raise ValueError("needs ca, the file of the authorities that sign callers' certificates")
         return value
+
+
+class TlsSettings(CertificateSettings):
+    """`[dicom.tls]`: DICOM over TLS 1.2 and 1.3 by the BCP 195 profile of PS3.15 Annex B."""
+
+    host: Host | None = Field(None, description="Address to listen on. Default: that of [dicom].")
+    port: Port = Field(2762, description="Port for TLS (PS3.15 Annex B); 0 takes a free one.")
+    plain: bool = Field(True, description="Whether the port of [dicom], without TLS, stays open too.")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scp.settings.certificates import check_authorities, check_certificate, check_key
-from scp.settings.tls import TlsSettings
+from scp.settings.tls import CertificateSettings, TlsSettings
 
 # Forward secrecy and authenticated encryption, as RFC 9325 Section 4.2 recommends for TLS 1.2 and the BCP 195
 # profiles of PS3.15 require. TLS 1.3 has only such suites.
@@ -20,7 +20,7 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
-def server_context(settings: TlsSettings) -> ssl.SSLContext:
+def server_context(settings: CertificateSettings) -> ssl.SSLContext:
     """Return the context of a TLS server. Raises ValueError that names the faulty file."""
     password = settings.key_password.get_secret_value() if settings.key_password else ""
     check_certificate(settings.certificate)

@@ -6,6 +6,7 @@ the server on the same machine, and its pages in memory where they fit.
 """
 
 import argparse
+import logging
 import random
 import statistics
 import tempfile
@@ -16,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import SecretStr
 from pydicom.dataset import Dataset
 
@@ -135,11 +137,15 @@ def operations(index: Index, studies: int) -> dict[str, Callable[[], Any]]:
         assert ["AA"] == [index.orders._handler.handle(one)[0] for one in messages(frame)]
 
     rows = InstanceRows(index._database)
-    uids = lambda: [f"{ROOT}.{any_study()}.{1 + i % SERIES}.{1 + i}" for i in range(INSTANCES)]  # noqa: E731
+
+    def find_uids() -> None:
+        series = f"{ROOT}.{any_study()}.1"
+        assert INSTANCES == len(rows.find([f"{series}.{number}" for number in range(1, INSTANCES + 1)]))
+
     numbers = iter(range(1, 1 << 30))
     return {
         "keep an instance (a batch of its own)": lambda: keep(index, instance(1, 1, next(numbers))),
-        f"look {INSTANCES} SOP Instance UIDs up": lambda: rows.find(uids()),
+        f"look up {INSTANCES} SOP Instance UIDs of a series": find_uids,
         f"load a study of {STUDY} for publication": lambda: load_study(
             index._database, f"{ROOT}.{any_study()}"
         ),
@@ -205,6 +211,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--instances", type=int, default=SIZES[1], help="of the larger index")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     small, large = (STUDY, 2 * STUDY) if options.quick else (SIZES[0], options.instances)
     with tempfile.TemporaryDirectory() as name:
         first, _, _ = measure(small, Path(name) / "small")

@@ -19,6 +19,7 @@ from support.daemon import run
         ("window", (), 5),
         ("retrieve", (), 11),
         ("scale", (), 21),
+        ("dicomweb", (), 17),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -21,8 +22,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from scp.daemon.descriptors import HTTP_MAX, HTTP_MIN, Shares, shares
 from scp.daemon.health import Health
-from scp.daemon.http import HttpServer
-from scp.daemon.monitoring import monitoring_routes
+from scp.daemon.http.application import Application
+from scp.daemon.http.monitoring import monitoring_routes
+from scp.daemon.http.server import HttpServer
 from scp.observing.metrics import Metrics
 from scp.settings.sections import HttpSettings
 from support.daemon import Daemon, eventually, run
@@ -54,7 +56,9 @@ class Served:
             Route("/slow", slow),
             Route("/large", large),
         ]
-        self.server = HttpServer(HttpSettings(port=0), lambda: routes, CONNECTIONS)
+        self.server = HttpServer(
+            HttpSettings(port=0), lambda: Application(Starlette(routes=routes)), CONNECTIONS
+        )
         self.address = self.server.start()
         assert 200 == self.get("/health/live")  # its thread has begun to accept
 
@@ -102,7 +106,7 @@ def test_a_request_has_a_time_to_be_read(
     dripping: bytes, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it comes byte by byte, and where a connection has been answered before."""
-    monkeypatch.setattr("scp.daemon.http_connections.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("scp.daemon.http.connections.HEAD_SECONDS", 0.2)
 
     def is_closed_after_more(connection: socket.socket) -> bool:
         try:
@@ -140,7 +144,7 @@ def test_health_and_metrics_beside_all_requests_that_may_run(served: Served) -> 
 
 
 def test_a_peer_that_reads_no_answer_is_aborted(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scp.daemon.http_connections.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("scp.daemon.http.connections.ANSWER_SECONDS", 0.2)
     with served.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"):
         assert served.server._server
         connections = served.server._server._open_connections
@@ -156,7 +160,7 @@ def test_without_descriptors_it_logs_that_once_and_goes_on(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncio's own accepting wrote 270,000 lines in 20 s (its loop goes on at EMFILE, backlog times)."""
-    monkeypatch.setattr("scp.daemon.http_connections.ACCEPT_PAUSE", 0.01)
+    monkeypatch.setattr("scp.daemon.http.connections.ACCEPT_PAUSE", 0.01)
     real, times = asyncio.SelectorEventLoop.sock_accept, 0
 
     async def short(self: Any, listening: socket.socket) -> Any:

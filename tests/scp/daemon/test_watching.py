@@ -43,7 +43,7 @@ def test_a_daemon_that_is_well(shared_daemon: Daemon) -> None:
     status, said = get(shared_daemon, "/health/ready")
     assert (200, "ok") == (status, json.loads(said)["status"])
     checks = {"accept loop", "journal", "disk", "publisher"}
-    checks |= {"dicom-listener", "http", "indexer", "journal", "settling", "storage-commitment"}
+    checks |= {"completion", "dicom-listener", "http", "indexer", "journal", "settling", "storage-commitment"}
     assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
     assert 404 == get(shared_daemon, "/nonsense")[0]
 
@@ -150,6 +150,8 @@ class Part:
     def __init__(self, *, moves: bool, state: State) -> None:
         self.makes_progress = lambda _: moves
         self.state = lambda: state
+        self.targets = self
+        self.failing = dict
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,7 @@ def test_every_thread_of_a_daemon_is_in_health_and_metrics(
     daemon = start("--config", str(file))
     bad = {"worklist-folder": "failed: FileNotFoundError", "worklist-upstream": "failed: Unreachable"}
     well = {
+        "completion",
         "dicom-listener",
         "hl7",
         "http",

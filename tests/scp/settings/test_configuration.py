@@ -209,7 +209,7 @@ def test_what_is_long_is_cut_off(tmp_path: Path) -> None:
     [
         (["--host", "999.1.1.1", "--no-http"], ["--host: dicom.host = 999.1.1.1, dicom.port = 0: Name or service not known"]),
         (["--host", "192.0.2.1", "--no-http"], ["--host: dicom.host = 192.0.2.1, dicom.port = 0: Cannot assign requested address"]),
-        (["--http-host", "192.0.2.1"], ["--http-host: http.host = 192.0.2.1, http.port = 0: Cannot assign requested address"]),
+        (["--http-host", "192.0.2.1"], ["--http-host: http.host = '192.0.2.1': reaches beyond this machine: set http.tokens, [http.proxy], or [http.tls] client_certificates = \"required\"; or http.trust_network = true: whoever reaches it may read patients"]),
         (["--port", "{taken}", "--http-port", "{taken}"], [
             "--port: dicom.host = 127.0.0.1, dicom.port = {taken}: Address already in use",
             "--http-port: http.host = 127.0.0.1, http.port = {taken}: Address already in use",
@@ -402,7 +402,9 @@ def test_check_beside_its_own_daemon(shared_daemon: Daemon) -> None:
         ),
         (TLS, "dicom.tls.client_certificates = none: callers need no certificate of their own"),
         (TLS, "expires on "),
-        ('[http]\nhost = "0.0.0.0"\n', "http.host = 0.0.0.0: HTTP without TLS is open"),
+        ('[http]\nhost = "0.0.0.0"\ntrust_network = true\n', "http.host = 0.0.0.0: HTTP without TLS: tokens"),
+        ('[http]\nhost = "0.0.0.0"\ntrust_network = true\n', "whoever reaches port 0 may read patients"),
+        ('[http]\nlocal = "all"\n', "whoever works on this machine may delete and match"),
         ('[storage]\ndurability = "process-crash"\n', "may be lost in a power cut"),
         ("[storage]\nwatermark = 1152921504606846976\n", "every C-STORE is answered A700"),
         ("[limits]\nassociations = 1000000\n", "limits.associations = 1000000: "),

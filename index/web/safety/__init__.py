@@ -1,0 +1,1 @@
+"""Who calls, and whether the request may come in at all; before any face sees it."""

@@ -1,0 +1,97 @@
+"""The guard: it stands before the application, and lets in what may come in."""
+
+import time
+from collections.abc import Container
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from index.web.rights import FORBIDDEN, Caller
+from index.web.safety.callers import Callers
+from index.web.safety.origins import Origins
+
+log = structlog.get_logger(__name__)
+
+# RFC 9110 Section 15.5.20: not for this server.
+MISDIRECTED = 421
+# Of a path in the log, in characters. A path holds UIDs and ids; what a query asks for is not logged.
+_LOGGED_PATH = 300
+# No page elsewhere may embed what we serve, and a browser must not guess its type.
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+
+
+class Guard:
+    """Refuses requests for other hosts and changes from foreign pages; says who calls; logs each access.
+
+    Requests for `unguarded` paths go on as they are: monitoring.
+    """
+
+    def __init__(
+        self, app: ASGIApp, callers: Callers, origins: Origins, unguarded: Container[str] = ()
+    ) -> None:
+        self._app = app
+        self._callers = callers
+        self._origins = origins
+        self._unguarded = unguarded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] in self._unguarded:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        caller = self._callers.identify(scope.get("client"), headers)
+        scope.setdefault("state", {})["caller"] = caller
+        access = _Access(scope, caller, send)
+        try:
+            await self._refuse_or_serve(scope, headers, receive, access.send)
+        finally:
+            access.log()
+
+    async def _refuse_or_serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        app = self._app
+        bound = (scope.get("server") or ("",))[0]
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._origins.answers_for(hosts[0], bound):
+            said = hosts[0][:_LOGGED_PATH] if hosts else "none"
+            app = PlainTextResponse(f"Host {said} is not ours; see http.hosts\n", MISDIRECTED)
+        elif not self._origins.may_change(scope["method"], headers):
+            app = PlainTextResponse("a page of another origin may change nothing here\n", FORBIDDEN)
+        await app(scope, receive, send)
+
+
+class _Access:
+    """One request and its answer, for the log: who had what."""
+
+    def __init__(self, scope: Scope, caller: Caller, send: Send) -> None:
+        self._scope = scope
+        self._caller = caller
+        self._send = send
+        self._began = time.perf_counter()
+        self._status = 0
+        self._bytes = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        else:
+            self._bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def log(self) -> None:
+        client = self._scope.get("client")
+        log.info(
+            "http_access",
+            caller=self._caller.name or None,
+            address=client[0] if client else None,
+            method=self._scope["method"],
+            path=self._scope["path"][:_LOGGED_PATH],
+            status=self._status or None,
+            bytes=self._bytes,
+            seconds=round(time.perf_counter() - self._began, 4),
+        )
