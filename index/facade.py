@@ -39,6 +39,7 @@ from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.resources import Resources
 from index.publication.search import find, fits
+from index.publication.searching.resource_search import ResourceSearch
 from index.publication.study import StudyPublication
 from index.publication.study_rows import announced_summaries, load_study
 from index.query.queries import Queries
@@ -119,6 +120,7 @@ class Index:
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
         self.resources = Resources(self._database, self._directory)
+        self.resource_search = ResourceSearch(self._database, self.resources)
         worklist = worklist or WorklistSettings()
         self.orders = Orders(self._database, worklist, self.workers)
         self.worklist = Worklist(self._database, worklist)

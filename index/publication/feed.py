@@ -16,6 +16,9 @@ from peewee import SQL, Query
 from index.database.connection import Database
 from index.database.tables import Change, ChangePruned, Resource, ResourceContent, Study, StudyResource
 from index.errors import ChangesPruned
+from index.publication.terms.extraction import Term, terms_of
+from index.publication.terms.parameters import TERMS
+from index.publication.terms.saving import remove_terms, save_terms
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 # Entries that are read at a time, and so held in memory.
@@ -64,7 +67,7 @@ class FeedChanges:
 
     `kept`: rows of resources that the study still has. `dropped`: those that it no longer has; `orphaned` are
     the ones among them that no other study has. `unfilled` have not changed, but their content is not in the
-    index. `contents` are the compressed ones that are to be written.
+    index, or their terms are not. `contents` and `terms` are those that are to be written.
     """
 
     changed: list[PublishedResource]
@@ -73,10 +76,12 @@ class FeedChanges:
     orphaned: dict[Key, int]
     unfilled: dict[int, PublishedResource] = field(default_factory=dict)
     contents: dict[Key, bytes] = field(init=False)
+    terms: dict[Key, list[Term]] = field(init=False)
 
     def __post_init__(self) -> None:
         written = (*self.changed, *self.unfilled.values())
         object.__setattr__(self, "contents", {one.key: compressed(one.content) for one in written})
+        object.__setattr__(self, "terms", {one.key: terms_of(*one.key[:2], one.content) for one in written})
 
 
 def compressed(content: bytes) -> bytes:
@@ -87,15 +92,15 @@ def compressed(content: bytes) -> bytes:
 def compare_with_feed(database: Database, study: int, resources: Iterable[PublishedResource]) -> FeedChanges:
     """Compare the resources that a study is to have with those in the feed."""
     known = {
-        (fhir, kind, name): (row, "" if deleted else sha256, size)
-        for row, fhir, kind, name, sha256, deleted, size in _rows(database, resources)
+        (fhir, kind, name): (row, "" if deleted else sha256, size and terms == TERMS)
+        for row, fhir, kind, name, sha256, deleted, size, terms in _rows(database, resources)
     }
     changed, kept, unfilled = [], set(), {}
     for resource in resources:
-        row, sha256, size = known.get(resource.key, (None, "", 0))
+        row, sha256, is_filled = known.get(resource.key, (None, "", False))
         if sha256 != resource.sha256:
             changed.append(resource)
-        elif not size:
+        elif not is_filled:
             unfilled[row] = resource
         if row is not None:
             kept.add(row)
@@ -112,7 +117,8 @@ def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tu
     rows: list[tuple[Any, ...]] = []
     for fhir, of_version in by_version.items():
         row = Resource
-        query = row.select(row.id, row.fhir, row.type, row.name, row.sha256, row.deleted, row.size)
+        columns = row.id, row.fhir, row.type, row.name, row.sha256, row.deleted, row.size, row.terms
+        query = row.select(*columns)
         names = [resource.name for resource in of_version]
         rows += database.rows(query.where((row.fhir == fhir) & row.name.in_(names)))
     return rows
@@ -143,10 +149,13 @@ def record_changes(database: Database, study: int, changes: FeedChanges) -> None
     rows = set(changes.kept)
     # The ImagingStudy is the first that is built.
     for resource in reversed(changes.changed):
-        rows.add(_upsert(database, resource, changes.contents[resource.key], now))
+        row = _upsert(database, resource, changes.contents[resource.key], now)
+        save_terms(database, row, changes.terms[resource.key])
+        rows.add(row)
     execute = database.execute
     for row, resource in changes.unfilled.items():
-        _fill(database, row, resource, changes.contents[resource.key])
+        if _fill(database, row, resource, changes.contents[resource.key]):
+            save_terms(database, row, changes.terms[resource.key])
     for key, row in sorted(changes.dropped.items(), key=lambda one: one[0][1] != "ImagingStudy"):
         execute(
             StudyResource.delete().where((StudyResource.study == study) & (StudyResource.resource == row))
@@ -172,7 +181,7 @@ def _upsert(database: Database, resource: PublishedResource, content: bytes, now
     ((row, version, deleted),) = found or [(None, 0, 1)]
     version += 1
     values = {"version": version, "sha256": resource.sha256, "deleted": 0, "changed": now}
-    values["size"] = len(resource.content)
+    values |= {"size": len(resource.content), "terms": TERMS}
     if row:
         database.execute(Resource.update(values).where(Resource.id == row))
     else:
@@ -190,17 +199,21 @@ def _put_content(p: Callable[[str], SQL]) -> Query:
     )
 
 
-def _fill(database: Database, row: int, resource: PublishedResource, content: bytes) -> None:
-    """Keep the content of a resource that an earlier version published; it has not changed."""
+def _fill(database: Database, row: int, resource: PublishedResource, content: bytes) -> bool:
+    """Keep the content of a resource that an earlier version published, if it has not changed."""
     same = (Resource.id == row) & (Resource.sha256 == resource.sha256)
-    if database.execute(Resource.update(size=len(resource.content)).where(same)):
-        database.prepared(_put_content).run(id=row, content=content)
+    filled = Resource.update(size=len(resource.content), terms=TERMS).where(same)
+    if not database.execute(filled):
+        return False
+    database.prepared(_put_content).run(id=row, content=content)
+    return True
 
 
 def _delete(database: Database, row: int, now: int) -> None:
     gone = {"version": Resource.version + 1, "deleted": 1, "sha256": "", "size": 0, "changed": now}
     database.execute(Resource.update(gone).where(Resource.id == row))
     database.execute(ResourceContent.delete().where(ResourceContent.id == row))
+    remove_terms(database, row)
     ((version,),) = database.rows(Resource.select(Resource.version).where(Resource.id == row))
     database.execute(Change.insert(resource=row, version=version, kind=DELETED, changed=now))
 

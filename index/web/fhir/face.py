@@ -17,6 +17,7 @@ from index.web.fhir.capabilities import capabilities
 from index.web.fhir.forms import encoded, form_of
 from index.web.fhir.outcomes import MEDIA_TYPES, Refused, code_of, outcome
 from index.web.fhir.reading import Reading
+from index.web.fhir.searching import Searching
 from index.web.rights import Right, needs
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class _Version:
         self._fhir = fhir
         self._public_url = public_url
         self._reading = Reading(index, fhir)
+        self._searching = Searching(index, fhir)
 
     def base(self, request: Request) -> str:
         """Return the address of this version, as this caller reaches it."""
@@ -65,15 +67,27 @@ class _Version:
             ("/{type}/{id}/_history/{version}", self._reading.vread),
             ("/{type}/{id}/_history", self.history),
             ("/{type}/{id}", self._reading.read),
+            ("/{type}", self.search),
         ]
         guard = needs(Right.READ, self._refuse)
-        return [Route(path, guard(endpoint)) for path, endpoint in reads]
+        return [
+            Route("/{type}/_search", guard(self.search_by_form), methods=["GET", "POST"]),
+            *(Route(path, guard(endpoint)) for path, endpoint in reads),
+        ]
 
     def metadata(self, request: Request) -> Response:
         """Return what works, as a CapabilityStatement or Conformance."""
         form = form_of(request.query_params.multi_items(), request.headers, self._fhir)
         content = encoded(capabilities(self._fhir, self.base(request)), pretty=form.pretty)
         return Response(content, media_type=MEDIA_TYPES[self._fhir])
+
+    def search(self, request: Request) -> Response:
+        """Return a page of a search."""
+        return self._searching.get(request, self.base(request))
+
+    async def search_by_form(self, request: Request) -> Response:
+        """Return a page of a search whose parameters are a form."""
+        return await self._searching.post(request, self.base(request))
 
     def history(self, request: Request) -> Response:
         """Return the history of a resource."""
