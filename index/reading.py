@@ -15,7 +15,9 @@ from index.publication.conflicts import (
     summaries_in_conflict,
 )
 from index.publication.feed import Entry, changes, last_change, pruned
+from index.publication.resources import Resources
 from index.publication.search import find, fits
+from index.publication.searching.resource_search import ResourceSearch
 from index.publication.study import StudyPublication, bundled
 from index.publication.study_rows import announced_summaries, load_study
 from index.query.study_filter import StudyFilter
@@ -30,6 +32,12 @@ class Reading:
     _objects: ObjectStore
     _fhir: FhirSettings
     _publication: StudyPublication
+    resources: Resources
+
+    @cached_property
+    def resource_search(self) -> ResourceSearch:
+        """FHIR search over the published resources."""
+        return ResourceSearch(self._database, self.resources)
 
     @cached_property
     def overview(self) -> Overview:
