@@ -238,6 +238,19 @@ class StoreRow(Table):
         table_name = "object_store"
 
 
+class MigrationRow(Table):
+    """A migration of the objects that has begun; the instances up to the row id `last` are copied."""
+
+    url = peewee.TextField()
+    identity = peewee.TextField()
+    last = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "storage_migration"
+
+
 class ImagingOrder(Table):
     """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` is case-folded.
 

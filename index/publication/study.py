@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import orjson
 import structlog
 
 from index.completion.completions import Completions
@@ -14,6 +15,7 @@ from index.database.node import clock
 from index.database.tables import Study
 from index.errors import ClaimLost, NotExpressible, NotFound
 from index.imagingstudy import Rules, build
+from index.imagingstudy.bundle import transaction_bundle
 from index.publication.directory import encode
 from index.publication.feed import PublishedResource, compare_with_feed, record_changes
 from index.publication.following import DirectoryFollower
@@ -161,3 +163,8 @@ class StudyPublication:
             self._logged[key] = digest
         if len(self._logged) > REMEMBERED:
             del self._logged[next(iter(self._logged))]
+
+
+def bundled(resources: Sequence[PublishedResource]) -> bytes:
+    """Return a study's resources as one transaction Bundle, which any FHIR server takes."""
+    return encode(transaction_bundle(orjson.loads(one.content) for one in resources))

@@ -209,15 +209,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     options = parser.parse_args(arguments)
     count, seconds = COUNT, SECONDS
+    sizes = ((CT_SIZE, count), (SMALL_SIZE, 3 * count))
+    one = Work(nagle=False, associations=1, size=CT_SIZE)
+    works = (one, replace(one, size=SMALL_SIZE), replace(one, associations=4))
     if options.quick:
         options.runs, options.studies, count, seconds = 1, 500, 5, 0.3
+        sizes, works = ((SMALL_SIZE, count),), works[:1]
     top = Path(tempfile.mkdtemp(prefix="bench", dir=options.folder))
     try:
         print(f"| QIDO-RS, 50 of {options.studies} studies | ms |\n|---|---:|")
         for name, took in searches(top / "studies", options.studies, options.runs):
             print(f"| {name} | {took:.0f} |")
         print("\n| WADO-RS | ours | Orthanc | ratio |\n|---|---:|---:|---:|")
-        for size, many in ((CT_SIZE, count), (SMALL_SIZE, 3 * count)):
+        for size, many in sizes:
             ours, other = retrieval(Path(tempfile.mkdtemp(dir=top)), size, many, options.runs).values()
             for kind, unit in (("objects", "MB a second"), ("metadata", "instances a second")):
                 ratio = ours[kind] / other[kind]
@@ -227,8 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{row} | {ratio:.2f} |")
         print("\n| reception | alone, a second | with a stream and searches | ratio | must | aim | |")
         print("|---|---:|---:|---:|---:|---:|---|")
-        work = Work(nagle=False, associations=1, size=CT_SIZE)
-        for one in (work, replace(work, size=SMALL_SIZE), replace(work, associations=4)):
+        for one in works:
             folder = Path(tempfile.mkdtemp(dir=top))
             alone, beside = reception(folder, one, count, options.runs, seconds)
             ratio = beside / alone

@@ -19,7 +19,8 @@ BAD_REQUEST, NOT_FOUND, NOT_ACCEPTABLE, RANGE_NOT_SATISFIABLE = 400, 404, 406, 4
 SERVICE_UNAVAILABLE = 503
 # Threads that read for DICOMweb. A thread is held while bytes are read, never while they are sent.
 THREADS = 4
-_END = b""
+# Blocks are sent together up to so many bytes: a thread takes longer to be woken than to read a small object.
+TOGETHER = 256 * 1024
 # One range of bytes (RFC 9110 Section 14.1.2). Of several, all is sent, as Section 14.2 allows.
 _RANGE = re.compile(r"bytes=(?=-?[0-9])([0-9]{0,18})-([0-9]{0,18})")
 
@@ -68,11 +69,30 @@ class BlocksResponse(StreamingResponse):
         self._threads = threads
         self._blocks = blocks
         self._close_source = close
+        self._fault: Exception | None = None
         super().__init__(self._read(), status, headers, media_type)
 
     async def _read(self) -> AsyncIterator[bytes]:
-        while block := await self._threads.run(next, self._blocks, _END):
+        while block := await self._threads.run(self._next):
             yield block
+
+    def _next(self) -> bytes:
+        """Return the next bytes, nothing at the end. What came before a fault is sent first."""
+        if self._fault is not None:
+            raise self._fault
+        some: list[bytes] = []
+        size = 0
+        try:
+            for block in self._blocks:
+                some.append(block)
+                size += len(block)
+                if size >= TOGETHER:
+                    break
+        except Exception as error:
+            if not size:
+                raise
+            self._fault = error
+        return some[0] if len(some) == 1 else b"".join(some)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response; to HEAD its headers alone, so that nothing is read."""

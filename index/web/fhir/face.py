@@ -15,6 +15,8 @@ from index.facade import Index
 from index.imagingstudy import VERSIONS
 from index.web.fhir.capabilities import capabilities
 from index.web.fhir.forms import encoded, form_of
+from index.web.fhir.operations import Operations
+from index.web.fhir.orders import OrderIntake
 from index.web.fhir.outcomes import MEDIA_TYPES, Refused, code_of, outcome
 from index.web.fhir.reading import Reading
 from index.web.rights import Right, needs
@@ -34,7 +36,7 @@ class Fhir:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes: one application for each version, and one for what is beside them."""
-        served = [
+        served: list[BaseRoute] = [
             Mount(
                 f"/{version}",
                 _application(version, _Version(self._index, version, self._public_url).routes()),
@@ -42,6 +44,9 @@ class Fhir:
             for version in VERSIONS
             if version in self._versions
         ]
+        if "r4" in self._versions:
+            # The base has no slash at its end.
+            served.insert(0, _Version(self._index, "r4", self._public_url).base_route("/r4"))
         return [Mount(PREFIX, _application("r4", served))]
 
 
@@ -52,6 +57,8 @@ class _Version:
         self._fhir = fhir
         self._public_url = public_url
         self._reading = Reading(index, fhir)
+        self._operations = Operations(index, fhir, self.base)
+        self._intake = OrderIntake(index.orders)
 
     def base(self, request: Request) -> str:
         """Return the address of this version, as this caller reaches it."""
@@ -62,12 +69,38 @@ class _Version:
         """Return the routes, those with the most parts first."""
         reads: list[tuple[str, Callable[[Request], Response]]] = [
             ("/metadata", self.metadata),
+            ("/ImagingStudy/{id}/$bundle", self._operations.bundle),
+            ("/Patient/{id}/$everything", self._operations.everything),
             ("/{type}/{id}/_history/{version}", self._reading.vread),
             ("/{type}/{id}/_history", self.history),
             ("/{type}/{id}", self._reading.read),
         ]
         guard = needs(Right.READ, self._refuse)
-        return [Route(path, guard(endpoint)) for path, endpoint in reads]
+        return [*self._writes(), *(Route(path, guard(endpoint)) for path, endpoint in reads)]
+
+    def _writes(self) -> list[BaseRoute]:
+        """Return the routes by which orders come in: as R4 only, whose ServiceRequest we read."""
+        if self._fhir != "r4":
+            return []
+        guard = needs(Right.WRITE, self._refuse)
+        return [
+            self.base_route("/"),
+            Route("/ServiceRequest", guard(self._create), methods=["POST"]),
+            Route("/ServiceRequest/{id}", guard(self._update), methods=["PUT"]),
+        ]
+
+    def base_route(self, path: str) -> BaseRoute:
+        """Return the route of transactions."""
+        return Route(path, needs(Right.WRITE, self._refuse)(self._transaction), methods=["POST"])
+
+    async def _create(self, request: Request) -> Response:
+        return await self._intake.create(request, self.base(request))
+
+    async def _update(self, request: Request) -> Response:
+        return await self._intake.update(request, self.base(request))
+
+    async def _transaction(self, request: Request) -> Response:
+        return await self._intake.transaction(request, self.base(request))
 
     def metadata(self, request: Request) -> Response:
         """Return what works, as a CapabilityStatement or Conformance."""

@@ -78,8 +78,10 @@ def test_readers_that_remember_a_number_miss_nothing(
         threading.Thread(target=read, args=(opened(), since, is_over, seen))
         for since, seen in zip(starts, followed, strict=True)
     ]
+    # Only one process publishes into an SQLite index.
     writers = [
-        threading.Thread(target=write, args=(opened(), writer, transactions)) for writer in range(WRITERS)
+        threading.Thread(target=write, args=(first if first.is_sqlite else opened(), writer, transactions))
+        for writer in range(WRITERS)
     ]
     for thread in readers + writers:
         thread.start()

@@ -108,6 +108,7 @@ def test_long_values_are_bulk_data(tmp_path):
     block = dataset.private_block(0x0009, "MAKER", create=True)
     block.add_new(1, "OB", bytes(100_000))
     block.add_new(2, "OB", b"short!")
+    block.add_new(3, "OB", b"")
     item = Dataset()
     item.add_new(0x54001010, "OW", bytes(range(256)) * 8)
     dataset.WaveformSequence = [item]
@@ -129,6 +130,7 @@ def test_long_values_are_bulk_data(tmp_path):
             assert bytes(100_000) == one.get(f"{path}/00091001", "application/octet-stream").content
             ((_, content),) = parts(one.get(f"{path}/54000100/0/54001010"))
             assert bytes(range(256)) * 8 == content
+            assert [b""] == [content for _, content in parts(one.get(f"{path}/00091003"))]
             for wrong in ("00091009", "54000100/1/54001010", "00100010"):
                 assert 404 == one.get(f"{path}/{wrong}").status_code
             for wrong in ("x", "54000100/0", "54000100/x/54001010"):

@@ -94,3 +94,18 @@ def test_private_elements_in_xml():
     assert '<DicomAttribute tag="00090012" privateCreator="A &amp; B" vr="LO">' in text
     assert '<DicomAttribute tag="00090010" vr="LO">' in text
     assert '<DicomAttribute tag="000B1001" vr="LO">' in text
+
+
+def test_boundaries():
+    """Orthanc's plugin makes them of two UUIDs: 73 characters, where RFC 2046 allows 70."""
+    boundary = "75cda6a9-4a51-4b40-a3a4-5a2fc39c1b7c-75cda6a9-4a51-4b40-a3a4-5a2fc39c1b7c"
+    assert 73 == len(boundary)
+    events = [
+        *MultipartReader(boundary).feed(
+            b"--" + boundary.encode() + b"\r\n\r\nx\r\n--" + boundary.encode() + b"--"
+        )
+    ]
+    assert [Part({}), b"x", PartEnd()] == events
+    for wrong in ("", "x" * 257, "\u00fc"):
+        with pytest.raises(BadMultipart):
+            MultipartReader(wrong)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 # Bytes of the headers of one part.
 HEADERS_LIMIT = 8192
-# Characters of a boundary (RFC 2046 Section 5.1.1).
-BOUNDARY_LIMIT = 70
+# Characters of a boundary. RFC 2046 Section 5.1.1 allows 70, Orthanc's have 73.
+BOUNDARY_LIMIT = 256
 
 
 class BadMultipart(ValueError):
@@ -65,7 +65,7 @@ class MultipartReader:
     def __init__(self, boundary: str) -> None:
         """Raises BadMultipart where the boundary is not valid."""
         if not 0 < len(boundary) <= BOUNDARY_LIMIT or not boundary.isascii():
-            raise BadMultipart("the boundary must have 1 to 70 ASCII characters")
+            raise BadMultipart(f"the boundary must have 1 to {BOUNDARY_LIMIT} ASCII characters")
         self._delimiter = b"\r\n--" + boundary.encode()
         # The first delimiter may stand at the very beginning.
         self._buffer = bytearray(b"\r\n")
