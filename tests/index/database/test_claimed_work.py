@@ -161,6 +161,6 @@ def test_status_tells_what_only_a_silent_node_can_send(two: tuple[Index, Index])
     assert (2, 1, True) == (status.waiting, status.silent[place], place.endswith(f":{other.data}"))
     # Its objects are in its data directory; in a store that all see, another one sends them.
     assert 0 == one.outbox.take_over()
-    one._objects.is_shared = True
+    one._objects.sees_all = True
     assert 1 == one.outbox.take_over()
     assert 2 == sum(count for _, _, count in one.outbox.counts())
