@@ -108,7 +108,7 @@ class StudyPublication:
             if self._hold([study, *before.others.values()]).get(study) != published:
                 raise ClaimLost(f"study {uid}: another process has published it meanwhile")
             self._completions.note(uid, instances)
-            changes = record_changes(database, study, resources, before.contents)
+            changes = record_changes(database, study, resources, before)
             seconds = max(self._pace.interval, self._pace.backoff * (time.monotonic() - began))
             until = clock(database) + int(seconds * 1000)
             database.execute(row.update(published=revision, paused_until=until).where(row.id == study))

@@ -94,7 +94,8 @@ class Delivery:
         if plan.pending.type != IMAGING_STUDY:
             return Result(Action.DONE)
         study = next((one for one in plan.resources if one.type == IMAGING_STUDY), None)
-        result = tell(self._client, self._settings, plan.pending, study)
+        complete = self._knowledge.complete(plan.pending.name) if study else None
+        result = tell(self._client, self._settings, plan.pending, study, complete)
         return replace(result, action=Action.GIVE_UP) if result.action is Action.FORGET else result
 
     def _check_capability(self) -> Result | None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from peewee import JOIN, chunked
 
+from index.completion.completions import COMPLETE
 from index.database.connection import Database
-from index.database.tables import Resource, ResourceContent, Study, StudyResource
+from index.database.tables import Change, Resource, ResourceContent, Study, StudyResource
 from index.database.target_tables import PublishedAtTarget
 from index.publication.resources import Resources
 
@@ -57,6 +58,14 @@ class Knowledge:
         if not any(kind == "ImagingStudy" for kind, *_ in rows):
             return []
         return [self._read(*row) for row in rows]
+
+    def complete(self, uid: str) -> tuple[int, str] | None:
+        """Return with which number in the feed a study was last told to be complete, and why."""
+        row = Change
+        query = row.select(row.id, row.reason).join(Resource).order_by(row.id.desc()).limit(1)
+        is_it = (Resource.fhir == self._fhir) & (Resource.type == "ImagingStudy") & (Resource.name == uid)
+        found = self._database.rows(query.where(is_it, row.kind == COMPLETE))
+        return (int(found[0][0]), str(found[0][1])) if found else None
 
     def one(self, kind: str, name: str) -> Current | None:
         """Return a resource as it is now; None: it is deleted."""

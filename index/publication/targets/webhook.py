@@ -25,8 +25,17 @@ _PREFIX = "whsec_"
 _SUCCESS = 2
 
 
-def tell(client: TargetClient, settings: TargetSettings, pending: Pending, study: Current | None) -> Result:
-    """Tell of a study as it is now; None: it is deleted. Raises NoAnswer."""
+def tell(
+    client: TargetClient,
+    settings: TargetSettings,
+    pending: Pending,
+    study: Current | None,
+    complete: tuple[int, str] | None,
+) -> Result:
+    """Tell of a study as it is now; None: it is deleted. Raises NoAnswer.
+
+    `complete`: number and reason of the entry of the feed that says that it is.
+    """
     data: dict[str, Any] = {
         "fhir": settings.version,
         "resourceType": pending.type,
@@ -35,7 +44,11 @@ def tell(client: TargetClient, settings: TargetSettings, pending: Pending, study
     }
     if study and settings.payload == "resource":
         data["resource"] = orjson.loads(study.content)
-    kind = f"{pending.type}.{'updated' if study else 'deleted'}"
+    change = "updated" if study else "deleted"
+    if complete:
+        number, data["complete"] = complete
+        change = "complete" if number == pending.number else change
+    kind = f"{pending.type}.{change}"
     message = uuid.uuid5(
         uuid.NAMESPACE_URL, f"{settings.name}/{pending.type}/{pending.name}/{pending.number}"
     )

@@ -19,6 +19,7 @@ from index.web.fhir.operations import Operations
 from index.web.fhir.orders import OrderIntake
 from index.web.fhir.outcomes import MEDIA_TYPES, Refused, code_of, outcome
 from index.web.fhir.reading import Reading
+from index.web.fhir.searching import Searching
 from index.web.rights import Right, needs
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class _Version:
         self._reading = Reading(index, fhir)
         self._operations = Operations(index, fhir, self.base)
         self._intake = OrderIntake(index.orders)
+        self._searching = Searching(index, fhir)
 
     def base(self, request: Request) -> str:
         """Return the address of this version, as this caller reaches it."""
@@ -74,9 +76,14 @@ class _Version:
             ("/{type}/{id}/_history/{version}", self._reading.vread),
             ("/{type}/{id}/_history", self.history),
             ("/{type}/{id}", self._reading.read),
+            ("/{type}", self.search),
         ]
         guard = needs(Right.READ, self._refuse)
-        return [*self._writes(), *(Route(path, guard(endpoint)) for path, endpoint in reads)]
+        return [
+            *self._writes(),
+            Route("/{type}/_search", guard(self.search_by_form), methods=["GET", "POST"]),
+            *(Route(path, guard(endpoint)) for path, endpoint in reads),
+        ]
 
     def _writes(self) -> list[BaseRoute]:
         """Return the routes by which orders come in: as R4 only, whose ServiceRequest we read."""
@@ -107,6 +114,14 @@ class _Version:
         form = form_of(request.query_params.multi_items(), request.headers, self._fhir)
         content = encoded(capabilities(self._fhir, self.base(request)), pretty=form.pretty)
         return Response(content, media_type=MEDIA_TYPES[self._fhir])
+
+    def search(self, request: Request) -> Response:
+        """Return a page of a search."""
+        return self._searching.get(request, self.base(request))
+
+    async def search_by_form(self, request: Request) -> Response:
+        """Return a page of a search whose parameters are a form."""
+        return await self._searching.post(request, self.base(request))
 
     def history(self, request: Request) -> Response:
         """Return the history of a resource."""

@@ -43,7 +43,9 @@ def write(database: Database, writer: int, transactions: int) -> None:
     for number in range(transactions):
         names = [f"{writer}-{dice.randrange(5)}" for _ in range(dice.randint(1, 4))]
         resources = [
-            PublishedResource("r4", "ImagingStudy", name, f"{writer} {number}".encode())
+            PublishedResource(
+                "r4", "ImagingStudy", name, f'{{"id":"{name}","writer":{writer},"number":{number}}}'.encode()
+            )
             for name in {*names, "shared"}
         ]
         with contextlib.suppress(_RolledBack), database.writing(durable=dice.random() < 0.5):

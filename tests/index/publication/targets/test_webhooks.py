@@ -8,6 +8,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from index.database.tables import Change, Resource
 from index.publication.targets.webhook import signature
 from support.daemon import eventually
 from support.dicom import ROOT, instance
@@ -63,3 +64,19 @@ def test_one_that_wants_no_more(site: Sites, server: FhirServer) -> None:
     keep(made.index, instance())
     assert eventually(lambda: made.states() == {"dead"})
     assert "webhook-signature" not in server.requests[0].headers
+
+
+def test_a_study_that_is_complete_is_told_with_the_reason(site: Sites, server: FhirServer) -> None:
+    server.script = lambda _: Response(202)
+    made = site(target(server, method="webhook"))
+    keep(made.index, instance())
+    assert made.is_published()
+    database = made.index._database
+    which = (Resource.type == "ImagingStudy") & (Resource.fhir == "r4")
+    ((row,),) = database.rows(Resource.select(Resource.id).where(which))
+    with database.writing():
+        database.execute(Change.insert(resource=row, version=1, kind="complete", changed=1, reason="mpps"))
+    made.index.targets.study_published(1, None, True)
+    assert made.is_published()
+    last = server.requests[-1].json
+    assert ("ImagingStudy.complete", "mpps") == (last["type"], last["data"]["complete"])
