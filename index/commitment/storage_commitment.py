@@ -171,7 +171,8 @@ class Commitments:
 
     def _check_for_others(self, pause: Pause) -> None:
         """Answer what other nodes ask of the objects that are kept here. Raises Interrupted, NotKept."""
-        to_do = self._vouching.to_do(self._integrity.node)
+        node = self._integrity.node
+        to_do = self._vouching.to_do(node)
         if not to_do or not self._catch_up():
             return
         for check in to_do:
@@ -180,7 +181,7 @@ class Commitments:
             mine: list[Reference] = []
             for start in range(0, len(check.asked), BATCH):
                 stored = self._stored([uid for _, uid in check.asked[start : start + BATCH]])
-                here = {uid for uid, (_, found) in stored.items() if self._integrity.holds(found.path)}
+                here = {uid for uid, (_, found) in stored.items() if node_of(found.path) == node}
                 mine += [one for one in check.asked[start : start + BATCH] if one[1] in here]
             committed, failed = self._verdict(mine, reading, Answers())
             reasons = {uid: reason for _, uid, reason in failed}

@@ -39,9 +39,10 @@ CONNECTING = {
     "tcp_user_timeout": 20_000,  # milliseconds until sent bytes are acknowledged
 }
 
-# The same at the server (PostgreSQL, TCP Settings): locks of a machine that has vanished must not stay.
-KEEPALIVES = (
-    "SELECT set_config('tcp_keepalives_idle', '10', false),"
+# What a connection begins with: the number of its process, and the same keepalives at the server (PostgreSQL,
+# TCP Settings), since locks of a machine that has vanished must not stay.
+FIRST = (
+    "SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '10', false),"
     " set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)"
 )
 
@@ -118,8 +119,7 @@ class _Adapter(Psycopg3Adapter):
             params.setdefault("target_session_attrs", "read-write")
         connection = _Connection.connect(**params)
         connection.params = params
-        (connection.process,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
-        connection.execute(KEEPALIVES)
+        connection.process, *_ = connection.execute(FIRST).fetchone() or [None]
         connection.commit()
         return connection
 

@@ -10,6 +10,7 @@ from index.commitment import vouching
 from index.commitment.storage_commitment import NO_SUCH_INSTANCE, PROCESSING_FAILURE
 from index.database.claims import Work
 from index.database.tables import CommitmentRow, Instance
+from index.storage.object_keys import node_of
 from support.dicom import CT_IMAGE_STORAGE, ROOT, instance
 from support.filling import keep, receive
 from support.nodes import fall_silent, joined, without_publisher
@@ -48,6 +49,21 @@ def test_each_node_answers_for_its_own_objects(two: tuple[Index, Index]) -> None
     (report,) = due(one)
     assert ((HERE, THERE), ()) == (report.committed, report.failed)
     assert ([], []) == (due(one), due(other))
+
+
+def test_what_another_node_has_yet_to_upload(
+    two: tuple[Index, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All see one store, but the other's journal still has the object."""
+    one, other = two
+    for index in two:
+        mine = index._objects.node
+        monkeypatch.setattr(index._objects, "holds", lambda _: True)
+        monkeypatch.setattr(index._objects, "may_be_elsewhere", lambda path, mine=mine: node_of(path) != mine)
+    one.commitments.ask("CT1", "1.2.3", [HERE, THERE])
+    assert ([], []) == (due(one), due(other))
+    (report,) = due(one)
+    assert ((HERE, THERE), ()) == (report.committed, report.failed)
 
 
 def test_a_damaged_object_of_another_node(two: tuple[Index, Index]) -> None:
