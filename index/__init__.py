@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.commitment.storage_commitment import Commitments
     from index.commitment.storage_commitment import Report as CommitmentReport
+    from index.completion.completions import Completion, Completions
     from index.database.attribute_tables import outdated_instances
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
@@ -31,13 +32,16 @@ if TYPE_CHECKING:
     )
     from index.facade import Index
     from index.forwarding.listing import OutboxFilter
+    from index.forwarding.notifications import MOST_REFERENCES, Notification, Notifications
     from index.forwarding.outbox import Outbox, Outgoing
+    from index.forwarding.queue import Queue, Waiting
     from index.forwarding.settings import RouteSettings
     from index.hooks import Observer, State
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
     from index.maintenance.deletion import Deleted
     from index.maintenance.migrate_index import Migrated, migrate_index
+    from index.maintenance.migrate_storage import MigratedStorage, migrate_storage
     from index.maintenance.rebuild import Rebuilt
     from index.maintenance.retention import Expired
     from index.maintenance.verify import Finding
@@ -62,6 +66,11 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.targets.checks.probe import probe_target
+    from index.publication.targets.http.client import NoAnswer
+    from index.publication.targets.listing import TargetEntry, TargetFilter
+    from index.publication.targets.service import Targets
+    from index.publication.targets.settings import PublishSettings, TargetSettings
     from index.query.charsets import is_charset
     from index.query.information_models import KEYS as QUERY_KEYS
     from index.query.information_models import PATIENT_ROOT, STUDY_ROOT
@@ -81,7 +90,6 @@ if TYPE_CHECKING:
         AETitle,
         GivenPath,
         Host,
-        PublishSettings,
         RetentionSettings,
         Section,
         StorageSettings,
@@ -90,8 +98,12 @@ if TYPE_CHECKING:
     from index.storage.data_set_file import DataSetFile
     from index.storage.durable import NAMES as DATA_NAMES
     from index.storage.lock import is_served
+    from index.storage.opening import store_fault
     from index.storage.room import free_space
     from index.supervisor import Supervisor, Worker, WorkerState
+    from index.web.dicomweb.service import DicomWeb, DicomWebSettings
+    from index.web.feed import FeedService
+    from index.web.fhir.face import Fhir
     from index.web.page.live_state import (
         STORED_NUMBERS,
         STORED_SECONDS,
@@ -112,6 +124,7 @@ __all__ = [
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
+    "MOST_REFERENCES",
     "NOT_MATCHED",
     "PATIENT_ROOT",
     "QUERY_KEYS",
@@ -139,14 +152,20 @@ __all__ = [
     "CommitmentReport",
     "Commitments",
     "Completeness",
+    "Completion",
+    "Completions",
     "DataSetFile",
     "DatabaseFault",
     "Deleted",
+    "DicomWeb",
+    "DicomWebSettings",
     "Disagreed",
     "Disagreement",
     "DuplicateStep",
     "Entry",
     "Expired",
+    "FeedService",
+    "Fhir",
     "FhirSettings",
     "Finding",
     "GivenPath",
@@ -165,14 +184,18 @@ __all__ = [
     "LiveState",
     "Locked",
     "Migrated",
+    "MigratedStorage",
     "MissingAttribute",
     "MissingValue",
     "NewOrder",
+    "NoAnswer",
     "NoSuchStep",
     "NotExpressible",
     "NotFound",
     "NotKept",
     "NotTranscodable",
+    "Notification",
+    "Notifications",
     "Observer",
     "OrderStatus",
     "Orders",
@@ -186,6 +209,7 @@ __all__ = [
     "Procedures",
     "PublishSettings",
     "QueryOptions",
+    "Queue",
     "Rebuilt",
     "Refusal",
     "Report",
@@ -208,10 +232,15 @@ __all__ = [
     "StudyQuery",
     "Supervisor",
     "TakenOver",
+    "TargetEntry",
+    "TargetFilter",
+    "TargetSettings",
+    "Targets",
     "TooLarge",
     "Unique",
     "Unreadable",
     "UpstreamSettings",
+    "Waiting",
     "Worker",
     "WorkerState",
     "WorklistQuery",
@@ -226,12 +255,15 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "migrate_storage",
     "new_token",
     "order_by_hand",
     "outdated_instances",
     "parse_token",
+    "probe_target",
     "reindex",
     "short_of",
+    "store_fault",
     "take_over",
     "time_of",
     "token_lines",
@@ -242,6 +274,7 @@ __all__ = [
 # The names of each module; "Name=Other" where it is Other in the module.
 _MODULES = {
     "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
+    "index.completion.completions": "Completion Completions",
     "index.database.attribute_tables": "outdated_instances",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
@@ -252,13 +285,16 @@ _MODULES = {
     " Locked NotExpressible NotFound NotKept TooLarge Unreadable",
     "index.facade": "Index",
     "index.forwarding.listing": "OutboxFilter",
+    "index.forwarding.notifications": "MOST_REFERENCES Notification Notifications",
     "index.forwarding.outbox": "Outbox Outgoing",
+    "index.forwarding.queue": "Queue Waiting",
     "index.forwarding.settings": "RouteSettings",
     "index.hooks": "Observer State",
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",
     "index.maintenance.deletion": "Deleted",
     "index.maintenance.migrate_index": "Migrated migrate_index",
+    "index.maintenance.migrate_storage": "MigratedStorage migrate_storage",
     "index.maintenance.rebuild": "Rebuilt",
     "index.maintenance.retention": "Expired",
     "index.maintenance.verify": "Finding",
@@ -274,6 +310,11 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.targets.checks.probe": "probe_target",
+    "index.publication.targets.http.client": "NoAnswer",
+    "index.publication.targets.listing": "TargetEntry TargetFilter",
+    "index.publication.targets.service": "Targets",
+    "index.publication.targets.settings": "PublishSettings TargetSettings",
     "index.query.charsets": "is_charset",
     "index.query.information_models": "PATIENT_ROOT QUERY_KEYS=KEYS STUDY_ROOT",
     "index.query.keys": "Key NOT_MATCHED",
@@ -288,15 +329,18 @@ _MODULES = {
     "index.reception.instance": "InstanceReceiver Kept keep_all",
     "index.records": "Disagreed Origin StoredInstance",
     "index.reindexing": "reindex",
-    "index.settings": "AETitle GivenPath Host PublishSettings RetentionSettings Section StorageSettings"
-    " Unique",
+    "index.settings": "AETitle GivenPath Host RetentionSettings Section StorageSettings Unique",
     "index.storage.data_set_file": "DataSetFile",
     "index.storage.durable": "DATA_NAMES=NAMES",
     "index.storage.lock": "is_served",
+    "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
     "index.web.page.live_state": "LiveAssociation LiveState Refusal STORED_NUMBERS STORED_SECONDS",
     "index.web.page.page": "Page",
+    "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
+    "index.web.feed": "FeedService",
+    "index.web.fhir.face": "Fhir",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

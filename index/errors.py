@@ -15,6 +15,10 @@ class Contention(NotKept):
     """Other processes change the same rows of the database. It may succeed when it is tried again."""
 
 
+class ClaimLost(Contention):
+    """The connection to the database that held a claim was lost: another process may do the work."""
+
+
 class CommitsLost(NotKept):
     """The database has lost commits that did not wait for its disk. The journal has what was in them."""
 
@@ -53,6 +57,10 @@ class DatabaseFault(IndexFault):
 
 class NewerSchema(DatabaseFault):
     """A newer version of this program wrote the database. It is not changed."""
+
+
+class ForeignStore(DatabaseFault):
+    """The settings name another object store than that of the index."""
 
 
 class ForeignIndex(DatabaseFault):

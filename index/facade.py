@@ -10,6 +10,7 @@ import structlog
 
 from index.commitment.integrity import Integrity
 from index.commitment.storage_commitment import Commitments
+from index.completion.completions import Completions
 from index.database.attribute_tables import note_current
 from index.database.connection import Database
 from index.database.node import Ownership
@@ -22,6 +23,7 @@ from index.hooks import Observer, State
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance.deletion import Deleted, Deletion
 from index.maintenance.retention import Expired, MaintenanceWorker, Retention
+from index.maintenance.store_keeping import StoreKeeping
 from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.overview.service import Overview
@@ -34,22 +36,24 @@ from index.publication.conflicts import (
     summaries_in_conflict,
 )
 from index.publication.directory import Directory
-from index.publication.feed import Entry, changes, pruned
+from index.publication.feed import Entry, changes, last_change, pruned
 from index.publication.following import DirectoryFollower
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.resources import Resources
 from index.publication.search import find, fits
-from index.publication.study import StudyPublication
+from index.publication.study import StudyPublication, bundled
 from index.publication.study_rows import announced_summaries, load_study
+from index.publication.targets.service import Targets
+from index.publication.targets.settings import PublishSettings
 from index.query.queries import Queries
 from index.query.retrieval import Retrieval
 from index.query.study_filter import StudyFilter
-from index.reception.acceptance import ConflictAcceptance
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
 from index.records import Disagreed, Origin
-from index.settings import PublishSettings, RetentionSettings, StorageSettings
+from index.settings import RetentionSettings, StorageSettings
+from index.state import StateReader
 from index.storage.durable import keep_from_others, make_folder
 from index.storage.lock import DirectoryLock, UseLock, is_served
 from index.storage.opening import open_store
@@ -126,31 +130,34 @@ class Index:
         self.worklist = Worklist(self._database, worklist)
         self._on_fatal = on_fatal
         pace = publish or PublishSettings()
+        self.completions = Completions(self._database, self._objects, pace, observer, self.workers)
         self._publication = StudyPublication(
             self._database,
+            pace,
             DirectoryFollower(self._database, self._directory, is_kept=pace.directory),
             self._fhir.versions,
             self._fhir.rules(),
             self._match,
+            self.completions,
         )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
-        store = self.orders.store
-        self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
-        self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
+        self.targets = Targets(self._database, self.resources, pace.targets, observer, self.workers)
+        self._publisher.on_published = self.targets.study_published
+        self._steps_without_mpps = StepsWithoutMpps(self._database, self.orders.store, worklist.without_mpps)
+        self.procedures = Procedures(self._database, self.orders.store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
-        self.commitments = Commitments(self._database, self._integrity, caught_up)
-        self.overview = Overview(self._database)
+        self.commitments = Commitments(self._database, self._integrity, caught_up, self.completions.committed)
         self.queries = Queries(self._database, caught_up)
         self.retrieval = Retrieval(self._database, self._objects, caught_up)
         self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
-        removed = self._deletion.finish
-        self.conflicts = ConflictAcceptance(self._database, self._objects, self.outbox, removed)
+        self.overview = Overview(self._database, self._objects, self.outbox, self._deletion.finish)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._maintenance = MaintenanceWorker(self._database, self._retention, pace, self.workers)
+        self._store_keeping = StoreKeeping(self._database, self._objects, self.workers)
         self._reception = Reception(
             self._database,
             self._objects,
@@ -160,8 +167,9 @@ class Index:
             self.workers,
             self._publisher.indexed,
             self._publisher.association_ended,
-            removed,
+            self._deletion.finish,
         )
+        self._state = StateReader(self._database, self._objects, self._reception, self._publisher)
         self._lock: DirectoryLock | None = None
         self._reception.make_whole()
 
@@ -183,8 +191,11 @@ class Index:
         self._objects.room.keeps_reserve = True
         self._objects.room.reserve.hold()
         self._publisher.start()
+        self.completions.start()
         self._maintenance.start()
-        self.orders.serve(self._on_fatal)
+        self._store_keeping.start()
+        self.targets.start()
+        self.orders.serve(self._on_fatal, self._objects.node)
 
     def makes_progress(self, seconds: float) -> bool:
         """Tell whether instances can still be acknowledged: whether a group is written within that time."""
@@ -198,9 +209,12 @@ class Index:
         """Publish what has changed where this is the daemon, and close the database. Once is enough."""
         if self._lock:
             self._maintenance.stop()
+            self._store_keeping.stop()
+            self.completions.stop()
             self.orders.stop()
             self._reception.stop()
             self._publisher.stop()
+            self.targets.stop()
             self._lock.release()
             self._lock = None
         self._objects.close()
@@ -232,10 +246,7 @@ class Index:
         *,
         limit: int | None = None,
     ) -> InstanceReceiver:
-        """Begin to receive an instance, UIDs as in its command set. Raises NotKept, InvalidUID.
-
-        Of its data set no more than `limit` bytes are taken; None: as many as of everybody.
-        """
+        """Begin to receive an instance, of at most `limit` bytes. Raises NotKept, InvalidUID."""
         return self._reception.receive(origin, (sop_class_uid, sop_instance_uid), transfer_syntax, limit)
 
     def association_ended(self, association: str) -> None:
@@ -248,18 +259,12 @@ class Index:
         progress: Callable[[], None] = lambda: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> "Report":
-        """Import files and folders until `stopped`; a running daemon publishes them, or `publish`.
-
-        Where no daemon runs, what has come so far is published now and then.
-        """
+        """Import files and folders until `stopped`; without a daemon they are published now and then."""
         publication = PeriodicPublication(self.publish)
         return self._reception.import_files(paths, progress, stopped, publication.go_on)
 
     def delete(self, uid: str) -> Deleted:
-        """Delete a study, series or instance by its UID; a running daemon publishes that, or `publish`.
-
-        Raises NotFound, NotKept.
-        """
+        """Delete it; a running daemon publishes that, or `publish`. Raises NotFound, NotKept."""
         return self._deletion.delete(uid)
 
     def retain(self, *, dry_run: bool = False) -> list[Expired]:
@@ -271,13 +276,15 @@ class Index:
     ) -> "BackedUp":
         """Back up index and objects into a folder, or renew what is there, while all goes on.
 
-        Raises DatabaseFault where the index is PostgreSQL's, with the commands to be used; Locked, NotKept,
-        OSError.
+        Raises DatabaseFault where the index is PostgreSQL's, or the store is shared, with the commands to be
+        used; Locked, NotKept, OSError.
         """
-        from index.maintenance.backup import Backup, of_bucket, with_postgresql_tools
+        from index.maintenance.backup import Backup, with_postgresql_tools
 
-        if self._objects.uploads:
-            raise of_bucket()
+        if self._objects.is_shared:
+            from index.maintenance.store_backup import with_store_tools
+
+            raise with_store_tools(self.data, self._database, target, self._objects.url)
         if self._index_file is None:
             raise with_postgresql_tools(self.data, self._database, target)
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
@@ -330,21 +337,8 @@ class Index:
             lock.release()
 
     def state(self) -> State:
-        """Return how it stands now. Raises NotKept, DatabaseFault, OSError."""
-        free = self._objects.room.look()
-        return State(
-            self._reception.waiting(),
-            self._reception.fill(),
-            self._reception.is_failing(),
-            self._publisher.waiting(),
-            self._publisher.failing(),
-            self._publisher.lag(),
-            self._reception.conflicts(),
-            free.bytes,
-            self._objects.room.watermark,
-            free.inodes,
-            free.shortage,
-        )
+        """Return how it stands now, also while the database is away. Raises DatabaseFault, OSError."""
+        return self._state.read()
 
     def studies(self) -> list[dict[str, Any]]:
         """Return all studies that have instances, in the order of their arrival: see `find_studies`."""
@@ -368,10 +362,12 @@ class Index:
         """Return the data sets of a study that are kept aside."""
         return conflicting_objects(self._database, uid)
 
-    def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
+    def resource(
+        self, uid: str, version: str | None = None, *, bundle: bool = False
+    ) -> tuple[bytes, tuple[Disagreed, ...]]:
         """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
 
-        Raises NotFound, NotExpressible.
+        `bundle`: a transaction Bundle with all that it refers to. Raises NotFound, NotExpressible.
         """
         try:
             study = load_study(self._database, uid)
@@ -380,11 +376,15 @@ class Index:
                 raise NotFound(f"{error}; it {describe_conflicts(found)}") from error
             raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
-        return published[0].content, tuple(study.disagreements)
+        return bundled(published) if bundle else published[0].content, tuple(study.disagreements)
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
         return changes(self._database, since)
+
+    def last_change(self) -> int:
+        """Return the number of the last entry of the change feed; 0 where there is none."""
+        return last_change(self._database)
 
     def changes_pruned(self) -> int:
         """Return the number up to which entries of the change feed have been deleted; 0: none was."""

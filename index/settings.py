@@ -24,7 +24,8 @@ MOST_ANSWERS = 1_000_000
 # RFC 1035 Section 2.3.4, in the notation with dots.
 LONGEST_HOST = 253
 
-# A bucket's name, then a prefix of its keys.
+# An absolute path; a bucket's name, then a prefix of its keys.
+_FOLDER_URL = re.compile(r"file:///[^/?#][^?#]*")
 _BUCKET_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?")
 
 Several = TypeVar("Several", bound=tuple[Any, ...])
@@ -82,11 +83,17 @@ class StorageSettings(Section):
     )
     url: str | None = Field(
         None,
-        description="Where objects are kept: s3://bucket/prefix. Default: objects/ of the data directory."
-        " Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
+        description="Where objects are kept: s3://bucket/prefix, or file:///folder, which nodes may share."
+        " Default: objects/ of the data directory. The environment has credentials (AWS_ACCESS_KEY_ID,"
+        " AWS_SECRET_ACCESS_KEY).",
     )
-    endpoint: str | None = Field(None, description="With url: address of a service other than AWS.")
-    region: str | None = Field(None, description="With url: the bucket's region. Default: us-east-1.")
+    endpoint: str | None = Field(None, description="With s3: address of a service other than AWS.")
+    region: str | None = Field(None, description="With s3: the bucket's region. Default: us-east-1.")
+    acknowledge: Literal["store", "journal"] | None = Field(
+        None,
+        description="With url: an instance is acknowledged when the store has it, or when this machine's"
+        " journal has it, which is faster: until it is uploaded a broken disk loses it. Default: store.",
+    )
     durability: Literal["power-loss", "process-crash"] = Field(
         "power-loss",
         description="What an acknowledged instance survives. process-crash skips the syncs, for speed.",
@@ -104,21 +111,35 @@ class StorageSettings(Section):
         description="How many conflicting data sets are kept in conflicts/; further ones are only logged.",
     )
 
+    def at(self, url: str) -> "StorageSettings":
+        """Return the settings of another store; `data`: of the data directory. Raises ValidationError."""
+        place = {"endpoint": self.endpoint, "region": self.region} if url.startswith("s3:") else {}
+        given: dict[str, Any] = {} if url == "data" else {"url": url, **place}
+        return StorageSettings(durability=self.durability, **given)
+
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        if _FOLDER_URL.fullmatch(value):
+            return value.rstrip("/")
         if not _BUCKET_URL.fullmatch(value):
-            raise ValueError("allowed is s3://bucket/prefix, without credentials, which the environment has")
+            raise ValueError(
+                "allowed is s3://bucket/prefix, without credentials, which the environment has, or file:///folder"
+            )
         if find_spec("obstore") is None:
             raise ValueError("needs obstore: pip install 'imagingstudyd[s3]'")
         return value
 
-    @field_validator("endpoint", "region")
+    @field_validator("endpoint", "region", "acknowledge")
     @classmethod
     def _needs_url(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("url", "") is None:
+        # A url with a fault of its own is not among the data.
+        url = info.data.get("url", "s3:") or ""
+        if value is not None and not url:
+            raise ValueError("needs storage.url")
+        if value is not None and info.field_name != "acknowledge" and not url.startswith("s3:"):
             raise ValueError("needs storage.url = s3://...")
         return value
 
@@ -154,6 +175,11 @@ class PublishSettings(Section):
     )
     backoff: Annotated[float, Field(ge=0)] = Field(
         20.0, description="The same as a multiple of what the study's last rewrite took."
+    )
+    quiet: Annotated[float, Field(ge=0, le=86400 * MOST_DAYS)] = Field(
+        600.0,
+        description="Seconds without anything new after which a study is said to be complete, where nothing"
+        " else says so before (MPPS, a storage commitment, its order). 0: never by that.",
     )
     keep_changes: Annotated[int, Field(ge=1)] | None = Field(
         None,

@@ -17,10 +17,23 @@ WINDOW_SECONDS = 10
 MOST_CALLS_A_SECOND = 5
 
 
+# A peer to whom all is forwarded, who is notified of complete studies, and who is down.
+PEERS = """
+[[peers]]
+aet = "PACS"
+host = "127.0.0.1"
+port = 1
+notify = true
+[[routes]]
+to = "PACS"
+"""
+
+
 def test_an_idle_daemon_makes_few_system_calls(start: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Also with open associations: a slow machine's core belongs to others meanwhile."""
-    trace = tmp_path / "trace"
-    daemon = start(prefix=strace(trace, calls="all", strings=0))
+    """Also with open associations and routes: a slow machine's core belongs to others meanwhile."""
+    trace, config = tmp_path / "trace", tmp_path / "config.toml"
+    config.write_text(PEERS)
+    daemon = start("--config", str(config), prefix=strace(trace, calls="all", strings=0))
 
     def calls() -> list[str]:
         with trace.open(errors="replace") as lines:

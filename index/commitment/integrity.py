@@ -10,7 +10,7 @@ import structlog
 
 from index.database.connection import Database
 from index.database.mark_changed import now
-from index.database.node import of_node
+from index.database.node import in_scope
 from index.database.tables import DamagedObject, Verification
 from index.storage.object_file import sha1_of
 from index.storage.object_store import ObjectStore
@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 RATE = 100 * 1024 * 1024
 # File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
 CLOCK = 1000
+
+# After how long a store that did not answer is asked again, in seconds.
+AWAY_SECONDS = 5.0
 
 # Waits for so many seconds; returns True where the work is to end.
 Pause = Callable[[float], bool]
@@ -59,6 +62,10 @@ class Interrupted(Exception):
     """`pause` returned True: the caller ends."""
 
 
+class _StoreAway(Exception):
+    """The store does not answer, which tells nothing of an object."""
+
+
 class Integrity:
     """Looks at the objects of a data directory, for one thread."""
 
@@ -68,19 +75,29 @@ class Integrity:
         # What time it is, in milliseconds since 1970.
         self.clock = now
 
+    @property
+    def node(self) -> int:
+        """The number of this node in the paths of its objects."""
+        return self._objects.node
+
+    def holds(self, path: str) -> bool:
+        """Whether an object is to be found here, not in the data directory of another node."""
+        objects = self._objects
+        return objects.holds(path) and not (objects.may_be_elsewhere(path) and not objects.is_there(path))
+
     def last_verified(self) -> int:
         """Return when the last `verify` began that read every object; 0: never."""
         query = Verification.select(peewee.fn.MAX(Verification.began))
-        rows = self._database.rows(query.where(Verification.node == self._objects.node))
+        rows = self._database.rows(query.where(Verification.node == self._objects.scope))
         return int(rows[0][0] or 0)
 
     def note_verified(self, began: int, damaged: Iterable[str]) -> None:
         """A `verify` has read every object: keep when it began, and the paths of those that are not whole."""
         with self._database.writing():
-            node = self._objects.node
+            node = self._objects.scope
             self._database.execute(Verification.delete().where(Verification.node == node))
             self._database.execute(Verification.insert(began=began, node=node))
-            self._database.execute(DamagedObject.delete().where(of_node(DamagedObject.path, node)))
+            self._database.execute(DamagedObject.delete().where(in_scope(DamagedObject.path, self._objects)))
             for path in damaged:
                 self._database.execute(DamagedObject.insert(path=path).on_conflict_ignore())
 
@@ -90,12 +107,20 @@ class Integrity:
         It is read where it came, or its file changed, since the last reading, or was not whole then. Raises
         Interrupted.
         """
+        while True:
+            try:
+                return self._damage(stored, reading)
+            except _StoreAway:
+                if reading.pause(AWAY_SECONDS):
+                    raise Interrupted from None
+
+    def _damage(self, stored: IndexedObject, reading: Reading) -> Damage | None:
         if not self._objects.holds(stored.path):
             return Damage.ELSEWHERE
         try:
             state = self._objects.state(stored.path)
             if state is None:
-                return Damage.MISSING
+                return self._missing(stored.path)
             if not state.is_file or state.size != stored.size:
                 return Damage.CORRUPT
             changed = max(stored.received, state.changed)
@@ -104,13 +129,18 @@ class Integrity:
                 return None
             is_whole = self._sha1(stored.path, reading.pause) == stored.sha1
         except FileNotFoundError:
-            return Damage.MISSING
+            return self._missing(stored.path)
         except OSError:  # the disk cannot read it
+            if self._objects.away:
+                raise _StoreAway from None
             log.exception("object_not_read", path=stored.path)
             is_whole, was_damaged = False, self._was_damaged(stored.path)
         if is_whole == was_damaged:
             self._note(stored.path, damaged=not is_whole)
         return None if is_whole else Damage.CORRUPT
+
+    def _missing(self, path: str) -> Damage:
+        return Damage.ELSEWHERE if self._objects.may_be_elsewhere(path) else Damage.MISSING
 
     def _sha1(self, path: str, pause: Pause) -> str:
         """Return the SHA-1 of an object, in hexadecimal, at the pace allowed. Raises OSError, Interrupted."""

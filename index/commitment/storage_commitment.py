@@ -1,16 +1,22 @@
 """Storage commitments (PS3.4 Annex J): what is asked of us, what is here, reports that are due."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import structlog
+from peewee import fn
 
 from index.commitment.integrity import Damage, IndexedObject, Integrity, Interrupted, Pause, Reading
+from index.commitment.vouching import WAIT_SECONDS, Answers, Vouching
+from index.database.claims import Work
 from index.database.connection import Database
 from index.database.mark_changed import now
-from index.database.tables import CommitmentRow, Instance
+from index.database.tables import CommitmentCheck, CommitmentRow, Instance
+from index.storage.object_keys import node_of
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +66,20 @@ class Commitments:
     """The storage commitments of an index."""
 
     def __init__(
-        self, database: Database, integrity: Integrity, catch_up: Callable[[], bool] = lambda: True
+        self,
+        database: Database,
+        integrity: Integrity,
+        catch_up: Callable[[], bool] = lambda: True,
+        on_committed: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer."""
+        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer.
+
+        `on_committed` is given the SOP Instance UIDs of a report that was delivered and names no failure.
+        """
+        self._on_committed = on_committed
         self._database = database
         self._integrity = integrity
+        self._vouching = Vouching(database)
         self._catch_up = catch_up
 
     def ask(
@@ -82,6 +97,7 @@ class Commitments:
             "due": now() + int(delay * 1000),
             "created": now(),
             "checked": 0,
+            "node": self._integrity.node,
         }
         with self._database.writing():
             query = row.insert(peer=peer, transaction_uid=transaction_uid, committed=0, failed=0, **values)
@@ -91,32 +107,87 @@ class Commitments:
             )
             mine = (row.peer == peer) & (row.transaction_uid == transaction_uid)
             ((found,),) = self._database.rows(row.select(row.id).where(mine))
+            self._database.execute(CommitmentCheck.delete().where(CommitmentCheck.commitment == found))
         return int(found)
 
     def due(self, pause: Pause | None = None) -> Iterator[Report]:
         """Yield the reports that are due, each as index and objects stand now, until `pause` says so.
 
-        While acknowledged instances wait to be indexed, none is due: they would be reported as missing.
+        The node that was asked reports, in place of a silent one any other. Each node answers for its own
+        objects: a report waits for those of others. While acknowledged instances wait to be indexed, none is
+        due: they would be reported as missing. Raises NotKept.
         """
         pause = pause or threading.Event().wait
+        with contextlib.suppress(Interrupted):
+            self._check_for_others(pause)
+            for row_id in self._due():
+                with self._database.claims.claimed(Work.COMMITMENT, row_id) as claim:
+                    if claim and (report := self._report(row_id, pause)):
+                        yield report
+
+    def _due(self) -> list[int]:
         row = CommitmentRow
-        query = row.select(row.id, row.peer, row.transaction_uid, row.attempts, row.checked, row.asked).where(
-            (row.state == State.PENDING) & (row.due <= now())
-        )
+        query = row.select(row.id, row.node).where(_is_due())
         rows = self._database.rows(query.order_by(row.due))
         if not rows or not self._catch_up():
+            return []
+        others = self._vouching.others(self._integrity.node)
+        served = {number for number, node in others.items() if not node.is_silent}
+        return [row_id for row_id, node in rows if node not in served]
+
+    def _report(self, row_id: int, pause: Pause) -> Report | None:
+        """Return a report; None: it is not due any more, or other nodes are to answer. Raises Interrupted."""
+        row = CommitmentRow
+        columns = row.peer, row.transaction_uid, row.attempts, row.checked, row.asked, row.due
+        rows = self._database.rows(row.select(*columns).where((row.id == row_id) & _is_due()))
+        if not rows:
+            return None
+        peer, transaction, attempts, checked, values, due = rows[0]
+        asked = [(sop_class, uid) for sop_class, uid in values]
+        answers = self._ask_others(row_id, asked)
+        if answers.unanswered:
+            if now() < due + WAIT_SECONDS * 1000:
+                return None
+            log.error("commitment_unanswered", transaction_uid=transaction, nodes=sorted(answers.unanswered))
+        began = self._integrity.clock()
+        reading = Reading(max(checked, self._integrity.last_verified()), pause)
+        verdict = self._verdict(asked, reading, answers)
+        return Report(row_id, peer, transaction, attempts, began, *verdict)
+
+    def _ask_others(self, commitment: int, asked: Sequence[Reference]) -> Answers:
+        """Ask the nodes that keep objects, and all that are served for those that are not indexed yet."""
+        others = self._vouching.others(self._integrity.node)
+        if not others:
+            return Answers()
+        wanted: set[int] = set()
+        for start in range(0, len(asked), BATCH):
+            uids = [uid for _, uid in asked[start : start + BATCH]]
+            stored = self._stored(uids)
+            paths = [found.path for _, found in stored.values()]
+            wanted |= {node_of(path) for path in paths if not self._integrity.holds(path)}
+            if len(stored) < len(set(uids)):
+                wanted |= {number for number, node in others.items() if not node.is_silent}
+        return self._vouching.ask(commitment, wanted & others.keys())
+
+    def _check_for_others(self, pause: Pause) -> None:
+        """Answer what other nodes ask of the objects that are kept here. Raises Interrupted, NotKept."""
+        to_do = self._vouching.to_do(self._integrity.node)
+        if not to_do or not self._catch_up():
             return
-        for row_id, peer, transaction, attempts, checked, asked in rows:
+        for check in to_do:
             began = self._integrity.clock()
-            reading = Reading(max(checked, self._integrity.last_verified()), pause)
-            try:
-                verdict = self._verdict([(one, other) for one, other in asked], reading)
-            except Interrupted:
-                return
-            yield Report(row_id, peer, transaction, attempts, began, *verdict)
+            reading = Reading(self._integrity.last_verified(), pause)
+            mine: list[Reference] = []
+            for start in range(0, len(check.asked), BATCH):
+                stored = self._stored([uid for _, uid in check.asked[start : start + BATCH]])
+                here = {uid for uid, (_, found) in stored.items() if self._integrity.holds(found.path)}
+                mine += [one for one in check.asked[start : start + BATCH] if one[1] in here]
+            committed, failed = self._verdict(mine, reading, Answers())
+            reasons = {uid: reason for _, uid, reason in failed}
+            self._vouching.answer(check.id, began, [uid for _, uid in committed], reasons)
 
     def _verdict(
-        self, asked: Sequence[Reference], reading: Reading
+        self, asked: Sequence[Reference], reading: Reading, answers: Answers
     ) -> tuple[tuple[Reference, ...], tuple[tuple[str, str, int], ...]]:
         """Part what is indexed, there and whole from what is not. Raises Interrupted."""
         committed, failed = [], []
@@ -124,7 +195,7 @@ class Commitments:
             batch = asked[start : start + BATCH]
             stored = self._stored([uid for _, uid in batch])
             for sop_class, uid in batch:
-                if reason := self._reason((sop_class, uid), stored.get(uid), reading):
+                if reason := self._reason((sop_class, uid), stored.get(uid), reading, answers):
                     failed.append((sop_class, uid, reason))
                 else:
                     committed.append((sop_class, uid))
@@ -139,7 +210,13 @@ class Commitments:
             for uid, sop_class, *stored in self._database.rows(query.where(row.uid.in_(uids)))
         }
 
-    def _reason(self, asked: Reference, stored: tuple[str, IndexedObject] | None, reading: Reading) -> int:
+    def _reason(
+        self,
+        asked: Reference,
+        stored: tuple[str, IndexedObject] | None,
+        reading: Reading,
+        answers: Answers,
+    ) -> int:
         """Return the FailureReason of one instance; 0 where we answer for it. Raises Interrupted."""
         if stored is None:
             return NO_SUCH_INSTANCE
@@ -147,10 +224,12 @@ class Commitments:
         if found != sop_class:
             return CLASS_INSTANCE_CONFLICT
         damage = self._integrity.damage(its_object, reading)
-        if damage is None:
+        if damage is None or (damage is Damage.ELSEWHERE and uid in answers.committed):
             return 0
+        if damage is Damage.ELSEWHERE and uid in answers.failed:
+            return answers.failed[uid]
         if (again := self._stored([uid]).get(uid)) != stored:  # deleted or replaced while it was read
-            return self._reason(asked, again, reading)
+            return self._reason(asked, again, reading, answers)
         log.error(
             "object_damaged",
             sop_instance_uid=uid,
@@ -160,11 +239,19 @@ class Commitments:
         )
         return _REASONS[damage]
 
+    def next_due(self) -> int | None:
+        """Return when the next report is due, in ms since 1970; None where none is."""
+        query = CommitmentRow.select(fn.MIN(CommitmentRow.due)).where(CommitmentRow.state == State.PENDING)
+        ((due,),) = self._database.rows(query)
+        return None if due is None else int(due)
+
     def delivered(self, report: Report) -> None:
         """The peer has taken a report."""
         self._write(
             report.id, state=State.DELIVERED, committed=len(report.committed), failed=len(report.failed)
         )
+        if not report.failed:
+            self._on_committed([uid for _, uid in report.committed])
 
     def postpone(self, report: Report) -> State:
         """The peer could not be told: try later, or give up."""
@@ -179,3 +266,7 @@ class Commitments:
     def _write(self, row: int, **changes: object) -> None:
         with self._database.writing():
             self._database.execute(CommitmentRow.update(**changes).where(CommitmentRow.id == row))
+
+
+def _is_due() -> Any:
+    return (CommitmentRow.state == State.PENDING) & (CommitmentRow.due <= now())

@@ -3,20 +3,23 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import peewee
 import structlog
 from playhouse.pool import MaxConnectionsExceeded
 
+from index.database.claims import Claims
 from index.database.migrations import scripts, statements
 from index.errors import Contention, DatabaseFault, NewerSchema, NotKept
 
 log = structlog.get_logger(__name__)
 
 OnFatal = Callable[[DatabaseFault], None]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Connections in use at once: readers need them for a short time, and writers wait for each other.
 MAX_CONNECTIONS = 64
@@ -31,12 +34,17 @@ _HAS_SCHEMA = "SELECT count(*) FROM sqlite_master WHERE name = 'schema_version'"
 _FATAL = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 # PostgreSQL, Appendix A: serialization_failure, deadlock_detected.
 _CONTENTION = frozenset(("40001", "40P01"))
+# The same: read_only_sql_transaction; the server is a replica, or was replaced by one.
+_REPLICA = "25006"
 # What tells that the database refuses a statement or its values, and always will.
 _REFUSALS = (peewee.IntegrityError, peewee.ProgrammingError, peewee.DataError)
 # An I/O error by its primary code, but the disk is only full: there is no room for the -shm file.
 _FULL = sqlite3.SQLITE_IOERR_SHMSIZE
 # The first of two keys of PostgreSQL advisory locks; the second is the schema.
 SCHEMA_LOCK, SERVING_LOCK, FEED_LOCK = range(0x49534431, 0x49534434)
+ORDERS_LOCK = 0x4953443A
+# How often what contends with another process is tried again, before its sender is told.
+TRIES = 3
 _LOCK = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
 
 
@@ -58,10 +66,15 @@ class Statement:
         """Execute and return the cursor."""
         return self._database.peewee.execute_sql(self._sql, values)
 
-    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute once for each mapping of parameter names to values."""
+    def run_many(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Execute once for each mapping of parameter names to values; return how many rows that changed."""
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # its stubs leave it out
-            self._database.peewee.cursor().executemany(self._sql, rows)
+            cursor = self._database.peewee.cursor()
+            if len(rows) == 1:  # psycopg's way for many takes more round trips
+                cursor.execute(self._sql, rows[0])
+            else:
+                cursor.executemany(self._sql, rows)
+            return int(cursor.rowcount)
 
     def one(self, **values: Any) -> Any:
         """Execute and return the first row, or None."""
@@ -133,6 +146,17 @@ class Database:
                     yield
 
     @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """A write transaction that follows from what it reads of orders, patients and procedure steps.
+
+        One of them goes after the other, of all processes: they are few, and find what they change by many
+        keys. Raises NotKept or DatabaseFault.
+        """
+        with self.writing():
+            self._lock(ORDERS_LOCK)
+            yield
+
+    @contextmanager
     def reading(self) -> Iterator[None]:
         """One snapshot for several queries. Raises NotKept or DatabaseFault."""
         with self.connection():
@@ -153,9 +177,22 @@ class Database:
             return fault
         if isinstance(error, _REFUSALS):
             return error
-        if getattr(cause, "sqlstate", "") in _CONTENTION:
+        sqlstate = getattr(cause, "sqlstate", "")
+        if sqlstate in _CONTENTION:
             return Contention(f"database: {cause}")
-        return NotKept(f"database: {cause}")
+        if sqlstate == _REPLICA:
+            self.peewee.lost()  # type: ignore[attr-defined]  # PostgreSQL's pool: see postgresql.py
+        return NotKept(f"database: {' '.join(str(cause).split())}")
+
+    @property
+    def away(self) -> str:
+        """Why the database server cannot be reached now, or empty."""
+        return str(getattr(self.peewee, "away", ""))
+
+    @property
+    def losses(self) -> int:
+        """How many connections were lost; the server after that may be another one, which lacks commits."""
+        return int(getattr(self.peewee, "losses", 0))
 
     def _stop(self, fault: DatabaseFault) -> None:
         if self._fatal is None:
@@ -252,9 +289,28 @@ class Database:
                 self.peewee.execute_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
         return not busy
 
+    @cached_property
+    def claims(self) -> Claims:
+        """The work that this process has claimed."""
+        return Claims(self.peewee)
+
     def close(self) -> None:
         """Close every connection."""
+        self.claims.close()
         self.peewee.close_all()  # type: ignore[attr-defined]  # a pool, always
+
+
+def tried_again(act: Callable[P, R]) -> Callable[P, R]:
+    """Let a function whose transactions contend with others be called again, up to TRIES times."""
+
+    @wraps(act)
+    def acting(*arguments: P.args, **options: P.kwargs) -> R:
+        for _ in range(TRIES):
+            with suppress(Contention):
+                return act(*arguments, **options)
+        return act(*arguments, **options)
+
+    return acting
 
 
 def _primary_code(error: BaseException) -> int:
@@ -271,4 +327,7 @@ def _cause(error: BaseException) -> BaseException:
     codes = {one: _primary_code(one) for one in chain}
     fatal = [one for one in chain if codes[one] in _FATAL]
     telling = [one for one in chain if codes[one] not in (0, sqlite3.SQLITE_ERROR)]
-    return next(iter(fatal or telling), getattr(error, "orig", error))
+    last = getattr(error, "orig", error)
+    if getattr(last, "sqlstate", "") is None:  # PostgreSQL's driver found the connection lost
+        telling = [one for one in reversed(chain) if hasattr(one, "sqlstate")]
+    return next(iter(fatal or telling), last)

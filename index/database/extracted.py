@@ -1,6 +1,7 @@
 """Attributes as values of SQL: what a column of JSON has under a keyword.
 
-Keywords are of PS3.6, so that they can be part of the SQL. Indexes have the same text: migrations 0012, 0054.
+Keywords are of PS3.6, so that they can be part of the SQL. Indexes have the same text: migrations 0012, 0054
+and 0071. Texts are in the order of their code points, as Python compares them.
 """
 
 from typing import Any
@@ -20,7 +21,8 @@ def extracted(database: Database, column: Field, keyword: str) -> Any:
     """Return the value of an attribute; a list is its JSON text."""
     if database.is_sqlite:
         return fn.json_extract(column, SQL(f"'$.{keyword}'"))
-    return Expression(column.cast("json"), "->>", SQL(f"'{keyword}'"))
+    value = Expression(column.cast("json"), "->>", SQL(f"'{keyword}'"))
+    return Expression(value, "COLLATE", SQL('"C"'))
 
 
 def folded_name(database: Database, column: Field, keyword: str) -> Any:
@@ -34,11 +36,9 @@ def folded_name(database: Database, column: Field, keyword: str) -> Any:
     return Case(None, [(is_other, SQL("''"))], fn.lower(name))
 
 
-def begins_with(database: Database, value: Any, prefix: str) -> Any:
-    """Return the condition that a value begins with a text."""
-    if database.is_sqlite:  # LIKE is no use of an index
-        return (value >= prefix) & (value < prefix + _LAST)
-    return value.startswith(prefix)
+def begins_with(value: Any, prefix: str) -> Any:
+    """Return the condition that a value begins with a text, for which an index is used."""
+    return (value >= prefix) & (value < prefix + _LAST)
 
 
 def is_one_of(database: Database, column: Field, values: list[str]) -> Any:

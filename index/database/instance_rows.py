@@ -11,8 +11,8 @@ from typing import Any
 
 from peewee import SQL, Query, chunked
 
-from index.database.connection import Database
-from index.database.statements import Statements
+from index.database.connection import Database, Statement
+from index.database.statements import FindOrMake, Statements
 from index.database.tables import (
     Conflict,
     Instance,
@@ -147,6 +147,8 @@ class InstanceRows:
         self._database = database
         self._sql = Statements(database)
         self._places: dict[tuple[str, ...], _Place] = {}
+        # What the transaction has found so far.
+        self._found: dict[tuple[FindOrMake, str], int] = {}
         self._fresh: dict[tuple[str, ...], _Place] = {}
 
     def find(self, uids: Sequence[str]) -> dict[str, ExistingInstance]:
@@ -165,12 +167,21 @@ class InstanceRows:
         Raises RowGone, IntegrityError; then the transaction is to be rolled back.
         """
         new_series: dict[int, int] = {}
-        places = [self._place(stored, new_series) for stored in batch]
+        self._found.clear()
+        places = self._all_places(batch, new_series)
         self._sql.instance.run_many(
             [{**stored.row, **place.ids} for stored, place in zip(batch, places, strict=True)]
         )
         self._count(batch, places, Counter(new_series.values()))
         return [place.study_id for place in places]
+
+    def _all_places(self, batch: Sequence[StoredObject], new_series: dict[int, int]) -> list[_Place]:
+        """Return the places of a batch. Missing rows are made in one order, so that writers never cross."""
+        order = list(range(len(batch)))
+        if not self._database.is_sqlite:
+            order.sort(key=lambda number: _key(batch[number]))
+        places = {number: self._place(batch[number], new_series) for number in order}
+        return [places[number] for number in range(len(batch))]
 
     def committed(self) -> None:
         """What was added since the last call is committed."""
@@ -203,34 +214,38 @@ class InstanceRows:
             counts["study"][place.study_id] += 1
             for name in _COUNTED:
                 counts[name][place.ids[name]] += 1
-        for row, number in sorted(counts.pop("study").items()):
-            values = {"number": number, "series": new_series[row], "received": received[row]}
-            self._check(self._sql.count_study.run(id=row, **values))
+        studies = [
+            {"id": row, "number": number, "series": new_series[row], "received": received[row]}
+            for row, number in sorted(counts.pop("study").items())
+        ]
+        self._run_each(self._sql.count_study, studies)
         for name in _COUNTED:
-            for row, number in sorted(counts[name].items()):
-                self._check(self._sql.count[name].run(id=row, number=number))
+            rows = [{"id": row, "number": number} for row, number in sorted(counts[name].items())]
+            self._run_each(self._sql.count[name], rows)
 
-    def _check(self, cursor: Any) -> None:
-        if cursor.rowcount != 1:
+    def _run_each(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows and statement.run_many(rows) != len(rows):
             raise RowGone
 
     def _find_place(self, stored: StoredObject, new_series: dict[int, int]) -> _Place:
         """Find or make the rows that an instance belongs to; a series that is new is noted with its study."""
         header = stored.header
-        (study,) = self._sql.study.one(uid=header.study_uid, received=stored.received)
+        uid = header.study_uid
+        study = self._once(self._sql.study, uid, {"uid": uid, "received": stored.received})
         series, count = self._sql.series.one(study=study, uid=header.series_uid)
         if not count:
             new_series[series] = study
         key = patient_key(header)
         patient_attributes, attributes = canonical(header.patient), canonical(header.study)
-        (patient,) = self._sql.patient.one(key=key)
-        (study_variant,) = self._sql.study_variant.one(
-            study=study,
-            digest=study_digest(key, patient_attributes, attributes),
-            patient=patient,
-            patient_attributes=patient_attributes,
-            attributes=attributes,
-        )
+        says = study_digest(key, patient_attributes, attributes)
+        variant = {
+            "study": study,
+            "digest": says,
+            "patient": self._once(self._sql.patient, key, {"key": key}),
+            "patient_attributes": patient_attributes,
+            "attributes": attributes,
+        }
+        study_variant = self._once(self._sql.study_variant, f"{study} {says}", variant)
         series_attributes = canonical(header.series)
         (series_variant,) = self._sql.series_variant.one(
             series=series, digest=digest(series_attributes), attributes=series_attributes
@@ -239,14 +254,21 @@ class InstanceRows:
             header.patient,
             header.study,
             header.series,
-            int(study),
+            study,
             {
                 "series": int(series),
-                "study_variant": int(study_variant),
+                "study_variant": study_variant,
                 "series_variant": int(series_variant),
                 "source": self._source_id(stored.origin),
             },
         )
+
+    def _once(self, statement: FindOrMake, key: str, values: Mapping[str, Any]) -> int:
+        """Return the row id that a statement finds; the series of a study in one batch ask for it once."""
+        found = self._found.get((statement, key))
+        if found is None:
+            found = self._found[statement, key] = int(statement.one(**values)[0])
+        return found
 
     def remove(self, instance: int) -> None:
         """Delete an instance's row and count it out; what it was the last of goes with it.
@@ -280,6 +302,7 @@ class InstanceRows:
 
         That is elsewhere where another node has kept the same before.
         """
+        self._found.clear()
         header = stored.header
         uids = header.sop_instance_uid, header.study_uid, header.series_uid, stored.transfer_syntax
         source = self._source_id(stored.origin)
@@ -337,7 +360,9 @@ class InstanceRows:
         return int(self._database.rows(Conflict.select(SQL("count(*)")))[0][0])
 
     def _source_id(self, origin: Origin) -> int:
-        row = self._sql.source.one(
-            calling_aet=origin.calling_aet, called_aet=origin.called_aet, address=origin.address
-        )
-        return int(row[0])
+        values = {
+            "calling_aet": origin.calling_aet,
+            "called_aet": origin.called_aet,
+            "address": origin.address,
+        }
+        return self._once(self._sql.source, canonical(values), values)

@@ -45,12 +45,14 @@ def mark_studies_changed(database: Database, uids: Iterable[str]) -> None:
 
 def mark_patients_changed(database: Database, patients: Sequence[int]) -> None:
     """Mark the studies changed that have instances or an order of these patients (row ids)."""
-    variants = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
+    stored = StudyVariant.select(StudyVariant.study).where(StudyVariant.patient.in_(patients))
+    ordered = Study.select(Study.id).join(ImagingOrder, on=(ImagingOrder.study_uid == Study.uid))
+    matched = Study.select(Study.id).join(StudyOrder, on=(StudyOrder.study_uid == Study.uid))
+    matched = matched.join(ImagingOrder, on=(ImagingOrder.id == StudyOrder.order))
     theirs = ImagingOrder.patient.in_(patients)
-    ordered = ImagingOrder.select(ImagingOrder.study_uid).where(theirs)
-    matched = StudyOrder.select(StudyOrder.study_uid).join(ImagingOrder).where(theirs)
-    concerned = Study.id.in_(variants) | Study.uid.in_(ordered) | Study.uid.in_(matched)
-    database.execute(Study.update(revision=Study.revision + 1).where(concerned))
+    # One list of studies: for alternatives PostgreSQL would read all of them.
+    concerned = stored | ordered.where(theirs) | matched.where(theirs)
+    database.execute(Study.update(revision=Study.revision + 1).where(Study.id.in_(concerned)))
 
 
 def mark_order_changed(database: Database, order: int, uid: str) -> None:
@@ -75,7 +77,8 @@ def _mark_order(p: Callable[[str], SQL]) -> Query:
     shared = StudyKey.select(StudyKey.study_uid).join(of_patient, on=(StudyKey.study_uid == of_patient.c.uid))
     has_procedure = (StudyKey.kind == SQL("'procedure'")) & StudyKey.value.in_(procedure)
     shared = shared.where(has_procedure | ((StudyKey.kind == SQL("'step'")) & StudyKey.value.in_(step)))
-    wanted = (Study.uid == p("uid")) | Study.uid.in_(matched | accession | shared)
+    asked = Study.select(Study.uid).where(Study.uid == p("uid"))
+    wanted = Study.uid.in_(matched | accession | shared | asked)
     return Study.update(revision=Study.revision + SQL("1")).where(wanted)
 
 

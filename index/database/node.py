@@ -19,7 +19,8 @@ import structlog
 
 from index.database.connection import SERVING_LOCK, Database
 from index.database.mark_changed import now
-from index.database.tables import Instance, Node
+from index.database.storage_place import check_place
+from index.database.tables import Instance, Node, StoreRow
 from index.errors import DatabaseFault, ForeignIndex, Locked
 from index.storage.durable import open_file, open_new, sync_folder
 from index.storage.journal import is_left
@@ -36,9 +37,15 @@ SILENT_SECONDS = 20.0
 # One of these newest instances is in the data directory of the index, though some may have been deleted.
 NEWEST = 20
 _SIZE = 64  # bytes of the file `identity` that are read
+# What a daemon's connection that holds the lock has ended with it, as `pg_stat_activity` names it.
+_OTHERS = "FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
 # The first key of a node's lock; the second is its schema and identity.
 _NODE_LOCK = 0x4953443F
 _CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+
+NODE_STATES = SERVED, SILENT, STOPPED = ("served", "silent", "stopped")
+"""What a node is: served by a daemon, by one that has vanished, by none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +63,40 @@ class NodeState:
         """Whether others may take over its work."""
         return self.silent is None or self.silent > SILENT_SECONDS
 
+    @property
+    def has_vanished(self) -> bool:
+        """Whether its daemon has stopped without saying so."""
+        return self.silent is not None and self.is_silent
+
+    @property
+    def state(self) -> str:
+        """One of NODE_STATES."""
+        return STOPPED if self.silent is None else SILENT if self.is_silent else SERVED
+
+    @property
+    def place(self) -> str:
+        """Host and path."""
+        return f"{self.host}:{self.path}"
+
+
+def clock(database: Database) -> Any:
+    """Return what time it is, in a query: in ms since 1970, by the clock of the database."""
+    return peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
+
 
 def nodes(database: Database) -> list[NodeState]:
     """Return the nodes of an index, the first one first. Times are by the clock of the database."""
-    clock = peewee.Value(now()) if database.is_sqlite else peewee.SQL(_CLOCK)
-    query = Node.select(Node.id, Node.host, Node.path, Node.identity, Node.seen, clock).order_by(Node.id)
+    columns = Node.id, Node.host, Node.path, Node.identity, Node.seen, clock(database)
+    query = Node.select(*columns).order_by(Node.id)
     return [
         NodeState(row, host, path, identity, (at - seen) / 1000 if seen else None)
         for row, host, path, identity, seen, at in database.rows(query)
     ]
+
+
+def numbered(database: Database) -> dict[int, NodeState]:
+    """Return the nodes by their numbers in the paths of objects."""
+    return {node.id if place else FIRST: node for place, node in enumerate(nodes(database))}
 
 
 def silent_nodes(database: Database) -> frozenset[int]:
@@ -72,10 +104,16 @@ def silent_nodes(database: Database) -> frozenset[int]:
     return frozenset(node.id for node in nodes(database) if node.is_silent)
 
 
+def silent_numbers(database: Database) -> frozenset[int]:
+    """Return the numbers in paths of the nodes that are not served now; of an index with one node, none."""
+    known = numbered(database)
+    return frozenset(number for number, node in known.items() if node.is_silent and len(known) > 1)
+
+
 def place_of(database: Database, number: int) -> str:
     """Return host and path of the node with this number in its paths."""
     found = [node for node in nodes(database) if number in (FIRST, node.id)]
-    return f"{found[0].host}:{found[0].path}" if found else str(number)
+    return found[0].place if found else str(number)
 
 
 def of_node(column: Any, number: int) -> Any:
@@ -83,6 +121,11 @@ def of_node(column: Any, number: int) -> Any:
     like = [peewee.NodeList((column, peewee.SQL("LIKE"), pattern)) for pattern in patterns(number)]
     any_of_them = peewee.EnclosedNodeList([peewee.NodeList((like[0], peewee.SQL("OR"), like[1]))])
     return any_of_them if number else peewee.NodeList((peewee.SQL("NOT"), any_of_them))
+
+
+def in_scope(column: Any, objects: ObjectStore) -> Any:
+    """Return the condition that a path is one of those that the store finds: see ObjectStore.scope."""
+    return peewee.SQL("1 = 1") if objects.is_shared else of_node(column, objects.node)
 
 
 def is_elsewhere(path: Path | None, data: Path) -> bool:
@@ -140,7 +183,7 @@ def is_empty(data: Path) -> bool:
 
 def _holds_objects(database: Database, data: Path) -> bool:
     query = Instance.select(Instance.path, Instance.size).order_by(Instance.id.desc()).limit(NEWEST)
-    newest = database.rows(query)
+    newest = [] if database.rows(StoreRow.select(StoreRow.id)) else database.rows(query)
     return not newest or any(_size(data / path) == size for path, size in newest)
 
 
@@ -183,15 +226,6 @@ def _make_identity(data: Path) -> str:
     return _identity(data)
 
 
-def _single_connection(database: Database) -> peewee.Database:
-    """Return one closed connection to the same PostgreSQL database, for all threads."""
-    from index.database.postgresql import SingleConnection
-
-    same = database.peewee.database, database.peewee.connect_params
-    connection: peewee.Database = SingleConnection(same[0], thread_safe=False, autoconnect=False, **same[1])
-    return connection
-
-
 class Ownership:
     """Which node a data directory is in an index. In its own directory an index has no other.
 
@@ -208,10 +242,11 @@ class Ownership:
         self._stop: Callable[[], object] = lambda: None
 
     def check(self, *, joins: bool = False) -> None:
-        """Raise ForeignIndex where the index is that of other data directories.
+        """Raise ForeignIndex where the index is that of other data directories, ForeignStore, OSError.
 
         `joins`: `take` may make this one known to it, where it is empty.
         """
+        check_place(self._database, self._objects)
         if not self._is_elsewhere:
             return
         try:
@@ -255,9 +290,13 @@ class ServingLock:
     """
 
     def __init__(self, database: Database, identity: str = "") -> None:
+        from index.database.postgresql import single_connection
+
         self._name = database.name
         self._identity = identity
-        self._connection = _single_connection(database)
+        # No other process has this name.
+        self._own = f"imagingstudyd {uuid.uuid4().hex}"
+        self._connection = single_connection(database.peewee, application_name=self._own)
 
     def take(self) -> None:
         """Take the lock. Raises Locked where another daemon has it, DatabaseFault without a server."""
@@ -286,9 +325,17 @@ class ServingLock:
     def beat(self) -> bool:
         """Give a sign of life; return False where another daemon has the lock now. Raises PeeweeException."""
         if self._connection.is_closed() and not self.try_to_take():
-            return False
+            if not self._end_own():
+                return False
+            raise peewee.OperationalError("the connection before has the lock still, and is being ended")
         self._seen(_CLOCK)
         return True
+
+    def _end_own(self) -> bool:
+        """End connections of ours that only the server takes for alive; return whether there are any."""
+        self._connection.connect(reuse_if_open=True)
+        ended = f"SELECT pg_terminate_backend(pid) {_OTHERS}"
+        return bool(self._connection.execute_sql(ended, (self._own,)).rowcount)
 
     def _seen(self, when: str) -> None:
         sql = f"UPDATE node SET seen = {when} WHERE identity = %s"  # noqa: S608  one of ours

@@ -1,14 +1,16 @@
 """The statements of the hot path: built by peewee, compiled once, run with named parameters.
 
 What finds or makes a row (`study`, `series`, …) returns its id; instances are counted in afterwards, once for
-each row and batch.
+each row and batch. On PostgreSQL a row that is there is only read: a lock on it would hold up the other nodes
+to which the same scanner, or the same patient's images, come.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from peewee import SQL, Query, fn
 
-from index.database.connection import Database
+from index.database.connection import Database, Statement
 from index.database.tables import Instance, Patient, Series, SeriesVariant, Source, Study, StudyVariant
 
 # The columns of an instance: what it says, and the rows that it refers to.
@@ -32,17 +34,36 @@ _ONE = SQL("1")
 _NOTHING = SQL("'{}'")
 
 
+Build = Callable[[Placeholder], Query]
+
+
+class FindOrMake:
+    """A row that is read where it is there, else made, which another process may do at the same time."""
+
+    def __init__(self, find: Statement | None, make: Statement) -> None:
+        self._find = find
+        self._make = make
+
+    def one(self, **values: Any) -> Any:
+        """Return the first row of the query."""
+        return (self._find and self._find.one(**values)) or self._make.one(**values)
+
+
 class Statements:
     """All of them, compiled for one database."""
 
     def __init__(self, database: Database) -> None:
         compiled = database.compile
-        self.source = compiled(_source)
-        self.patient = compiled(patient_by_key)
-        self.study = compiled(_study)
-        self.series = compiled(_series)
-        self.study_variant = compiled(_study_variant)
-        self.series_variant = compiled(_series_variant)
+
+        def find_or_make(find: Build, make: Build) -> FindOrMake:
+            return FindOrMake(None if database.is_sqlite else compiled(find), compiled(make))
+
+        self.source = find_or_make(_find_source, _source)
+        self.patient = find_or_make(_find_patient, patient_by_key)
+        self.study = find_or_make(_find_study, _study)
+        self.series = find_or_make(_find_series, _series)
+        self.study_variant = find_or_make(_find_study_variant, _study_variant)
+        self.series_variant = find_or_make(_find_series_variant, _series_variant)
         self.instance = compiled(_instance)
         self.count_study = compiled(_count_study)
         self.count = {
@@ -57,6 +78,36 @@ def _source(p: Placeholder) -> Query:
     key = [Source.calling_aet, Source.called_aet, Source.address]
     # An update that changes nothing: without one there is no id to be returned.
     return row.on_conflict(conflict_target=key, update={Source.address: p("address")}).returning(Source.id)
+
+
+def _find_source(p: Placeholder) -> Query:
+    same = (Source.calling_aet == p("calling_aet")) & (Source.called_aet == p("called_aet"))
+    return Source.select(Source.id).where(same & (Source.address == p("address")))
+
+
+def _find_patient(p: Placeholder) -> Query:
+    """Find a patient, or its survivor; a merge of it waits until the transaction has ended."""
+    row = Patient.select(fn.COALESCE(Patient.survivor, Patient.id)).where(Patient.key == p("key"))
+    return row.for_update("FOR SHARE")  # type: ignore[arg-type]  # its stubs lack it
+
+
+def _find_study(p: Placeholder) -> Query:
+    return Study.select(Study.id).where(Study.uid == p("uid"))
+
+
+def _find_series(p: Placeholder) -> Query:
+    same = (Series.study == p("study")) & (Series.uid == p("uid"))
+    return Series.select(Series.id, Series.instance_count).where(same)
+
+
+def _find_study_variant(p: Placeholder) -> Query:
+    same = (StudyVariant.study == p("study")) & (StudyVariant.digest == p("digest"))
+    return StudyVariant.select(StudyVariant.id).where(same)
+
+
+def _find_series_variant(p: Placeholder) -> Query:
+    same = (SeriesVariant.series == p("series")) & (SeriesVariant.digest == p("digest"))
+    return SeriesVariant.select(SeriesVariant.id).where(same)
 
 
 def patient_by_key(p: Placeholder) -> Query:

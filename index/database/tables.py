@@ -54,7 +54,10 @@ class Patient(Table):
 
 
 class Study(Table):
-    """A study with its counts. It waits for publication while `revision` and `published` differ."""
+    """A study with its counts. It waits for publication while `revision` and `published` differ.
+
+    `paused_until`: while it grows it is not published before, by the clock of the database.
+    """
 
     uid = peewee.TextField(unique=True)
     patient = peewee.ForeignKeyField(Patient, null=True)
@@ -65,6 +68,7 @@ class Study(Table):
     last_received = peewee.BigIntegerField()
     revision = peewee.BigIntegerField(default=1)
     published = peewee.BigIntegerField(default=0)
+    paused_until = peewee.BigIntegerField()
     withdrawn = peewee.IntegerField(default=0)
 
 
@@ -192,12 +196,16 @@ class StudyResource(Table):
 
 
 class Change(Table):
-    """An entry of the change feed, in the order of `id`. `kind`: created, updated or deleted."""
+    """An entry of the change feed, in the order of `id`. `kind`: created, updated, deleted or complete.
+
+    `reason`: why its study is complete; empty otherwise.
+    """
 
     resource = peewee.ForeignKeyField(Resource)
     version = peewee.IntegerField()
     kind = peewee.TextField()
     changed = peewee.BigIntegerField()
+    reason = peewee.TextField(default="")
 
 
 class ChangePruned(Table):
@@ -213,11 +221,42 @@ class RemovedObject(Table):
     aside = peewee.TextField(default="")
 
 
+class StoreRow(Table):
+    """The store that the objects are in, where that is not the data directory: one row, or none.
+
+    `swept`: the last day (YYYYMMDD) whose keys without a row were removed; `looked`: when, in ms since 1970.
+    """
+
+    url = peewee.TextField()
+    identity = peewee.TextField()
+    swept = peewee.IntegerField(default=0)
+    looked = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "object_store"
+
+
+class MigrationRow(Table):
+    """A migration of the objects that has begun; the instances up to the row id `last` are copied."""
+
+    url = peewee.TextField()
+    identity = peewee.TextField()
+    last = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "storage_migration"
+
+
 class ImagingOrder(Table):
     """An order. `key` is its FHIR id, `patient_number` its PatientID, `patient_name` is case-folded.
 
     Unique by source, sender and identity. `patient_attributes` follow merges and updates; `told_patient` are
     those that the source sent last. `stamp` is the version of the source: of a file its size and time.
+    `is_completed`: whether the source has said so.
     """
 
     key = peewee.TextField(unique=True)
@@ -241,6 +280,7 @@ class ImagingOrder(Table):
     status = peewee.TextField()
     created = peewee.BigIntegerField()
     changed = peewee.BigIntegerField()
+    is_completed = peewee.IntegerField(default=0)
 
 
 class ScheduledStep(Table):
@@ -347,7 +387,7 @@ class DamagedObject(Table):
 class CommitmentRow(Table):
     """A storage commitment, unique by peer and transaction UID.
 
-    `checked`: when the objects that it asks for were last read; 0 is never.
+    `checked`: when the objects that it asks for were last read; 0 is never. `node`: the one that reports.
     """
 
     peer = peewee.TextField()
@@ -360,11 +400,32 @@ class CommitmentRow(Table):
     due = peewee.BigIntegerField()
     created = peewee.BigIntegerField()
     checked = peewee.BigIntegerField(default=0)
+    node = peewee.BigIntegerField(default=0)
 
     class Meta:
         """The class name is not the table's."""
 
         table_name = "commitment"
+
+
+class CommitmentCheck(Table):
+    """What a node answers for of a commitment's objects that it keeps. Unique by both.
+
+    `checked`: when it began to look; 0: it is still to do so. `failed`: UIDs with their FailureReason.
+    """
+
+    commitment = peewee.ForeignKeyField(CommitmentRow)
+    node = peewee.BigIntegerField()
+    checked = peewee.BigIntegerField(default=0)
+    committed = JSONField(default=list)
+    failed = JSONField(default=dict)
+
+
+class PeriodicWork(Table):
+    """When work that one node does for all is due again, by the clock of the database."""
+
+    name = peewee.TextField(unique=True)
+    due = peewee.BigIntegerField()
 
 
 class AttributeTable(Table):
@@ -399,13 +460,21 @@ class OutboxState(StrEnum):
     DEAD = "dead"
 
 
+class OutboxKind(StrEnum):
+    """What is sent: an instance, or the notification that a study is complete."""
+
+    INSTANCE = "instance"
+    NOTIFICATION = "notification"
+
+
 class OutboxRow(Table):
-    """An instance (its UID) that is to be sent to a peer. Unique by both.
+    """What is to be sent to a peer; `uid` is the instance's or the study's. Unique by these and `kind`.
 
     `due`: it is not tried before; 0 is at once. `node`: the one that sends it; empty where there is one only.
     """
 
     node = peewee.TextField()
+    kind = peewee.TextField()
     peer = peewee.TextField()
     uid = peewee.TextField()
     state = peewee.TextField()
@@ -418,3 +487,25 @@ class OutboxRow(Table):
         """The class name is not the table's."""
 
         table_name = "outbox"
+
+
+class CompletionRow(Table):
+    """A study that has instances, and whether it has been told that it is complete. `study_uid` is unique.
+
+    `told`: when, 0: not yet; with its `reason`, the `instances` that it had, and how many came `later`.
+    `due`: when it has been quiet for long enough; None: never. `covered`: the number of its instances when a
+    storage commitment for all of them was reported.
+    """
+
+    study_uid = peewee.TextField()
+    due = peewee.BigIntegerField(null=True)
+    covered = peewee.IntegerField(default=0)
+    told = peewee.BigIntegerField(default=0)
+    reason = peewee.TextField(default="")
+    instances = peewee.IntegerField(default=0)
+    later = peewee.IntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "completion"

@@ -146,12 +146,12 @@ class _Writer:
             if tag.element == 0:
                 continue  # group lengths, retired: they would be wrong
             element: Any = dataset.get_item(tag, keep_deferred=True)
-            if (vr := self._vr(element, signed=signed)) == "SQ":
+            if (vr := vr_of(element, signed=signed)) == "SQ":
                 encoded += self._sequence(tag, dataset[tag].value, signed=signed)
             else:
                 value = (element.value or b"") if element.is_raw else self._value(element)
                 encoded += self._header(tag, vr, len(value))
-                encoded += _swapped(value, _WORDS.get(vr, 1)) if self._swap else value
+                encoded += swapped(value, _WORDS.get(vr, 1)) if self._swap else value
         return bytes(encoded)
 
     def _value(self, element: Any) -> bytes:
@@ -184,30 +184,31 @@ class _Writer:
         # PS3.5 Section 6.2.2: a value that is too long for its VR is UN.
         return start + (vr if vr in _LONG else "UN").encode() + b"\0\0" + self._length.pack(length)
 
-    @staticmethod
-    def _vr(element: Any, *, signed: bool) -> str:
-        """Return the VR of an element, that of PS3.6 where its data set is in Implicit VR."""
-        if element.VR is not None:
-            return str(element.VR)
-        from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
-        tag = element.tag
-        if tag.is_private_creator:
-            return "LO"
-        if not dictionary_has_tag(tag):
-            return "UN"
-        several = dictionary_VR(tag).split(" or ")
-        if "OW" in several:
-            return "OW"  # PS3.5 Section A.1
-        return "SS" if signed and "SS" in several else several[0]
+def vr_of(element: Any, *, signed: bool) -> str:
+    """Return the VR of an element, that of PS3.6 where its data set is in Implicit VR."""
+    if element.VR is not None:
+        return str(element.VR)
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    tag = element.tag
+    if tag.is_private_creator:
+        return "LO"
+    if not dictionary_has_tag(tag):
+        return "UN"
+    several = dictionary_VR(tag).split(" or ")
+    if "OW" in several:
+        return "OW"  # PS3.5 Section A.1
+    return "SS" if signed and "SS" in several else several[0]
 
 
-def _swapped(value: bytes, length: int) -> bytes:
+def swapped(value: bytes, length: int) -> bytes:
+    """Return numbers of this length in the other byte order. Raises NotTranscodable."""
     if length == 1:
         return value
     if len(value) % length:
         raise NotTranscodable("a number is cut off")
-    swapped = bytearray(len(value))
+    other = bytearray(len(value))
     for byte in range(length):
-        swapped[byte::length] = value[length - 1 - byte :: length]
-    return bytes(swapped)
+        other[byte::length] = value[length - 1 - byte :: length]
+    return bytes(other)

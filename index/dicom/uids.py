@@ -1,6 +1,7 @@
 """Unique identifiers (PS3.5 Section 9.1): their form, and which of them an instance needs."""
 
 import re
+import uuid
 
 from index.errors import InvalidUID
 from index.records import Header
@@ -33,3 +34,8 @@ def check_header(header: Header) -> None:
         ("SOP Instance UID", header.sop_instance_uid),
     ):
         check_uid(name, value)
+
+
+def derived_uid(*names: str) -> str:
+    """Return the UID of these names, always the same (PS3.5 Section B.2, by a name-based UUID)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(names)).int}"

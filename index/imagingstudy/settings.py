@@ -20,7 +20,9 @@ class FhirSettings(Section):
         ("dstu2", "r4", "r5"), min_length=1, description="The FHIR versions that are published."
     )
     base_url: str | None = Field(
-        None, description="DICOMweb base address. Without it url, content and endpoint are left out."
+        None,
+        description="DICOMweb base address. Default: http.public_url/dicom-web. Without both, url, content"
+        " and endpoint are left out.",
     )
     timezone: str | None = Field(
         None, description="Zone of times that carry none, as +01:00 or Europe/Berlin. None: dates alone."

@@ -14,7 +14,7 @@ from peewee import SQL, fn
 
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows
-from index.database.node import of_node
+from index.database.node import in_scope, nodes
 from index.database.tables import (
     Conflict,
     Instance,
@@ -77,6 +77,44 @@ class Deletion:
                 return self._unlinked(self._delete_without_room(uid))
         return self._unlinked(deleted)
 
+    def delete_here(self, uid: str) -> Deleted:
+        """Delete what this node keeps of a study, other nodes keep the rest. Raises NotFound, NotKept."""
+        query = (
+            Instance.select(Instance.uid).join(Series).join(Study).where(Study.uid == uid, self._is_here())
+        )
+        parts: list[Deleted] = []
+        while found := self._database.rows(query.limit(PART)):
+            with self._database.writing():
+                parts += [gone for (instance,) in found if (gone := self._instance(instance))]
+        if not parts:
+            raise NotFound(f"nothing of study {uid} is in {self._objects.data}")
+        size, conflicts = sum(one.bytes for one in parts), sum(one.conflicts for one in parts)
+        return self._unlinked(Deleted(uid, "study", (uid,), len(parts), size, conflicts))
+
+    @property
+    def node(self) -> int:
+        """The number of this node in the paths of its objects."""
+        return self._objects.node
+
+    def is_divided(self) -> bool:
+        """Whether other nodes keep objects that are not found here."""
+        return not (self._objects.is_shared or self._database.is_sqlite) and len(nodes(self._database)) > 1
+
+    def held(self, studies: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return of these studies how many instances this node keeps, and their bytes."""
+        counts = fn.COUNT(SQL("*")), fn.SUM(Instance.size)
+        query = Series.select(Series.study, *counts).join(Instance).group_by(Series.study)
+        rows = self._database.rows(query.where(Series.study.in_(studies), self._is_here()))
+        return {study: (count, int(size)) for study, count, size in rows}
+
+    def bytes_here(self) -> int:
+        """Return the bytes of all instances that this node keeps; reads each row."""
+        query = Instance.select(fn.COALESCE(fn.SUM(Instance.size), 0)).where(self._is_here())
+        return int(self._database.rows(query)[0][0])
+
+    def _is_here(self) -> Any:
+        return in_scope(Instance.path, self._objects)
+
     def _unlinked(self, deleted: Deleted) -> Deleted:
         """Unlink the files of deleted rows, as far as that is possible now."""
         log.info(
@@ -137,17 +175,36 @@ class Deletion:
         """
         done = last = 0
         query = RemovedObject.select(RemovedObject.id, RemovedObject.path, RemovedObject.aside)
-        if not self._objects.uploads:
-            query = query.where(of_node(RemovedObject.path, self._objects.node))
-        query = query.order_by(RemovedObject.id)
+        query = query.where(in_scope(RemovedObject.path, self._objects)).order_by(RemovedObject.id)
         while rows := self._database.rows(query.where(RemovedObject.id > last).limit(BATCH)):
             last = rows[-1][0]
-            unlinked = {row: path for row, path, aside in rows if self._unlink(path, aside)}
+            unlinked = self._unlink_all(rows)
             self._objects.sync_folders(unlinked.values())
             with self._database.writing():
                 self._database.execute(RemovedObject.delete().where(RemovedObject.id.in_(list(unlinked))))
             done += len(unlinked)
         return done
+
+    def _unlink_all(self, rows: Sequence[tuple[int, str, str]]) -> dict[int, str]:
+        """Unlink the objects of these rows; return row ids and paths of those that are gone."""
+        if not self._objects.is_shared:
+            return {row: path for row, path, aside in rows if self._unlink(path, aside)}
+        here = [one for one in rows if not self._waits_elsewhere(one[1])]
+        # A request to a store takes long: one is for many.
+        several = {row: path for row, path, aside in here if not aside}
+        try:
+            self._objects.remove_all(list(several.values()))
+        except OSError as error:
+            log.warning("not_unlinked", path=next(iter(several.values())), reason=error.strerror)
+            several = {}
+        return several | {row: path for row, path, aside in here if aside and self._unlink(path, aside)}
+
+    def _waits_elsewhere(self, path: str) -> bool:
+        """Whether another node has yet to upload an object: it has to unlink it."""
+        try:
+            return self._objects.may_be_elsewhere(path) and self._objects.state(path) is None
+        except OSError:
+            return True
 
     def _unlink(self, path: str, aside: str) -> bool:
         try:

@@ -16,17 +16,19 @@ from pathlib import Path
 import peewee
 import structlog
 
+from index.completion.completions import note_earlier
 from index.database.attribute_tables import note_current
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows, StoredObject
 from index.database.new_index import NewIndex, close_whole, new_index, table_names
 from index.database.node import ServingLock, check_owner, is_elsewhere, nodes
 from index.database.opening import open_unmigrated, sqlite_path
+from index.database.storage_place import adopt, check_place
 from index.database.tables import RemovedObject
 from index.dicom.attributes import table_digest
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
-from index.errors import DatabaseFault, ForeignIndex, IndexFault, NewerSchema
+from index.errors import DatabaseFault, ForeignIndex, ForeignStore, IndexFault, NewerSchema
 from index.forwarding.outbox import Outbox
 from index.forwarding.settings import RouteSettings
 from index.maintenance.old_index import (
@@ -151,7 +153,7 @@ class Rebuild:
             if result != "ok":
                 raise DatabaseFault(result)
             self._bring_forward(old)
-        except (NewerSchema, ForeignIndex):
+        except (NewerSchema, ForeignIndex, ForeignStore):
             old.close()
             raise
         except (IndexFault, peewee.PeeweeException) as error:
@@ -171,9 +173,10 @@ class Rebuild:
 
     def _bring_forward(self, old: Database) -> None:
         """Let the old index know all that was acknowledged, and finish deletions."""
+        check_place(old, self._objects)
         if is_elsewhere(self._path, self._objects.data):
             check_owner(old, self._objects.data)
-            if len(others := nodes(old)) > 1:
+            if len(others := nodes(old)) > 1 and not self._objects.sees_all:
                 raise DatabaseFault(
                     f"{old.name} is the index of {len(others)} data directories, and `reindex` sees the "
                     "objects of one only: run `imagingstudyd verify --repair` for each of them"
@@ -209,6 +212,8 @@ class Rebuild:
             if old is not None:
                 copy_tables(old, place, new)
             note_current(new)
+            if old is None:
+                adopt(new, self._objects)
             new.peewee.execute_sql(f"INSERT INTO rebuild (state, done) VALUES ('{state}', 0)")  # noqa: S608  a hash
         return new
 
@@ -279,5 +284,7 @@ class Rebuild:
     def _finish(self, new: Database) -> None:
         with new.writing():
             delete_empty_series(new)
+            if self._rebuilt.lost:
+                note_earlier(new)
             self._rebuilt.instances = new.peewee.execute_sql("SELECT count(*) FROM instance").fetchone()[0]
             new.peewee.execute_sql("DROP TABLE rebuild")

@@ -1,16 +1,24 @@
-"""Retention: deletes studies that are older, or more, than `[retention]` allows."""
+"""Retention: deletes studies that are older, or more, than `[retention]` allows.
+
+Where each of several nodes keeps its own objects, each applies its rules to those: of a study that is spread
+over nodes it deletes what it keeps. Where they share one store, one node does it for all.
+"""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
+from peewee import chunked
 
+from index.database.claims import Work
 from index.database.connection import Database
 from index.database.tables import Study
+from index.database.turns import Turns
 from index.errors import NotFound
 from index.maintenance.deletion import Deletion
 from index.publication.feed import prune
+from index.publication.listing import Listed
 from index.publication.search import find, total_bytes
 from index.query.study_filter import StudyFilter
 from index.settings import PublishSettings, RetentionSettings
@@ -20,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 # How often a daemon looks for expired studies, in seconds.
 INTERVAL_SECONDS = 3600.0
+# Studies of which is asked at a time what is here of them.
+STUDIES = 100
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -56,9 +66,9 @@ class Retention:
         if not settings.is_active:
             return
         now_ms = int((now or time.time()) * 1000)
-        total = total_bytes(self._database) if settings.size is not None else 0
+        total = self._total() if settings.size is not None else 0
         shortest = min(self._rules(), default=None)
-        for study in find(self._database, StudyFilter(sort="received")):
+        for study, instances, size in self._kept_here(find(self._database, StudyFilter(sort="received"))):
             age = now_ms - study.last_received
             is_over = settings.size is not None and total > settings.size
             if not is_over and (shortest is None or age <= shortest * _DAY_MS):
@@ -69,19 +79,36 @@ class Retention:
                 reason = f"received more than {days:g} days ago"
             elif is_over:
                 reason = f"all objects are {total} bytes, more than retention.size = {settings.size}"
-            if reason:
-                total -= study.bytes
-                instances = study.summary.instances
-                yield Expired(study.summary.uid, study.last_received, study.bytes, instances, reason)
+            if reason and instances:
+                total -= size
+                yield Expired(study.summary.uid, study.last_received, size, instances, reason)
+
+    @property
+    def scope(self) -> str:
+        """Whose objects the rules are for: the number of this node, or empty for all."""
+        return str(self._deletion.node) if self._deletion.is_divided() else ""
+
+    def _total(self) -> int:
+        return self._deletion.bytes_here() if self.scope else total_bytes(self._database)
+
+    def _kept_here(self, studies: Iterable[Listed]) -> Iterator[tuple[Listed, int, int]]:
+        """Yield studies with the number and bytes of the instances that are for us to delete."""
+        if not self.scope:
+            yield from ((study, study.summary.instances, study.bytes) for study in studies)
+            return
+        for some in chunked(studies, STUDIES):
+            here = self._deletion.held([study.id for study in some])
+            yield from ((study, *here.get(study.id, (0, 0))) for study in some)
 
     def apply(self) -> list[Expired]:
         """Delete the expired studies; return them. A study that grows meanwhile stays until the next time."""
         deleted = []
+        delete = self._deletion.delete_here if self.scope else self._deletion.delete
         for study in list(self.expired()):
             if self._received(study.uid) != study.received:
                 continue
             try:
-                self._deletion.delete(study.uid)
+                delete(study.uid)
             except NotFound:
                 continue
             log.info(
@@ -128,6 +155,8 @@ class MaintenanceWorker:
         self._database = database
         self._retention = retention
         self._keep_changes = publish.keep_changes
+        self._retaining = Turns(database, Work.RETENTION, INTERVAL_SECONDS)
+        self._pruning = Turns(database, Work.HOUSEKEEPING, INTERVAL_SECONDS)
         # Deleting terabytes takes long; the next start continues.
         self._worker = (workers or Supervisor()).add("retention", self._run, depends=True)
 
@@ -143,13 +172,24 @@ class MaintenanceWorker:
     def _run(self) -> None:
         while True:
             try:
-                self._retention.apply()
-                if self._keep_changes and (deleted := prune(self._database, self._keep_changes)):
-                    log.info("changes_pruned", entries=deleted, keep=self._keep_changes)
+                self._work()
             except Exception as error:  # the fault may be gone in an hour
                 log.exception("retention_failed")
                 self._worker.failed(error)
+                seconds = INTERVAL_SECONDS
             else:
                 self._worker.done()
-            if self._worker.wait(INTERVAL_SECONDS):
+                seconds = self._retaining.pause
+            if self._worker.wait(seconds):
                 return
+
+    def _work(self) -> None:
+        """Do what is due, and is not done by another node."""
+        if self._retention.is_active:
+            with self._retaining.next(self._retention.scope) as turn:
+                if turn:
+                    self._retention.apply()
+        if self._keep_changes:
+            with self._pruning.next() as turn:
+                if turn and (deleted := prune(self._database, self._keep_changes)):
+                    log.info("changes_pruned", entries=deleted, keep=self._keep_changes)

@@ -13,6 +13,7 @@ from peewee import chunked
 from index.orders.dicom import BadItem, order_of, printable, read_file
 from index.orders.records import NewOrder, Source
 from index.orders.store import AT_ONCE, OrderStore
+from index.storage.object_keys import FIRST
 from index.storage.walk import files_below
 from index.supervisor import Supervisor
 
@@ -27,11 +28,17 @@ class WorklistFolder:
     """Brings the orders in the index in line with the files of one folder."""
 
     def __init__(
-        self, store: OrderStore, root: Path, interval: float, workers: Supervisor | None = None
+        self,
+        store: OrderStore,
+        root: Path,
+        interval: float,
+        workers: Supervisor | None = None,
+        node: int = FIRST,
     ) -> None:
         self._store = store
         self._root = root
-        self._sender = str(root.absolute())
+        # Each node follows a folder of its own: on several machines they may have the same path.
+        self._sender = f"{node}:{root.absolute()}" if node else str(root.absolute())
         self._interval = interval
         # By name: the stamps of files that are not worklist items, and why others cannot be read now.
         self._bad: dict[str, str] = {}

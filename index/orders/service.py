@@ -5,7 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from index.database.claims import Work
 from index.database.connection import Database
+from index.database.turns import Turns
 from index.errors import CannotListen, DatabaseFault
 from index.orders.listing import ListedOrder, list_orders
 from index.orders.matching.match_store import MatchStore, Unmatched
@@ -13,6 +15,7 @@ from index.orders.patients.merges import Patients
 from index.orders.records import NewOrder
 from index.orders.settings import WorklistSettings
 from index.orders.store import OrderStore
+from index.storage.object_keys import FIRST
 from index.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -48,8 +51,8 @@ class Orders:
         """The address of the HL7 listener, while serving."""
         return self._listener.address if self._listener else None
 
-    def serve(self, on_fatal: Callable[[DatabaseFault], None] = lambda _: None) -> None:
-        """Start the HL7 listener and follow the folder, where configured. Raises CannotListen."""
+    def serve(self, on_fatal: Callable[[DatabaseFault], None] = lambda _: None, node: int = FIRST) -> None:
+        """Start the HL7 listener and follow this node's folder, where configured. Raises CannotListen."""
         settings = self._settings
         if settings.hl7_port is not None:
             self._listener = self._listen(settings.hl7_host, settings.hl7_port, on_fatal)
@@ -58,7 +61,7 @@ class Orders:
             from index.orders.folder import WorklistFolder
 
             self._folder = WorklistFolder(
-                self.store, settings.folder, settings.folder_interval, self._workers
+                self.store, settings.folder, settings.folder_interval, self._workers, node
             )
             self._folder.start()
 
@@ -70,6 +73,10 @@ class Orders:
             return Listener(host, port, networks, self._handler.handle, on_fatal, self._workers)
         except OSError as error:
             raise CannotListen("worklist.hl7_", host, port, error) from error
+
+    def upstream_turns(self, interval: float) -> Turns:
+        """Return the turns at querying an upstream worklist: one node does it for all."""
+        return Turns(self._database, Work.UPSTREAM, interval)
 
     def stop(self) -> None:
         """Stop to take orders; return when running messages and files are done."""

@@ -1,14 +1,14 @@
 """The orders in the index: added, changed, withdrawn, removed. Each change is one transaction."""
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
-from peewee import Query
+from peewee import SQL, Query
 
-from index.database.connection import Database
+from index.database.connection import Database, tried_again
 from index.database.instance_rows import digest
 from index.database.mark_changed import ensure_study, mark_order_changed, now
 from index.database.statements import Placeholder
@@ -53,10 +53,20 @@ class OrderStore:
         (row,) = self.put_all([order])
         return row
 
+    def is_known(self, order: NewOrder) -> bool:
+        """Tell whether the order of this source, sender and identity is there."""
+        return self._find(order.source, order.sender, order.identity) is not None
+
     def put_all(self, orders: Iterable[NewOrder]) -> list[int]:
         """Add or change several orders in one transaction."""
-        with self._database.writing():
-            put = [self._put(order) for order in orders]
+        given = list(orders)
+        return self.put_found(lambda: given)
+
+    @tried_again
+    def put_found(self, find: Callable[[], Iterable[NewOrder]]) -> list[int]:
+        """Add or change the orders that `find` returns, in the transaction in which it looks for them."""
+        with self._database.deciding():
+            put = [self._put(order) for order in find()]
         for row, order in put:
             steps = {"ScheduledProcedureStepSequence": list(order.steps)}
             if unfit := list(doubts({**order.patient, **order.attributes, **steps})):
@@ -89,7 +99,7 @@ class OrderStore:
         """Put an order in the caller's transaction; return its row id, and the order as it is kept."""
         before = self._find(order.source, order.sender, order.identity)
         order = self._merged(order, before[0] if before and order.partial else None)
-        key = digest("order", order.source, order.sender, order.identity)
+        key = key_of(order)
         order = replace(order, attributes=_with_procedure_id(order.attributes, key))
         uid = str(order.attributes.get("StudyInstanceUID") or (before[1] if before else self._new_uid(order)))
         status = order.status
@@ -115,6 +125,10 @@ class OrderStore:
             identity = {"source": order.source.value, "sender": order.sender, "identity": order.identity}
             added = self._database.prepared(_add_order)
             row = int(added.one(key=key, created=columns["changed"], **identity, **columns)[0])
+        if order.firm or order.status is OrderStatus.COMPLETED:
+            is_completed = order.status is OrderStatus.COMPLETED
+            completed = ImagingOrder.update(is_completed=int(is_completed))
+            self._database.execute(completed.where(ImagingOrder.id == row))
         self._steps.put(row, order)
         self._follow_steps(row)
         ensure_study(self._database, uid)
@@ -200,13 +214,14 @@ class OrderStore:
             )
         )
 
+    @tried_again
     def withdraw(self, source: Source, sender: str, identity: str) -> None:
         """Follow a source that no longer has an order: it is no longer on the worklist.
 
         An order that has not begun is deleted. One that a modality began or a study is matched to stays in
         the index, as completed unless it has ended otherwise.
         """
-        with self._database.writing():
+        with self._database.deciding():
             found = self._find(source, sender, identity)
             if found is None:
                 return
@@ -220,9 +235,10 @@ class OrderStore:
                 self._database.execute(ImagingOrder.update(**changes).where(ImagingOrder.id == order))
                 self._steps.end(order, OrderStatus.COMPLETED)
 
+    @tried_again
     def remove(self, order: int) -> None:
         """Delete an order and every match to it. Raises NotFound."""
-        with self._database.writing():
+        with self._database.deciding():
             mark_order_changed(self._database, order, self._study_of(order))
             self._delete(order)
 
@@ -260,6 +276,11 @@ _CHANGED = (
 )
 
 
+def key_of(order: NewOrder) -> str:
+    """Return the key of an order, of which its resource has its id."""
+    return digest("order", order.source, order.sender, order.identity)
+
+
 def _find_order(p: Placeholder) -> Query:
     table = ImagingOrder
     same = (table.source == p("source")) & (table.sender == p("sender")) & (table.identity == p("identity"))
@@ -268,7 +289,8 @@ def _find_order(p: Placeholder) -> Query:
 
 def _add_order(p: Placeholder) -> Query:
     columns = ("key", "created", "source", "sender", "identity", *_CHANGED)
-    return ImagingOrder.insert(**{name: p(name) for name in columns}).returning(ImagingOrder.id)
+    row = ImagingOrder.insert(**{name: p(name) for name in columns}, is_completed=SQL("0"))
+    return row.returning(ImagingOrder.id)
 
 
 def _update_order(p: Placeholder) -> Query:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from index.database.connection import Database
+from peewee import SQL, fn
+
+from index.database.connection import Database, tried_again
 from index.database.mark_changed import mark_studies_changed, now
 from index.database.tables import (
     ImagingOrder,
@@ -61,13 +63,14 @@ class Procedures:
         self._orders = orders
         self._on_change = on_change
 
+    @tried_again
     def create(self, uid: str, sender: str, dataset: "Dataset") -> StepResult:
         """Create a step (N-CREATE). Raises StepFault, NotKept."""
         content = _json(dataset)
         attributes = _attributes(content)
         check_created(attributes, frozenset(element.keyword for element in dataset))
         state = next_state(None, attributes[STATUS])
-        with self._database.writing():
+        with self._database.deciding():
             if self._database.rows(PerformedStep.select(PerformedStep.id).where(PerformedStep.uid == uid)):
                 raise DuplicateStep(f"there is a step {uid} already")
             at = now()
@@ -86,10 +89,11 @@ class Procedures:
             result = self._apply(step, state, attributes)
         return self._published(result)
 
+    @tried_again
     def update(self, uid: str, dataset: "Dataset") -> StepResult:
         """Update a step (N-SET). Raises StepFault, NotKept."""
         changes = _json(dataset)
-        with self._database.writing():
+        with self._database.deciding():
             query = PerformedStep.select(PerformedStep.id, PerformedStep.state, PerformedStep.dataset)
             rows = self._database.rows(query.where(PerformedStep.uid == uid))
             if not rows:
@@ -120,13 +124,14 @@ class Procedures:
             dataset.SpecificCharacterSet = charset
         return dataset
 
+    @tried_again
     def link_later_orders(self, uid: str) -> None:
         """Link the steps of a study to later orders. Raises NotKept, DatabaseFault."""
         with self._database.reading():
             unlinked = self._linkable(uid)
         if not unlinked:
             return
-        with self._database.writing():
+        with self._database.deciding():
             for step, state, attributes, scheduled in self._linkable(uid):
                 self._add_rows(PerformedFor, step, "scheduled", scheduled)
                 self._apply(step, PerformedStepStatus(state), attributes)
@@ -135,7 +140,8 @@ class Procedures:
         """Return the steps of a study that are linked to no scheduled step, with those that they name now."""
         query = PerformedStep.select(PerformedStep.id, PerformedStep.state, PerformedStep.attributes)
         wanted = PerformedStepStudy.study_uid == uid
-        wanted &= PerformedStep.id.not_in(PerformedFor.select(PerformedFor.step))
+        linked = PerformedFor.select(SQL("1")).where(PerformedFor.step == PerformedStep.id)
+        wanted &= ~fn.EXISTS(linked)
         rows = self._database.rows(query.join(PerformedStepStudy).where(wanted))
         found = [(*row, scheduled_for(self._database, row[2])) for row in rows]
         return [row for row in found if row[-1]]

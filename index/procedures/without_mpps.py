@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 
-from index.database.connection import Database
+from peewee import SQL, fn
+
+from index.database.connection import Database, tried_again
 from index.database.tables import (
     Instance,
     PerformedFor,
@@ -28,6 +30,7 @@ class StepsWithoutMpps:
         self._orders = orders
         self._senders = frozenset(sender.strip() for sender in senders)
 
+    @tried_again
     def end_steps(self, study: int, uid: str) -> None:
         """End the steps of a study (row id, UID) that has been matched. Raises NotKept, DatabaseFault."""
         if not self._senders:
@@ -36,7 +39,7 @@ class StepsWithoutMpps:
             done = self._done(study, uid)
         if not done:
             return
-        with self._database.writing():
+        with self._database.deciding():
             for step in self._done(study, uid):
                 self._orders.set_step_status(step, OrderStatus.COMPLETED)
 
@@ -47,11 +50,11 @@ class StepsWithoutMpps:
         """
         if not self._is_without_mpps(study):
             return []
-        linked = PerformedFor.select(PerformedFor.scheduled)
+        linked = PerformedFor.select(SQL("1")).where(PerformedFor.scheduled == ScheduledStep.id)
         query = (
             ScheduledStep.select(ScheduledStep.id, ScheduledStep.step_id, ScheduledStep.modality)
             .join(StudyOrder, on=(StudyOrder.order == ScheduledStep.order))
-            .where((StudyOrder.study_uid == uid) & ScheduledStep.id.not_in(linked))
+            .where((StudyOrder.study_uid == uid) & ~fn.EXISTS(linked))
         )
         steps = self._database.rows(query.where(ScheduledStep.status.in_(OPEN)))
         named = StudyKey.select(StudyKey.value).where((StudyKey.study_uid == uid) & (StudyKey.kind == "step"))

@@ -46,8 +46,8 @@ class DueStudies:
         """Return when the first study is due; infinite where there is none."""
         return min(self._first(self._complete), self._first(self._growing))
 
-    def pop(self, now: float) -> tuple[int, float] | None:
-        """Take the study that is next, and when it was due; None where none is due yet."""
+    def pop(self, now: float) -> tuple[int, float, bool] | None:
+        """Take the study that is next, when it was due, and whether it grows; None where none is due yet."""
         queues = [self._complete, self._growing]
         if not self._is_turn_of_complete:
             queues.reverse()
@@ -58,7 +58,7 @@ class DueStudies:
                 del self.times[study]
                 self._is_complete.discard(study)
                 self.seconds -= self._durations.pop(study)
-                return study, at
+                return study, at, queue is self._growing
         return None
 
     def _note(self, study: int, at: float, duration: float) -> None:

@@ -7,8 +7,10 @@ mark that the study is published. The files below `fhir/` follow the feed: index
 import gzip
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from peewee import SQL, Query
@@ -47,7 +49,11 @@ class PublishedResource:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change, as `changes` prints it. `at` is milliseconds since 1970 in UTC."""
+    """One change, as `changes` prints it. `at` is milliseconds since 1970 in UTC.
+
+    `change` is created, updated or deleted; or complete: its study is, for this `reason`, while the resource
+    is the version that it was.
+    """
 
     seq: int
     change: str
@@ -56,27 +62,37 @@ class Entry:
     id: str
     version: int
     at: int
+    reason: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON has it; `at` in ISO 8601, and `reason` only where there is one."""
+        at = datetime.fromtimestamp(self.at / 1000, UTC).isoformat(timespec="milliseconds")
+        row = {**asdict(self), "at": at}
+        if not self.reason:
+            del row["reason"]
+        return row
 
 
 @dataclass(frozen=True, slots=True)
 class FeedChanges:
     """What one publication of a study changes in the feed; rows by key.
 
-    `kept`: rows of resources that the study still has. `dropped`: those that it no longer has; `orphaned` are
-    the ones among them that no other study has. `unfilled` have not changed, but their content is not in the
-    index. `contents` are the compressed ones that are to be written.
+    `kept`: rows of resources that the study still has. `dropped`: those that it no longer has; `others` has
+    another study that has them, `orphaned` are those that none has. `unfilled` have not changed, but their
+    content is not in the index. `contents` are the compressed ones that are to be written.
     """
 
     changed: list[PublishedResource]
     kept: set[int]
     dropped: dict[Key, int]
-    orphaned: dict[Key, int]
-    unfilled: dict[int, PublishedResource] = field(default_factory=dict)
-    contents: dict[Key, bytes] = field(init=False)
+    others: dict[Key, int]
+    unfilled: dict[int, PublishedResource]
+    contents: dict[Key, bytes]
 
-    def __post_init__(self) -> None:
-        written = (*self.changed, *self.unfilled.values())
-        object.__setattr__(self, "contents", {one.key: compressed(one.content) for one in written})
+    @property
+    def orphaned(self) -> set[Key]:
+        """See the class."""
+        return self.dropped.keys() - self.others.keys()
 
 
 def compressed(content: bytes) -> bytes:
@@ -84,8 +100,16 @@ def compressed(content: bytes) -> bytes:
     return gzip.compress(content, LEVEL, mtime=0)
 
 
-def compare_with_feed(database: Database, study: int, resources: Iterable[PublishedResource]) -> FeedChanges:
-    """Compare the resources that a study is to have with those in the feed."""
+def compare_with_feed(
+    database: Database,
+    study: int,
+    resources: Iterable[PublishedResource],
+    contents: Mapping[Key, bytes] = MappingProxyType({}),
+) -> FeedChanges:
+    """Compare the resources that a study is to have with those in the feed.
+
+    `contents` are those of the same resources that are compressed already.
+    """
     known = {
         (fhir, kind, name): (row, "" if deleted else sha256, size)
         for row, fhir, kind, name, sha256, deleted, size in _rows(database, resources)
@@ -100,8 +124,10 @@ def compare_with_feed(database: Database, study: int, resources: Iterable[Publis
         if row is not None:
             kept.add(row)
     dropped = {key: row for row, key in _resources_of(database, study) if row not in kept}
-    orphaned = {key: row for key, row in dropped.items() if not _other_study(database, study, row)}
-    return FeedChanges(changed, kept, dropped, orphaned, unfilled)
+    others = {key: other for key, row in dropped.items() for other in _other_study(database, study, row)}
+    written = (*changed, *unfilled.values())
+    made = {one.key: contents.get(one.key) or compressed(one.content) for one in written}
+    return FeedChanges(changed, kept, dropped, others, unfilled, made)
 
 
 def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tuple[Any, ...]]:
@@ -132,13 +158,20 @@ def _other_study(database: Database, study: int, resource: int) -> list[int]:
     return [row for (row,) in database.rows(query.order_by(StudyResource.study).limit(1))]
 
 
-def record_changes(database: Database, study: int, changes: FeedChanges) -> None:
+def record_changes(
+    database: Database,
+    study: int,
+    resources: Iterable[PublishedResource],
+    contents: Mapping[Key, bytes] = MappingProxyType({}),
+) -> FeedChanges:
     """Write resources and entries of a publication, the ImagingStudy after those that it refers to.
 
     Inside the transaction that marks the study published. Until its end no other process draws a number: the
-    order of numbers is that in which readers see them.
+    order of numbers is that in which readers see them. `contents`: see compare_with_feed. Return what was
+    written.
     """
     database.lock_feed()
+    changes = compare_with_feed(database, study, resources, contents)
     now = time.time_ns() // 1_000_000
     rows = set(changes.kept)
     # The ImagingStudy is the first that is built.
@@ -151,15 +184,15 @@ def record_changes(database: Database, study: int, changes: FeedChanges) -> None
         execute(
             StudyResource.delete().where((StudyResource.study == study) & (StudyResource.resource == row))
         )
-        if key in changes.orphaned:
-            _delete(database, row, now)
-        else:
+        if other := changes.others.get(key):
             # Its content may be of this study: another study of the resource has to write it again.
-            other = _other_study(database, study, row)
-            execute(Study.update(revision=Study.revision + 1).where(Study.id.in_(other)))
+            execute(Study.update(revision=Study.revision + 1).where(Study.id == other))
+        else:
+            _delete(database, row, now)
     known = {row for row, _ in _resources_of(database, study)}
     for row in rows - known:
         execute(StudyResource.insert(study=study, resource=row))
+    return changes
 
 
 def _upsert(database: Database, resource: PublishedResource, content: bytes, now: int) -> int:
@@ -221,6 +254,7 @@ def changes(database: Database, since: int = 0) -> Iterator[Entry]:
                 Resource.name,
                 Change.version,
                 Change.changed,
+                Change.reason,
             )
             .join(Resource)
             .where(Change.id > since)
@@ -239,6 +273,12 @@ def changes(database: Database, since: int = 0) -> Iterator[Entry]:
         if len(rows) < PAGE:
             return
         remembered = since = rows[-1][0]
+
+
+def last_change(database: Database) -> int:
+    """Return the number of the last entry; 0 where there is none. Raises NotKept, DatabaseFault."""
+    rows = database.rows(Change.select(Change.id).order_by(Change.id.desc()).limit(1))
+    return int(rows[0][0]) if rows else pruned(database)
 
 
 def pruned(database: Database) -> int:

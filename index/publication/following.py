@@ -37,6 +37,9 @@ class DirectoryFollower:
         self._resources = Resources(database, directory)
         self._path = directory.root.with_name("fhir.position")
         self.is_kept = is_kept
+        # Connections that were lost when the position was last looked up: a server that replaces another one
+        # may not have the newest entries, and give their numbers anew.
+        self._losses = 0
         # The last entry that the files show; None: not read yet.
         self._position: tuple[int, int] | None = None
         # The last resource that has been compared with its file; None: all are right up to the position.
@@ -132,16 +135,17 @@ class DirectoryFollower:
 
         Raises NotKept.
         """
-        if self._position is not None or not self.is_kept:
+        losses = self._database.losses
+        if (self._position is not None and losses == self._losses) or not self.is_kept:
             return
-        position = self._read()
+        position = self._position or self._read()
         if position is None or not self._directory.root.is_dir() or not self._is_entry(position):
             rows = self._run(_select_last)
             position = rows[0][:2] if rows else (0, 0)
             self._compared = 0
             if not self._run(_select_resources, after=0):
                 self._compared = None
-        self._position = position
+        self._position, self._losses = position, losses
 
     def _is_entry(self, position: tuple[int, int]) -> bool:
         query = Change.select(Change.id).where((Change.id == position[0]) & (Change.changed == position[1]))

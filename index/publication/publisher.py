@@ -8,16 +8,17 @@ the same time, the durations of all that wait are added, up to a limit.
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from index.database.connection import Database
 from index.database.tables import Study
+from index.errors import Contention
 from index.hooks import Observer
 from index.publication.due import DueStudies
 from index.publication.filling import ContentFilling
-from index.publication.study import StudyPublication
+from index.publication.study import Postponed, PublicationResult, StudyPublication
 from index.settings import PublishSettings
 from index.supervisor import Supervisor
 
@@ -63,6 +64,11 @@ class Publisher:
         self._of_association: dict[str, set[int]] = {}
         # When the first instance was acknowledged that a study's resource does not show yet.
         self._acknowledged: dict[int, float] = {}
+        # Those whose association has ended since they were published.
+        self._complete: set[int] = set()
+        # Called after a publication, with the study's row, when it was acknowledged, and whether its
+        # association has ended.
+        self.on_published: Callable[[int, float | None, bool], None] = lambda *_: None
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -137,6 +143,7 @@ class Publisher:
         now = time.monotonic()
         with self._changed:
             for study in studies:
+                self._complete.add(study)
                 self._due.add_complete(study, now, self._durations.get(study, 0.0))
             self._changed.notify()
 
@@ -153,7 +160,7 @@ class Publisher:
                 if time.monotonic() >= until:
                     return count
                 count += 1
-                if not self._publish(study):
+                if self._publish(study) is not None:
                     failed.add(study)
         if until == math.inf:
             self._publication.directory.follow({})
@@ -182,28 +189,30 @@ class Publisher:
                         self._changed.wait(min(self._due.first() - now, interval))
                     continue
             self._worker.beat()
-            if not self._publish(taken):
+            study, grows = taken
+            seconds = self._publish(study, grows=grows)
+            if seconds is not None:
                 with self._changed:
-                    at = time.monotonic() + RETRY_INTERVAL
-                    self._due.add(taken, at, self._durations.get(taken, 0.0))
+                    add = self._due.add if grows else self._due.add_complete
+                    add(study, time.monotonic() + seconds, self._durations.get(study, 0.0))
             self._publishing_since = None
 
-    def _take(self, now: float) -> int | None:
-        """Take the study that is due next."""
+    def _take(self, now: float) -> tuple[int, bool] | None:
+        """Take the study that is due next; with it, whether it grows."""
         found = self._due.pop(now)
         if found is None:
             return None
-        study, self._publishing_since = found
+        study, self._publishing_since, grows = found
         self._last_change = now
-        return study
+        return study, grows
 
     def _find_changes(self) -> None:
         """Schedule what other processes have changed, and what a crash left unpublished."""
         try:
             self.schedule(self._find())
+            self._publication.directory.look()
             if self._due or self._failing:
                 return
-            self._publication.directory.look()
             if not self._filling.is_done:
                 self.schedule(self._filling.go_on())
             else:
@@ -211,35 +220,51 @@ class Publisher:
         except Exception:  # the next look comes soon
             log.exception("publisher_cannot_read")
 
-    def _publish(self, study: int) -> bool:
+    def _publish(self, study: int, *, grows: bool = False) -> float | None:
+        """Publish a study; return in how many seconds it is to be tried again, or None."""
         began = time.monotonic()
         acknowledged = self._acknowledged.pop(study, None)
+        is_complete = study in self._complete
+        self._complete.discard(study)
         try:
-            result = self._publication.publish(study)
+            result = self._publication.publish(study, grows=grows)
+        except Contention as error:
+            log.warning("publication_postponed", study=study, reason=str(error))
+            result = Postponed(LOOK_INTERVAL)
         except Exception:  # one study must not stop the others
             log.exception("publish_failed", study=study, retry_seconds=RETRY_INTERVAL)
             self._failing.add(study)
+            self._observer.publication_failed()
+            result = Postponed(RETRY_INTERVAL)
+        else:
+            self._failing.discard(study)
+        if isinstance(result, Postponed):
             if acknowledged is not None:
                 self._acknowledged[study] = acknowledged
-            self._observer.publication_failed()
-            return False
-        self._failing.discard(study)
+            if is_complete:
+                self._complete.add(study)
+            return result.seconds
         if result is not None:
-            now = time.monotonic()
-            duration = now - began
-            lag = None if acknowledged is None else now - acknowledged
-            self._observer.published(duration, lag)
-            self._remember(study, duration)
-            log.info(
-                "published",
-                study_uid=result.uid,
-                instances=result.instances,
-                written=result.written,
-                removed=result.removed,
-                seconds=round(duration, 4),
-                lag=None if lag is None else round(lag, 4),
-            )
-        return True
+            self._note_published(study, result, time.monotonic() - began, acknowledged)
+        if result is not None or is_complete:
+            self.on_published(study, acknowledged, is_complete)
+        return None
+
+    def _note_published(
+        self, study: int, result: PublicationResult, duration: float, acknowledged: float | None
+    ) -> None:
+        lag = None if acknowledged is None else time.monotonic() - acknowledged
+        self._observer.published(duration, lag)
+        self._remember(study, duration)
+        log.info(
+            "published",
+            study_uid=result.uid,
+            instances=result.instances,
+            written=result.written,
+            removed=result.removed,
+            seconds=round(duration, 4),
+            lag=None if lag is None else round(lag, 4),
+        )
 
     def _remember(self, study: int, duration: float) -> None:
         """Keep the durations of the last rewrites, of as many studies as may grow at the same time."""

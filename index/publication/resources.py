@@ -8,7 +8,7 @@ from typing import Any
 from peewee import JOIN, SQL, Query
 
 from index.database.connection import Database
-from index.database.tables import Change, Resource, ResourceContent
+from index.database.tables import Change, Resource, ResourceContent, StudyResource
 from index.publication.directory import Directory
 from index.publication.feed import Entry, compressed
 from index.storage.durable import open_file
@@ -53,6 +53,27 @@ class Resources:
         gzipped = b"" if deleted else bytes(content or b"") or self._of_file(fhir, type, name)
         return StoredResource(fhir, type, name, version, changed, bool(deleted), gzipped)
 
+    def of_patient(self, fhir: str, name: str) -> list[tuple[str, str]]:
+        """Return type and id of a Patient and of all that their studies have, the Patient first.
+
+        Nothing where there is no such Patient. Raises NotKept.
+        """
+        found = self._database.rows(
+            Resource.select(Resource.id).where(
+                (Resource.fhir == fhir)
+                & (Resource.type == "Patient")
+                & (Resource.name == name)
+                & (Resource.deleted == 0)
+            )
+        )
+        if not found:
+            return []
+        of_studies = StudyResource.select(StudyResource.study).where(StudyResource.resource == found[0][0])
+        query = Resource.select(Resource.type, Resource.name).distinct().join(StudyResource)
+        query = query.where(StudyResource.study.in_(of_studies), Resource.fhir == fhir, Resource.deleted == 0)
+        own = ("Patient", name)
+        return [own, *sorted({(kind, one) for kind, one in self._database.rows(query)} - {own})]
+
     def _of_file(self, *key: str) -> bytes:
         """Return the same of a resource that an earlier version published as a file only."""
         try:
@@ -62,9 +83,10 @@ class Resources:
             return b""
 
     def history(self, fhir: str, type: str, name: str) -> list[Entry]:  # noqa: A002
-        """Return the entries of a resource in the change feed, oldest first, those that are still there.
+        """Return the changes of a resource in the change feed, oldest first, those that are still there.
 
-        Only the last content is kept. Raises NotKept.
+        Entries that its study is complete are left out: they are no versions. Only the last content is kept.
+        Raises NotKept.
         """
         with self._database.connection():
             rows = self._database.prepared(_select_entries).run(fhir=fhir, type=type, name=name).fetchall()
@@ -83,4 +105,4 @@ def _select(p: Callable[[str], SQL]) -> Query:
 
 def _select_entries(p: Callable[[str], SQL]) -> Query:
     query = Change.select(Change.id, Change.kind, Change.version, Change.changed)
-    return query.join(Resource).where(_is(p)).order_by(Change.id)
+    return query.join(Resource).where(_is(p) & (Change.reason == SQL("''"))).order_by(Change.id)

@@ -38,6 +38,11 @@ class IdentifierMatcher:
         self._ignore_accents = ignore_accents
         self._tests = list(self._make_tests(identifier))
 
+    @property
+    def fits_all(self) -> bool:
+        """Whether every item fits."""
+        return not self._tests
+
     def fits(self, item: Attributes) -> bool:
         """Whether an item has all that is asked for."""
         return all(test(item) for test in self._tests)

@@ -20,7 +20,8 @@ from index.records import Attributes
 # PS3.4 Table K.6-1 nests three deep; a deeper identifier is an attack or a fault.
 MAX_DEPTH = 8
 # A worklist's answer has its own character set, and no time zone.
-_NO_KEYS = frozenset(("SpecificCharacterSet", "TimezoneOffsetFromUTC"))
+_CHARSET = "SpecificCharacterSet"
+_NO_KEYS = frozenset((_CHARSET, "TimezoneOffsetFromUTC"))
 _BINARY = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT"))
 _INTEGERS = frozenset(("SL", "SS", "UL", "US", "SV", "UV"))
 _FLOATS = frozenset(("FD", "FL"))
@@ -32,15 +33,20 @@ Identifier = dict[str, Any]
 Keys = Mapping[str, Key]
 
 
-def read_identifier(dataset: Dataset, depth: int = 0, *, no_keys: Container[str] = _NO_KEYS) -> Identifier:
+def read_identifier(
+    dataset: Dataset, depth: int = 0, *, no_keys: Container[str] = _NO_KEYS, has_charset: bool = False
+) -> Identifier:
     """Return the identifier in a data set; keys without a value are empty texts. `no_keys` are left out.
 
-    Raises BadIdentifier where it cannot be read.
+    Texts that are not ASCII, though no character set is given, are taken for UTF-8 where they can be, as a
+    terminal sends them; else for Latin-1, as pydicom reads them. Raises BadIdentifier.
     """
     if depth > MAX_DEPTH:
         raise BadIdentifier("identifier", f"nested more than {MAX_DEPTH} deep")
     if not depth and (name := cut_off(dataset)):
         raise BadIdentifier(name, "ends within its value")
+    # That of an item is its own, or that of what it is in (PS3.5 Section 6.1.2.3).
+    has_charset = has_charset or _CHARSET in dataset
     identifier: Identifier = {}
     for tag in sorted(dataset.keys()):
         try:
@@ -51,13 +57,29 @@ def read_identifier(dataset: Dataset, depth: int = 0, *, no_keys: Container[str]
             continue
         name, value = element.keyword or str(tag), element.value
         if element.VR == "SQ":
-            identifier[name] = [read_identifier(item, depth + 1, no_keys=no_keys) for item in value or ()]
+            identifier[name] = [
+                read_identifier(item, depth + 1, no_keys=no_keys, has_charset=has_charset)
+                for item in value or ()
+            ]
         elif element.VR in _BINARY or value is None:
             identifier[name] = ""
         else:
             is_list = not isinstance(value, str) and hasattr(value, "__iter__") and element.VR != "PN"
-            identifier[name] = [str(one) for one in value] if is_list or element.VM > 1 else str(value)
+            texts = [str(one) for one in (value if is_list or element.VM > 1 else [value])]
+            if not has_charset:
+                texts = [_as_utf_8(text) for text in texts]
+            identifier[name] = texts if is_list or element.VM > 1 else texts[0]
     return identifier
+
+
+def _as_utf_8(text: str) -> str:
+    """Return a text that was read as Latin-1 as UTF-8, where its bytes are that."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin_1").decode()
+    except UnicodeError:
+        return text
 
 
 def unsupported(identifier: Identifier, keys: Keys) -> list[str]:

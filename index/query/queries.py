@@ -8,6 +8,7 @@ from index.database.connection import Database
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from index.query.identifiers import Identifier
     from index.query.study_query import QueryOptions, StudyQuery
 
 
@@ -18,7 +19,7 @@ class Queries:
         self._database = database
         self._catch_up = catch_up
 
-    def find(self, identifier: "Dataset", options: "QueryOptions") -> "StudyQuery":
+    def find(self, identifier: "Dataset | Identifier", options: "QueryOptions") -> "StudyQuery":
         """Return a query, to be iterated. Raises BadIdentifier."""
         from index.query.study_query import StudyQuery
 

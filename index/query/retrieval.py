@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from peewee import SQL, Expression, fn
 
 from index.database.connection import Database
+from index.database.extracted import extracted
 from index.database.instance_rows import issuer_of
 from index.database.node import place_of
 from index.database.tables import Instance, Patient, Series, Study, StudyVariant
@@ -13,6 +14,7 @@ from index.errors import NotFound, NotKept
 from index.query.retrieve_keys import RetrieveKeys, read_retrieve_keys
 from index.records import StoredInstance
 from index.storage.data_set_file import DataSetFile
+from index.storage.object_file import ObjectFile
 from index.storage.object_keys import node_of
 from index.storage.object_store import ObjectStore
 
@@ -137,10 +139,19 @@ class Retrieval:
             where = place_of(self._database, node_of(instance.path))
             raise NotFound(f"{instance.uid}: is kept by node {where}")
         return DataSetFile(
-            self._objects.open(instance.path),
+            self._object(instance),
             (instance.sop_class_uid, instance.uid, instance.transfer_syntax),
             instance.size,
         )
+
+    def _object(self, instance: StoredInstance) -> ObjectFile:
+        try:
+            return self._objects.open(instance.path)
+        except FileNotFoundError:
+            if not self._objects.may_be_elsewhere(instance.path):
+                raise
+            where = place_of(self._database, node_of(instance.path))
+            raise NotFound(f"{instance.uid}: is not in the store; node {where} has to upload it") from None
 
     def _studies(self, keys: RetrieveKeys) -> set[int] | None:
         """Return the rows of the studies that the keys allow; None: all."""
@@ -161,17 +172,11 @@ class Retrieval:
     def _patients(self, keys: RetrieveKeys) -> list[int]:
         """Return the rows of the patients with this PatientID, which instances or ADT messages give them."""
         variant, column = StudyVariant, StudyVariant.patient_attributes
-        # The same text as in the index of migration 0012: the database uses an index only for that.
-        extracted = (
-            fn.json_extract(column, SQL("'$.PatientID'"))
-            if self._database.is_sqlite
-            else SQL("(patient_attributes::json ->> 'PatientID')")
-        )
-        rows = self._database.rows(
-            variant.select(variant.patient, column).where(extracted == keys.patient_id)
-        )
-        by_adt = Patient.select(Patient.id, Patient.attributes).where(Patient.attributes != {})
-        rows += self._database.rows(by_adt)
+        number = extracted(self._database, column, "PatientID")
+        rows = self._database.rows(variant.select(variant.patient, column).where(number == keys.patient_id))
+        number = extracted(self._database, Patient.attributes, "PatientID")
+        by_adt = (Patient.attributes != SQL("'{}'")) & (number == keys.patient_id)
+        rows += self._database.rows(Patient.select(Patient.id, Patient.attributes).where(by_adt))
         return sorted(
             {
                 row

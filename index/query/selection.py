@@ -62,13 +62,18 @@ class EntitySelection:
         self._row = _TABLES[level].id
         self._query = self._patients() if level is Level.PATIENT else self._below_patient(level)
 
-    def rows_after(self, last: int | None, count: int) -> list[int]:
-        """Return so many row ids that follow `last`; None: the first ones."""
+    def rows_after(self, last: int | None, count: int, passed_over: int = 0) -> list[int]:
+        """Return so many row ids that follow `last`; None: the first ones, behind those passed over."""
         query, row = self._query, self._row
         if last is not None:
             query = query.where(row < last if self._is_newest_first else row > last)
         query = query.order_by(row.desc() if self._is_newest_first else row)
-        return [found for (found,) in self._database.rows(query.limit(count))]
+        return [found for (found,) in self._database.rows(query.limit(count).offset(passed_over or None))]
+
+    def count(self) -> int:
+        """Return how many there are."""
+        ((count,),) = self._database.rows(self._query.select(fn.COUNT(self._row)))
+        return int(count)
 
     def _patients(self) -> Any:
         stored = StudyVariant.select(SQL("1"))
@@ -180,7 +185,7 @@ class EntitySelection:
 
         def condition(column: Field) -> Any:
             value = extracted(database, column, stored)
-            return (value**pattern) & begins_with(database, value, prefix) if prefix else value**pattern
+            return (value**pattern) & begins_with(value, prefix) if prefix else value**pattern
 
         return condition
 
@@ -202,7 +207,7 @@ class EntitySelection:
             if not group.isascii():
                 return other
             tests = [name.contains(run) for run in runs]
-            tests += [begins_with(database, name, prefix)] if prefix else []
+            tests += [begins_with(name, prefix)] if prefix else []
             return other | reduce(and_, tests)
 
         return condition

@@ -32,7 +32,8 @@ class QueryOptions:
     """How a query is to be answered. `levels` are those of its information model.
 
     `relational` and `combined_times` are negotiated (PS3.4 Section C.5.1.1): unique keys of the levels above
-    are not needed, and any level's keys are matched; StudyDate and StudyTime are one period.
+    are not needed, and any level's keys are matched; StudyDate and StudyTime are one period. `offset`: how
+    many matches are passed over first.
     """
 
     levels: Sequence[Level]
@@ -42,6 +43,7 @@ class QueryOptions:
     ignore_accents: bool = False
     relational: bool = False
     combined_times: bool = False
+    offset: int = 0
 
 
 class StudyQuery:
@@ -51,10 +53,12 @@ class StudyQuery:
     there are more matches than the limit. Raises BadIdentifier.
     """
 
-    def __init__(self, database: Database, identifier: Dataset, options: QueryOptions) -> None:
+    def __init__(self, database: Database, identifier: Dataset | Identifier, options: QueryOptions) -> None:
         self._options = options
         self._charset = options.charset or "\\".join(texts(_charset(identifier)))
-        self._identifier = read_identifier(identifier, no_keys=_NO_KEYS)
+        if isinstance(identifier, Dataset):
+            identifier = read_identifier(identifier, no_keys=_NO_KEYS)
+        self._identifier = identifier
         self.level = _level(self._identifier, options.levels)
         if not options.relational:
             _check_unique_keys(self._identifier, self.level, options.levels)
@@ -77,23 +81,40 @@ class StudyQuery:
     def __iter__(self) -> Iterator[Dataset | None]:
         """Yield the answers."""
         answered: set[Any] = set()
-        for entities in self._pages():
+        # Every row is an answer of its own: those before the offset need not be read.
+        passed_over = self._options.offset if self._is_of_all_rows else 0
+        offset = self._options.offset - passed_over
+        for entities in self._pages(passed_over):
             for entity in entities:
                 identity = entity.identities[self.level]
                 if identity in answered or not self._matcher.fits(entity.attributes):
                     continue
-                if len(answered) == self._options.limit:
+                if len(answered) == offset + self._options.limit:
                     self.is_cut_short = True
                     return
                 answered.add(identity)
-                yield self._answer(entity)
+                if len(answered) > offset:
+                    yield self._answer(entity)
             yield None
 
-    def _pages(self) -> Iterator[list[Entity]]:
-        last, rows = None, [0] * BLOCK
-        while len(rows) == BLOCK:
-            rows = self._selection.rows_after(last, BLOCK)
-            for page in chunked(rows, PAGE):
+    def total(self) -> int | None:
+        """Return how many matches there are, whatever the limit; None: only matching them would tell."""
+        return self._selection.count() if self._is_of_all_rows and self.level is Level.STUDY else None
+
+    @property
+    def _is_of_all_rows(self) -> bool:
+        return self._matcher.fits_all and self.level is self._lowest is not Level.PATIENT
+
+    def _pages(self, passed_over: int) -> Iterator[list[Entity]]:
+        block, size = BLOCK, PAGE
+        if self._is_of_all_rows:
+            # One more than the limit tells whether there are more.
+            block = min(BLOCK, self._options.limit + 1)
+            size = min(PAGE, block)
+        last, rows = None, [0] * block
+        while len(rows) == block:
+            rows = self._selection.rows_after(last, block, 0 if last else passed_over)
+            for page in chunked(rows, size):
                 yield self._entities.read(self._lowest, page)
                 last = page[-1]
 
@@ -109,7 +130,7 @@ class StudyQuery:
         return answer(asked, item, self._charset, self._keys, values=stored_values, with_unsupported=True)
 
 
-def _charset(identifier: Dataset) -> object:
+def _charset(identifier: Dataset | Identifier) -> object:
     """Return the character set of a query: its caller can read it."""
     try:
         return identifier.get("SpecificCharacterSet") or ""

@@ -77,4 +77,4 @@ class DirectIndexing:
         paths = {path for arrival in arrivals for path in (arrival.source, arrival.stored.path)}
         for path in paths - {existing.path for existing in known.values()}:
             with contextlib.suppress(OSError):
-                self._objects.remove(path)
+                self._objects.discard(path)

@@ -174,7 +174,7 @@ class FileImport:
         except BaseException:
             writer.discard()
             if incoming:
-                objects.remove(incoming)
+                objects.discard(incoming)
             raise
         received = time.time_ns() // 1_000_000
         stored = StoredObject(header, ORIGIN, syntax, path, writer.size, writer.sha1.hex(), received)

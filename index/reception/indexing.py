@@ -187,7 +187,7 @@ class Indexing:
 
     def _keep_aside(self, arrival: Arrival, path: str, room: int) -> bool:
         """Decide whether a data set is kept aside at this path; return whether that takes room."""
-        is_there = self._objects.size(path) is not None
+        is_there = self._objects.is_there(path)
         arrival.kept_aside = room > 0 or is_there
         return arrival.kept_aside and not is_there
 
@@ -241,7 +241,7 @@ class Indexing:
                 unneeded.add(conflict_path(arrival.stored.sha1, self._objects.node))
             for path in unneeded - needed:
                 try:
-                    self._objects.remove(path)
+                    self._objects.discard(path)
                 except OSError:
                     log.exception("object_left_behind", path=path)
 

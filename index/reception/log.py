@@ -89,6 +89,11 @@ class ReceptionLog:
         own = max(self._journal.fill, self._records / PART_RECORDS)
         return min(1.0, (1 + own) / 2 if self._unsettled else own / 2)
 
+    def takes(self) -> bool:
+        """Whether arrivals find room; False where senders have waited for it in vain."""
+        refused = self._full_until is not None and time.monotonic() >= self._full_until
+        return not refused or self._fits([b""])
+
     def makes_progress(self, seconds: float) -> bool:
         """Tell whether the group that is written now is done within that time."""
         return self._groups.makes_progress(seconds)

@@ -93,14 +93,15 @@ class Reception:
         except NotKept as error:  # on a full disk the database's log goes on as it is
             log.warning("checkpoint_failed", reason=str(error))
         self._objects.settle()
+        self._objects.begin_serving()
         replayed, swept, indexed = self._replay_journal(), 0, 0
         with contextlib.suppress(NotKept):  # on a full disk; a later start or deletion finishes it
             self._unlink_removed()
         # Until the journal is replayed, only its records tell what is whole.
         if self._is_replayed:
             swept = self._objects.sweep()
-            # What an upload left without its row was not acknowledged: `verify --repair` indexes it.
-            if not self._objects.uploads:
+            # What has no row in a shared store was not acknowledged, or is another node's.
+            if not self._objects.is_shared:
                 indexed = index_orphans(self._database, self._objects, self._indexing)
         unpublished = self._database.rows(Study.select(Study.id).where(Study.revision != Study.published))
         log.info("recovered", replayed=replayed, swept=swept, indexed=indexed, unpublished=len(unpublished))
@@ -197,6 +198,8 @@ class Reception:
     def catch_up(self, seconds: float | None = None) -> bool:
         """Return when all is indexed that was acknowledged before; False where that takes longer."""
         if self._log.is_open or self._is_log_open():
+            # Who asks is told sooner by the database itself.
+            seconds = 0.0 if self._database.away and seconds is not None else seconds
             return self._indexer.catch_up(self._log.last, seconds)
         return self._is_replayed
 
@@ -240,6 +243,10 @@ class Reception:
     def is_failing(self) -> bool:
         """Whether what was acknowledged cannot be indexed at the moment."""
         return self._indexer.is_failing or not self._is_replayed
+
+    def takes(self) -> bool:
+        """Whether instances are acknowledged, as far as database and journal let us."""
+        return self._log.takes() if self._log.is_open else not self._database.away
 
     def conflicts(self) -> int:
         """Return how many data sets are kept aside."""

@@ -5,7 +5,7 @@ index and files hold now.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -72,11 +72,17 @@ class Replay:
     def index_again(self, last: int) -> list[Arrival]:
         """Index the records up to number `last` that the database has lost; return them.
 
-        Raises NotKept, DatabaseFault, OSError.
+        A replica that was behind lacks also what was durable at the server before it, of which the journal
+        may know no more. These objects are in their places. Raises NotKept, DatabaseFault, OSError.
         """
         number, _ = self._position.read()
-        records = [record for record in read(self._folder) if number < record.number <= last]
+        left = list(read(self._folder))
+        records = [record for record in left if number < record.number <= last]
         arrivals = [arrival for some in chunked(records, BATCH) for arrival in self._index(some)]
+        if last > number and not any(record.number == number + 1 for record in records):
+            later = {str(record.facts["path"]) for record in left if record.number > last}
+            found = index_orphans(self._database, self._objects, self._indexing, but=later)
+            log.warning("indexed_from_objects", instances=found, why="the database has lost what was settled")
         with self._database.writing():
             self._position.set(number=max(last, number))
         return arrivals
@@ -213,13 +219,19 @@ def restore_all(objects: ObjectStore, folder: Path) -> None:
             objects.move(source, record.facts["path"])
 
 
-def index_orphans(database: Database, objects: ObjectStore, indexing: Indexing) -> int:
-    """Index the objects without a row of all folders that may have some; return how many that were."""
+def index_orphans(
+    database: Database, objects: ObjectStore, indexing: Indexing, but: Collection[str] = ()
+) -> int:
+    """Index the objects without a row of all folders that may have some; return how many that were.
+
+    `but` are paths of objects that are about to be indexed.
+    """
     query = Instance.select(Instance.path, Instance.received).where(of_node(Instance.path, objects.node))
     query = query.order_by(Instance.id.desc()).limit(1)
     last, received = next(iter(database.rows(query)), (None, 0))
     indexed = 0
-    for path in _without_recent_row(database, objects.node, list(objects.filed_since(last, received))):
+    filed = [path for path in objects.filed_since(last, received) if path not in but]
+    for path in _without_recent_row(database, objects.node, filed):
         try:
             indexed += index_object(objects, indexing, path) is not Outcome.DUPLICATE
         except (NotPart10, IndexFault, OSError):

@@ -65,6 +65,15 @@ def sync_folder(folder: Path | str) -> None:
         os.close(descriptor)
 
 
+def sync_content(path: str) -> None:
+    """Make the content of a file durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def make_folder(folder: Path, *, sync: bool = True) -> None:
     """Create `folder` and its missing parents, durably."""
     if folder.is_dir():

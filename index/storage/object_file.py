@@ -117,8 +117,35 @@ def sha1_of(file: ObjectFile, pace: Callable[[int], object] = lambda _: None) ->
     return digest.hexdigest()
 
 
+def copy_object(source: ObjectFile, target: LargeFile) -> None:
+    """Copy an object. Raises OSError; then there is none."""
+    place = 0
+    try:
+        while chunk := source.read_at(place, CHUNK):
+            target.write(chunk)
+            place += len(chunk)
+        target.close(sync=True)
+    finally:
+        target.abandon()
+
+
+def file_state(path: Path | str) -> ObjectState | None:
+    """Return what can be told of a file without reading it; None where there is none. Raises OSError."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return ObjectState(status.st_size, status.st_ctime_ns // 1_000_000, stat.S_ISREG(status.st_mode))
+
+
 class FolderReader:
     """Reads the objects below a data directory."""
+
+    # Whether the objects of all nodes are in one store, which has this URL.
+    is_shared = False
+    url = ""
+    # Whether no object is missing here because another node keeps it.
+    sees_all = False
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -133,12 +160,7 @@ class FolderReader:
 
     def state(self, path: str) -> ObjectState | None:
         """Return what can be told without reading it; None where there is none. Raises OSError."""
-        try:
-            status = os.stat(self._below + path)  # noqa: PTH116
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        changed = status.st_ctime_ns // 1_000_000
-        return ObjectState(status.st_size, changed, stat.S_ISREG(status.st_mode))
+        return file_state(self._below + path)
 
     def changed(self, path: str) -> int | None:
         """Return when an entry changed, in ms since 1970, whatever it is; None: gone. Raises OSError."""
@@ -166,3 +188,20 @@ class FolderReader:
     def holds(self, path: str) -> bool:
         """Tell whether an object is to be found here, not in the data directory of another node."""
         return node_of(path) == self.node
+
+    @property
+    def away(self) -> str:
+        """Why that store does not answer; empty: it does."""
+        return ""
+
+    def begin_serving(self) -> None:
+        """The daemon is about to receive."""
+
+    def may_be_elsewhere(self, path: str) -> bool:  # noqa: ARG002
+        """Tell whether an object may be missing here because another node has yet to upload it."""
+        return False
+
+    @property
+    def scope(self) -> int:
+        """The node whose objects are found here; the first one stands for all nodes of a shared store."""
+        return self.node

@@ -24,6 +24,7 @@ from index.storage.durable import (
     make_folder,
     open_file,
     open_new,
+    sync_content,
     sync_filesystem,
     sync_folder,
 )
@@ -33,12 +34,11 @@ from index.storage.object_keys import folder_name, folder_number
 from index.storage.processes import started
 from index.storage.reserve import Reserve
 from index.storage.room import Room
-from index.storage.walk import objects_of
+from index.storage.walk import dated_objects, objects_of
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
 FOLDER_SIZE = 4096
 # File systems keep times by a clock that ticks up to 10 ms apart, some by whole seconds; in milliseconds.
 CLOCK = 1000
@@ -52,7 +52,7 @@ _names = itertools.count()
 class ObjectStore(FolderReader):
     """The folders `objects/`, `incoming/` and `conflicts/` of a data directory."""
 
-    # Whether objects go to a store elsewhere, without a journal.
+    # Whether objects go to a shared store before they are acknowledged, without a journal.
     uploads = False
 
     def __init__(
@@ -88,6 +88,10 @@ class ObjectStore(FolderReader):
             for folder in (self._objects, self._incoming, self._conflicts):
                 make_folder(folder, sync=sync)
 
+    def require(self) -> None:
+        """Raise NotKept where nothing more can be kept."""
+        self.room.require()
+
     def incoming_path(self) -> str:
         """Return the path of a new file in `incoming/`, below the data directory."""
         return f"incoming/{self._process}-{next(_names)}"
@@ -106,7 +110,8 @@ class ObjectStore(FolderReader):
 
     def standing(self, *paths: str) -> str | None:
         """Return the first of these paths where a file is; one of `incoming/` may still be prepared."""
-        names = (name for path in paths if path for name in (path, _while_prepared(path)))
+        prepared = (path.replace("incoming/", f"{PREPARED_FOLDER}/", 1) for path in paths)
+        names = (name for both in zip(paths, prepared, strict=True) for name in both if name)
         return next((name for name in names if (self.data / name).is_file()), None)
 
     def _prepare(self) -> None:
@@ -128,10 +133,7 @@ class ObjectStore(FolderReader):
         return DirectFile(self._below + path)
 
     def reserve(self, size: int, standing: str = "") -> str:  # noqa: ARG002  where it arrived
-        """Return a path below the data directory for an object of so many bytes, in the current folder.
-
-        Raises OSError where no folder can be made.
-        """
+        """Return a path for an object of so many bytes, in the current folder. Raises OSError."""
         with self._lock:
             if self._filled == FOLDER_SIZE:
                 self._folder, self._filled = f"objects/{self._claim_folder().name}", 0
@@ -162,6 +164,15 @@ class ObjectStore(FolderReader):
         """Remove an object that has no row; whether the removal is durable does not matter."""
         with contextlib.suppress(FileNotFoundError):
             (self.data / path).unlink()
+
+    def remove_all(self, paths: Sequence[str]) -> None:
+        """Remove several. Raises OSError; then some may be left."""
+        for path in paths:
+            self.remove(path)
+
+    def discard(self, path: str) -> None:
+        """Remove what was to become an object, and did not. Raises OSError."""
+        self.remove(path)
 
     def make_folder_of(self, path: str) -> None:
         """Make the folder of an object where a crash has taken it. Raises OSError."""
@@ -276,7 +287,7 @@ class ObjectStore(FolderReader):
         if self.sync:
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
-                    _sync_content(self._below + path)
+                    sync_content(self._below + path)
             self.sync_folders(paths)
 
     def put_back(self, source: str, path: str) -> None:
@@ -348,10 +359,12 @@ class ObjectStore(FolderReader):
         """Yield the paths of all objects in folders where some may have been filed after `last`.
 
         These are its own folder, the one before it and all later ones, and those that have changed since
-        `received` (ms since 1970): several processes file at a time. What has the name of an object and is
-        not a file, such as a FIFO, is named: to `pass_over`, or else in the log. Raises OSError.
+        `received` (ms since 1970): several processes file at a time. What has an object's name and is no
+        file, such as a FIFO, is named: to `pass_over`, or else in the log. Raises OSError.
         """
         first = (folder_number(last.split("/")[1], self.node) or 1) - 1 if last else 0
+        if last is None:
+            yield from dated_objects(self._objects)
         for number, folder in sorted(self._folders()):
             if number >= first or folder.stat().st_mtime_ns // 1_000_000 >= received - CLOCK:
                 for path, is_file in objects_of(folder):
@@ -380,19 +393,6 @@ class ObjectStore(FolderReader):
             if self.sync:
                 sync_folder(self._objects)
             return folder
-
-
-def _while_prepared(path: str) -> str:
-    """Return where a file of `incoming/` stood before it was taken."""
-    return path.replace("incoming/", f"{PREPARED_FOLDER}/", 1)
-
-
-def _sync_content(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _pass_over(path: str, reason: str) -> None:

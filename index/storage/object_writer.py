@@ -27,7 +27,7 @@ class ObjectWriter:
 
         `limit` is of its data set's bytes. Raises NotKept where there is no room.
         """
-        store.room.require()
+        store.require()
         self._store = store
         self._take_name = take_name
         self._path = ""
@@ -126,4 +126,4 @@ class ObjectWriter:
             self._file.abandon()
         if self._path:
             with contextlib.suppress(OSError):
-                self._store.remove(self._path)
+                self._store.discard(self._path)

@@ -55,11 +55,9 @@ def request_association(
         tls_args=(tls, None) if tls else None,  # type: ignore[arg-type]
     )
     if not association.is_established:
-        why = f"TLS: {describe_tls_error(failures[0])}" if failures else _why(association)
+        why = f"TLS: {describe_tls_error(failures[0])}" if failures else _why(association, sop_class)
         raise Unreachable(f"peer {peer.aet}: {why}")
     try:
-        if not association.accepted_contexts:
-            raise Unreachable(f"peer {peer.aet}: does not offer {sop_class}")
         yield association
     finally:
         if association.is_established:
@@ -102,10 +100,18 @@ def _noting(failures: list[OSError]) -> type[ssl.SSLSocket]:
     return NotingSocket
 
 
-def _why(association: Association) -> str:
+def _why(association: Association, sop_class: str) -> str:
     if association.is_rejected:
         return "rejects the association"
-    return "aborts the association" if association.acceptor.primitive else "cannot be reached"
+    if association.acceptor.primitive is None:
+        return "cannot be reached"
+    # pynetdicom aborts an association that has no context.
+    return "aborts the association" if association.accepted_contexts else f"does not offer {sop_class}"
+
+
+def interrupt(association: Association) -> None:
+    """Let the thread that waits for a response go on without one, and abort. Called from any thread."""
+    association.dimse.msg_queue.put((None, None))
 
 
 def _disable_nagle(event: Event) -> None:

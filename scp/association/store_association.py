@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -99,10 +99,14 @@ class MessageIds:
 
 
 class StoreAssociation(MessageIds):
-    """A StoreChannel to a peer of [[peers]]. Used by one thread; another may call `interrupt`."""
+    """A StoreChannel to a peer of [[peers]]. Used by one thread; another may call `interrupt`.
 
-    def __init__(self) -> None:
+    `is_over` is asked each second while the peer is waited for: whether to wait no longer.
+    """
+
+    def __init__(self, is_over: Callable[[], bool] | None = None) -> None:
         super().__init__()
+        self._is_over = is_over
         self.contexts: dict[str, dict[str, int]] = {}
         self._name = ""
         self._connection: Connection | None = None
@@ -121,7 +125,7 @@ class StoreAssociation(MessageIds):
             connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except (OSError, UnicodeError) as error:
             raise Unreachable(f"{self._name}: cannot be reached: {error}") from error
-        self._connection = connection = Connection(connecting)
+        self._connection = connection = Connection(connecting, is_over=self._is_over)
         if self._interrupted:
             connection.interrupt()
         try:
@@ -268,5 +272,5 @@ def _why(error: Exception, no_answer: str) -> str:
     if isinstance(error, DeadlineExceeded):
         return f"{no_answer} in time"
     if isinstance(error, Interrupted):
-        return "shutdown"
+        return "is no longer waited for"
     return str(error)

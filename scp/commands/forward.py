@@ -1,4 +1,4 @@
-"""`forward`: what waits to be forwarded by [[routes]], and what could not be."""
+"""`forward`: what waits to be sent to peers by [[routes]] and `notify`, and what could not be."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 forward = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Instances that [[routes]] forward: those that wait, and dead letters, which are not tried again.",
+    help="What is sent to peers by itself: instances that [[routes]] forward, and notifications of complete"
+    " studies. Those that wait, and dead letters, which are not tried again.",
 )
 app.add_typer(forward, name="forward")
 
@@ -43,6 +44,7 @@ def list_entries(
         if as_json:
             print_json_array(
                 {
+                    "kind": one.kind,
                     "uid": one.uid,
                     "study": one.study_uid or None,
                     "peer": one.peer,
@@ -55,9 +57,10 @@ def list_entries(
                 for one in entries
             )
             return
-        columns = ("SOP Instance UID", "Peer", "State", "Attempts", "Since", "Reason")
+        columns = ("Kind", "UID", "Peer", "State", "Attempts", "Since", "Reason")
         rows = (
-            (one.uid, one.peer, one.state, one.attempts, _time(one.created), one.error) for one in entries
+            (one.kind, one.uid, one.peer, one.state, one.attempts, _time(one.created), one.error)
+            for one in entries
         )
         print_table(columns, rows)
 
@@ -104,14 +107,21 @@ def status(
     """Print for each peer how many instances wait, since when, why, and how many are dead letters."""
     with use_index(config, data) as index, exit_on_fault():
         found = index.outbox.listing.status()
-        routed = sorted(set(index.outbox.routed) - {one.peer for one in found})
+        wanted = {*index.outbox.wanted_by, *index.completions.notifications.wanted_by}
+        routed = sorted(wanted - {one.peer for one in found})
     rows = [(one.peer, one.waiting, one.dead, one.oldest and _time(one.oldest), one.error) for one in found]
     rows += [(peer, 0, 0, None, "") for peer in routed]
+    silent = {one.peer: one.silent for one in found}
     if as_json:
         keys = ("peer", "waiting", "dead", "oldest", "error")
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
-    else:
-        print_table(("Peer", "Waiting", "Dead letters", "Oldest waits since", "Last failure"), rows)
+        print_json(
+            [{**dict(zip(keys, row, strict=True)), "silent_nodes": silent.get(row[0], {})} for row in rows]
+        )
+        return
+    print_table(("Peer", "Waiting", "Dead letters", "Oldest waits since", "Last failure"), rows)
+    for peer, places in silent.items():
+        for place, count in places.items():
+            print_message(f"{count} for {peer} wait at {place}, which is not served: only it can send them")
 
 
 def _filter(uid: str, peer: str) -> "OutboxFilter":

@@ -27,6 +27,7 @@ MODULES = (
     "worklist",
     "send",
     "forward",
+    "publish",
     "conformance",
     "token",
 )

@@ -47,9 +47,9 @@ def send(
         print_message(f"imagingstudyd: {error}")
         raise typer.Exit(WRONG_USAGE) from None
     with use_index(config, data) as index:
-        sender = Sender(index.retrieval, lambda: configuration, peer)
         results = _Results()
         with exit_on_fault(), stop_signals() as is_stopped:
+            sender = Sender(index.retrieval, lambda: configuration, peer, is_over=is_stopped)
             try:
                 _send(index, uid, sender, results, is_stopped)
             finally:

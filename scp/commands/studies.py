@@ -4,11 +4,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -27,8 +26,14 @@ TABLE_ROWS = 1000
 _COLUMNS = ("Study Instance UID", "Patient ID", "Accession", "Modalities", "Series", "Instances", "Started")
 
 Unmatched = Annotated[bool, typer.Option("--unmatched", help="Only those without an order, and why.")]
+Complete = Annotated[
+    bool, typer.Option("--complete", help="Only those said to be complete: since when, and why.")
+]
 Incomplete = Annotated[
     bool, typer.Option("--incomplete", help="Only those with steps in progress or instances missing.")
+]
+Bundled = Annotated[
+    bool, typer.Option("--bundle", help="With all that it refers to, as a transaction Bundle.")
 ]
 
 
@@ -64,6 +69,7 @@ def studies(
     ] = SORTS[0],
     unmatched: Unmatched = False,  # noqa: FBT002
     incomplete: Incomplete = False,  # noqa: FBT002
+    complete: Complete = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
     """List the studies that have instances, in the order of their arrival."""
@@ -72,38 +78,66 @@ def studies(
     except BadFilter as error:
         print_message(f"--{error}")
         raise typer.Exit(WRONG_USAGE) from None
-    extra = [*(["Steps in progress", "Missing"] if incomplete else []), *(["Doubt"] if unmatched else [])]
+    lists = _Lists(complete, incomplete, unmatched)
     with use_index(config, data) as index:
-        rows = islice(_listed(index, wanted, unmatched=unmatched, incomplete=incomplete), limit)
+        rows = islice(_listed(index, wanted, lists), limit)
         if as_json:
             print_json_array(rows)
             return
         conflicting: list[dict[str, Any]] = []
-        _print_tables([*_COLUMNS, *extra], _noted(rows, conflicting))
+        _print_tables([*_COLUMNS, *lists.columns], _noted(rows, conflicting))
     for row in conflicting:
         print_message(
             f"study {row['uid']} has only data sets in conflict, {row['conflicts']}: `show` names them"
         )
 
 
-def _listed(
-    index: "Index", wanted: StudyFilter, *, unmatched: bool, incomplete: bool
-) -> Iterator[dict[str, Any]]:
+class _Lists(NamedTuple):
+    """Which lists are asked for."""
+
+    complete: bool
+    incomplete: bool
+    unmatched: bool
+
+    @property
+    def columns(self) -> Iterator[str]:
+        """Their columns."""
+        for is_asked, columns in zip(self, _LIST_COLUMNS, strict=True):
+            yield from columns if is_asked else ()
+
+
+_LIST_COLUMNS = (("Complete since", "Reason", "Later"), ("Steps in progress", "Missing"), ("Doubt",))
+
+
+def _listed(index: "Index", wanted: StudyFilter, lists: _Lists) -> Iterator[dict[str, Any]]:
     """Yield the studies asked for; last come those that have no row: announced, or only in conflict."""
     rows = index.find_studies(wanted)
-    if incomplete:
-        rows = chain(rows, () if unmatched or wanted.state else index.announced(wanted))
+    if lists.complete:
+        rows = _complete(index, rows)
+    if lists.incomplete:
+        is_other = lists.unmatched or lists.complete or wanted.state
+        rows = chain(rows, () if is_other else index.announced(wanted))
         lacks = {
             study.uid: {"in_progress": study.in_progress, "missing": study.missing}
             for study in index.procedures.incomplete()
         }
         rows = ({**row, **lacks[row["uid"]]} for row in rows if row["uid"] in lacks)
-    if unmatched:
+    if lists.unmatched:
         doubts = {study.uid: study.doubt for study in index.orders.unmatched()}
         rows = ({**row, "doubt": doubts[row["uid"]]} for row in rows if row["uid"] in doubts)
     yield from rows
-    if not (unmatched or incomplete or wanted.state):
+    if not (any(lists) or wanted.state):
         yield from index.studies_in_conflict(wanted)
+
+
+def _complete(index: "Index", rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the studies that were said to be complete: since when, why, and how many instances came later."""
+    while part := list(islice(rows, TABLE_ROWS)):
+        told = index.completions.told(row["uid"] for row in part)
+        for row in part:
+            if found := told.get(row["uid"]):
+                at = _time(found.told)
+                yield {**row, "complete": at, "reason": found.reason, "later": found.later}
 
 
 def _noted(rows: Iterable[dict[str, Any]], conflicting: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -134,13 +168,15 @@ def show(
     config: Config = None,
     data: Data = None,
     as_json: AsJSON = False,  # noqa: FBT002
+    bundle: Bundled = False,  # noqa: FBT002
 ) -> None:
     """Print a study's ImagingStudy; --json prints the same bytes as its file."""
     import orjson
 
     with use_index(config, data) as index:
-        content, disagreements = index.resource(uid, fhir)
+        content, disagreements = index.resource(uid, fhir, bundle=bundle)
         steps = index.procedures.completeness(uid)
+        completion = index.completions.told([uid]).get(uid)
         conflicts = index.kept_aside(uid)
     if not as_json:
         content = orjson.dumps(orjson.loads(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -156,6 +192,12 @@ def show(
         print_message(f"procedure steps in progress: {steps.in_progress} of {steps.steps}")
     for missing in steps.missing:
         print_message(f"procedure steps name an instance that is not here: {missing}")
+    if completion:
+        later = f", and {completion.later} came later" if completion.later else ""
+        print_message(
+            f"complete since {_time(completion.told)} ({completion.reason}), with {completion.instances}"
+            f" instances{later}"
+        )
 
 
 @app.command()
@@ -166,7 +208,10 @@ def changes(
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until interrupted.")] = False,  # noqa: FBT002
     as_json: AsJSON = False,  # noqa: FBT002
 ) -> None:
-    """Print the change feed: which resource changed, to which version, when; with --json a line for each."""
+    """Print the change feed: which resource changed, to which version, when; with --json a line for each.
+
+    An entry "complete" says that a study is complete, and why: its resource is as it was.
+    """
     with use_index(config, data) as index, suppress(KeyboardInterrupt, BrokenPipeError):
         if not since and (pruned := index.changes_pruned()):
             print_message(f"changes up to number {pruned} have been deleted ([publish] keep_changes)")
@@ -181,11 +226,14 @@ def changes(
 
 
 def _print_change(entry: "Entry", *, as_json: bool) -> None:
-    at = datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="milliseconds")
     if as_json:
-        print_json({**asdict(entry), "at": at})
+        print_json(entry.row())
         sys.stdout.buffer.flush()
     else:
-        print_line(
-            f"{entry.seq} {at} {entry.change} {entry.fhir} {entry.type}/{entry.id} version {entry.version}"
-        )
+        resource = f"{entry.type}/{entry.id} version {entry.version}"
+        why = f" ({entry.reason})" if entry.reason else ""
+        print_line(f"{entry.seq} {_time(entry.at)} {entry.change} {entry.fhir} {resource}{why}")
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

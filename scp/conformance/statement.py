@@ -7,6 +7,7 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from index import (
     IMPLEMENTATION_CLASS_UID,
+    MOST_REFERENCES,
     NOT_MATCHED,
     QUERY_KEYS,
     STEP_CREATED_ONLY,
@@ -25,9 +26,12 @@ from scp.association.store_association import MAX_PDU
 from scp.association.syntaxes import DECODABLE, RANKS, kind, preferred
 from scp.conformance.statuses import STATUSES
 from scp.conformance.tables import attribute, keyword_of, named, table
+from scp.conformance.web import dicomweb
 from scp.services.commitment import COMMITMENT, CommitmentService
 from scp.services.find import FindService
 from scp.services.mpps import MPPS_RETRIEVE, RETURNED, StepService
+from scp.services.notify import ATTRIBUTES as AVAILABILITY_ATTRIBUTES
+from scp.services.notify import AVAILABILITY
 from scp.services.retrieve import OPERATIONS, RetrieveService
 from scp.services.store import MAX_OPERATIONS
 from scp.services.worklist import WORKLIST
@@ -52,6 +56,7 @@ STORED = tuple(sorted(uid for uid in _KNOWN | {*_STORAGE_CLASSES.values()} if is
 # SOP Classes of which we are SCU, and what for.
 USED: Mapping[str, str] = {
     "storage": "C-STORE to the destination of a C-MOVE, and by the command send",
+    named(AVAILABILITY): "N-CREATE when a study is complete, to peers with notify = true",
     named(WORKLIST): "C-FIND of an upstream worklist ([worklist.upstream])",
 }
 
@@ -70,6 +75,8 @@ def statement(configuration: Configuration) -> str:
         _services,
         _query,
         _steps,
+        _availability,
+        dicomweb,
         _configured,
         _network,
         _statuses,
@@ -84,6 +91,7 @@ def _overview(_: Configuration) -> Iterator[str]:
     yield "## Overview\n\nA provider of storage, query/retrieve, worklist and procedure steps; no media."
     rows = [(named(uid), uid, "no", "yes", service) for uid, service in PROVIDED.items() if uid != WORKLIST]
     rows.append((named(WORKLIST), WORKLIST, "yes", "yes", "worklist"))
+    rows.append((named(AVAILABILITY), AVAILABILITY, "yes", "no", ""))
     storage = (
         "Storage: every storage SOP Class, see the annex; private and unknown ones too",
         "",
@@ -189,6 +197,23 @@ def _steps(_: Configuration) -> Iterator[str]:
     yield table(("attribute", "tag"), map(attribute, RETURNED))
 
 
+def _availability(configuration: Configuration) -> Iterator[str]:
+    quiet = configuration.publish.quiet
+    by_silence = f", or when nothing has come for {quiet:g} s" if quiet else ""
+    yield (
+        "### Instance Availability Notification\n\nSent once for each study: when every instance that its"
+        " procedure steps name is here, when a storage commitment has covered it, when its order is completed"
+        f"{by_silence}. One N-CREATE for each performed procedure step of the study that made instances, and"
+        f" one for its other instances; of more than {MOST_REFERENCES} instances several. Repeated until it"
+        " is answered 0000, 0111 or a warning; the SOP Instance UID is then the same. Attributes:"
+    )
+    rows = [
+        (">" * (len(path) - 1) + attribute(path[-1])[0], attribute(path[-1])[1], value)
+        for path, value in AVAILABILITY_ATTRIBUTES.items()
+    ]
+    yield table(("attribute", "tag", "value"), rows)
+
+
 def _configured(configuration: Configuration) -> Iterator[str]:
     dicom, tls = configuration.dicom, configuration.dicom.tls
     rows: list[tuple[str, object]] = []
@@ -214,10 +239,11 @@ def _configured(configuration: Configuration) -> Iterator[str]:
             "yes" if peer.tls else "no",
             ", ".join(peer.services) if peer.services is not None else "all",
             ", ".join(peer.transfer_syntaxes) or "as above",
+            "yes" if peer.notify else "no",
         )
         for peer in configuration.peers
     ]
-    yield table(("AE title", "address", "TLS", "services", "transfer syntaxes"), peers)
+    yield table(("AE title", "address", "TLS", "services", "transfer syntaxes", "notified"), peers)
 
 
 _UNKNOWN = {"store": "echo and store", "all": "every service", "reject": "nothing: they are rejected"}

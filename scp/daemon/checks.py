@@ -5,7 +5,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from index import DATA_NAMES, CannotListen, free_space, is_served, outdated_instances
+from index import (
+    DATA_NAMES,
+    CannotListen,
+    StorageSettings,
+    free_space,
+    is_served,
+    outdated_instances,
+    store_fault,
+)
 from scp.association.admission import addresses, plain_address
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.sockets import bind, resolve
@@ -38,6 +46,8 @@ def find_faults(configuration: Configuration) -> list[str]:
     start = [fault.text for fault in start_faults(configuration)]
     fault = data_fault(configuration.data)
     found = [fault.text] if fault and not fault.stays else []
+    if configuration.storage.url and (unanswered := store_fault(configuration.storage)):
+        found.append(f"storage.url: {unanswered}")
     return [*found, *start, *peer_faults(configuration), *_folder_faults(configuration)]
 
 
@@ -127,6 +137,8 @@ def _open_to_callers(configuration: Configuration) -> Iterator[str]:
     for number, peer in enumerate(configuration.peers):
         if peer.host is None and not peer.networks:
             yield f"peers[{number}].aet = {peer.aet}: a caller from any address may use this title"
+        if peer.services is None:
+            yield f"peers[{number}].services: {peer.aet} may use every service, and so retrieve every study"
     if not dicom.called_aets:
         yield "dicom.called_aets is empty: callers may call us by any AE title"
     if dicom.users and is_plain:
@@ -142,6 +154,7 @@ def _open_otherwise(configuration: Configuration) -> Iterator[str]:
         yield f"dicom.tls.certificate = {notice}"
     if configuration.storage.durability != "power-loss":
         yield "storage.durability = process-crash: acknowledged instances may be lost in a power cut"
+    yield from _stored(configuration.storage)
     watermark, there = configuration.storage.watermark, _existing(configuration.data)
     if there.exists() and (shortage := free_space(there, watermark).shortage):
         yield f"storage.watermark = {watermark}: {shortage}: every C-STORE is answered A700"
@@ -166,6 +179,16 @@ def _open_by_http(configuration: Configuration) -> Iterator[str]:
         yield "http.local = all: whoever works on this machine may delete and match"
     if http.tls and (notice := expiry_notice(http.tls.certificate)):
         yield f"http.tls.certificate = {notice}"
+
+
+def _stored(storage: StorageSettings) -> Iterator[str]:
+    if storage.acknowledge == "journal":
+        yield (
+            "storage.acknowledge = journal: until an acknowledged instance is uploaded, it is lost with this "
+            "machine's disk, and other nodes cannot read it"
+        )
+    if (storage.endpoint or "").startswith("http:"):
+        yield f"storage.endpoint = {storage.endpoint}: objects travel readable, without TLS"
 
 
 def _routed(configuration: Configuration) -> Iterator[str]:

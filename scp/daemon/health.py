@@ -10,6 +10,8 @@ from scp.daemon.listener import Listener
 PATIENCE_SECONDS = 2.0
 # A study is overdue for longer only where the publisher does not work.
 PUBLICATION_LAG_SECONDS = 60.0
+# Nodes that are named.
+NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,25 @@ def health(
         "accept loop": _progress(listener.makes_progress, "makes no round"),
         "journal": _progress(index.makes_progress, "is held"),
     }
-    late = {}
+    late: dict[str, str] = {}
     try:
         state = index.state()
     except (IndexFault, OSError) as error:
         vital["database"] = str(error)
     else:
         vital["disk"] = state.shortage or "ok"
+        if state.store_away:
+            vital["object store"] = state.store_away
+        if state.database:
+            # The journal takes instances for a while; a balancer that sent them elsewhere would lose that.
+            (late if state.takes else vital)["database"] = state.database
+        if state.silent_nodes:
+            late["nodes"] = f"no sign of life of {', '.join(state.silent_nodes[:NAMED])}"
         late["publisher"] = _publisher(state.publication_lag, state.failing)
     if failing_peers:
         late["forwarding"] = "; ".join(failing_peers.values())
+    if failing_targets := index.targets.failing():
+        late["publishing"] = "; ".join(f"{name}: {why}" for name, why in failing_targets.items())
     # A failing thread makes something late. Whether senders are affected is checked above.
     for worker in workers:
         if late.get(worker.name, "ok") == "ok":

@@ -8,7 +8,7 @@ from scp.settings.sections import Configuration
 
 def open_index(configuration: Configuration, **options: Any) -> Index:
     """Open the index of this configuration; `options` are those of `Index`. Raises OSError, DatabaseFault."""
-    return Index(
+    index = Index(
         configuration.data,
         configuration.storage,
         configuration.index,
@@ -20,3 +20,5 @@ def open_index(configuration: Configuration, **options: Any) -> Index:
         routes=configuration.routes,
         **options,
     )
+    index.completions.notifications.use(peer.aet for peer in configuration.peers if peer.notify)
+    return index

@@ -5,9 +5,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -23,9 +23,11 @@ from scp.observing import logs
 from scp.observing.association_info import AssociationInfo
 from scp.observing.metrics import Metrics
 from scp.services.commitment import CommitmentService
+from scp.services.delivery import Delivery
 from scp.services.find import FindService
 from scp.services.forward import Forwarding
 from scp.services.mpps import StepService
+from scp.services.notify import Notifying
 from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
 from scp.settings.sections import Configuration, ConfigurationError, LimitsSettings
@@ -59,6 +61,9 @@ def log_uncaught(fault: threading.ExceptHookArgs) -> None:
         error=fault.exc_type.__name__,
         exc_info=None if is_short else fault.exc_value,
     )
+
+
+Deliveries = Sequence[Delivery[Any]]
 
 
 class Daemon:
@@ -95,10 +100,13 @@ class Daemon:
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics, joins=True)
             undo.callback(index.close)
             index.serve()
-            forwarding = Forwarding(index, self._in_force, self._metrics)
+            deliveries = (
+                Forwarding(index, self._in_force, self._metrics),
+                Notifying(index, self._in_force, self._metrics),
+            )
             commitment = CommitmentService(index, self._in_force, self._metrics)
             listener = self._listener(index, commitment)
-            http = self._http(index, listener, forwarding)
+            http = self._http(index, listener, deliveries)
             if http:
                 undo.callback(http.stop)
             address = listener.start()
@@ -113,18 +121,20 @@ class Daemon:
         watchdog = Watchdog(probes, index.workers)
         watchdog.start()
         commitment.start()
-        forwarding.start()
+        for delivery in deliveries:
+            delivery.start()
         upstream = self._upstream(index)
         self._log_ready(index, listener, address, http_address)
         # What start-up made is left out of every later collection.
         gc.collect()
         gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
-            self._reload(listener, forwarding)
+            self._reload(listener, deliveries)
         if upstream:
             upstream.stop()
         commitment.stop()
-        forwarding.stop()
+        for delivery in deliveries:
+            delivery.stop()
         self._stop(index, listener, http)
         watchdog.stop()
         log.info("stopped", fault=str(self._fault) if self._fault else None)
@@ -155,16 +165,21 @@ class Daemon:
             http.stop()
         index.close()
 
-    def _http(self, index: Index, listener: Listener, forwarding: Forwarding) -> HttpServer | None:
+    def _http(
+        self, index: Index, listener: Listener, deliveries: Sequence[Delivery[Any]]
+    ) -> HttpServer | None:
         """Return the HTTP server where one is wanted. Raises OSError where its port is taken."""
         settings = self._configuration.http
         if not settings.enabled:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
         self._metrics.add_outbox(index.outbox)
+        if index.targets.settings:
+            self._metrics.add_targets(index.targets)
 
         def healthy() -> Health:
-            return health(index, listener, index.workers.states(), forwarding.failing())
+            failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}
+            return health(index, listener, index.workers.states(), failing)
 
         def make() -> "Application":
             from scp.daemon.http.application import make_application
@@ -185,7 +200,7 @@ class Daemon:
         log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
         return limits.model_copy(update={"associations": most})
 
-    def _reload(self, listener: Listener, forwarding: Forwarding) -> None:
+    def _reload(self, listener: Listener, deliveries: Deliveries) -> None:
         """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
@@ -206,7 +221,8 @@ class Daemon:
             restart = f"; a restart is needed for {', '.join(late)}" if late else ""
             self._reloads.done(f"Reloaded: {peers} peers, {routes} routes{restart}.")
             self._configuration = configuration
-            forwarding.reload()
+            for delivery in deliveries:
+                delivery.reload()
         notify("READY=1")
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:

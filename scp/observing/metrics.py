@@ -17,7 +17,7 @@ from index import IndexFault, Observer, State, WorkerState
 from scp.observing.recent import Recent
 
 if TYPE_CHECKING:
-    from index import Outbox
+    from index import Outbox, Targets
 
 # So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
 # series for ever, and callers can make up AE titles.
@@ -75,6 +75,23 @@ class Metrics(Observer):
         self._forwards = counter(
             "forwards", "Attempts to forward an instance, by outcome.", "peer", "outcome"
         )
+        self._notifications = counter(
+            "notifications", "Attempts to notify of a complete study, by outcome.", "peer", "outcome"
+        )
+        self._complete = counter("studies_complete", "Studies said to be complete, by reason.", "reason")
+        self._reopened = counter(
+            "studies_reopened", "Of these, those that got another instance later.", "reason"
+        )
+        self._published_to = counter(
+            "publish_requests", "Studies sent to a target, by outcome.", "target", "outcome"
+        )
+        self._target_seconds = Histogram(
+            "imagingstudyd_publish_lag_seconds",
+            "From the answer to the first C-STORE that a resource shows to its target's acceptance.",
+            ["target"],
+            buckets=RESOURCE_SECONDS,
+            registry=self._registry,
+        )
         self._publication_failures = counter("publication_failures", "Publications that failed.")
         self._store_seconds = histogram("store_seconds", "From command set to answer.", STORE_SECONDS)
         self._indexed_seconds = histogram(
@@ -105,6 +122,10 @@ class Metrics(Observer):
     def add_outbox(self, outbox: "Outbox") -> None:
         """Add the gauges of the outbox."""
         self._registry.register(_OutboxGauges(outbox))
+
+    def add_targets(self, targets: "Targets") -> None:
+        """Add the gauges of the targets that are published to."""
+        self._registry.register(_TargetGauges(targets))
 
     def stored(self, calling_aet: str, size: int, seconds: float) -> None:
         """Count an instance that is acknowledged; `size` in bytes, `seconds` from command set to answer."""
@@ -152,11 +173,29 @@ class Metrics(Observer):
         """Count an attempt to forward an instance: sent, warning, failed, dead."""
         self._forwards.labels(self._peer(peer), outcome).inc()
 
+    def notified(self, peer: str, outcome: str) -> None:
+        """Count an attempt to notify a peer of a study: sent, warning, failed, dead."""
+        self._notifications.labels(self._peer(peer), outcome).inc()
+
+    def study_complete(self, reason: str) -> None:
+        """See index.Observer."""
+        self._complete.labels(reason).inc()
+
+    def study_reopened(self, reason: str) -> None:
+        """See index.Observer."""
+        self._reopened.labels(reason).inc()
+
     def published(self, seconds: float, lag: float | None) -> None:
         """See index.Observer."""
         self._publication_seconds.observe(seconds)
         if lag is not None:
             self._resource_seconds.observe(lag)
+
+    def published_to(self, target: str, outcome: str, lag: float | None) -> None:
+        """See index.Observer."""
+        self._published_to.labels(target, outcome).inc()
+        if lag is not None:
+            self._target_seconds.labels(target).observe(lag)
 
     def publication_failed(self) -> None:
         """See index.Observer."""
@@ -202,6 +241,15 @@ class _Gauges:
         for name, meaning, field in _STATE:
             if (value := getattr(state, field)) is not None:
                 yield GaugeMetricFamily(name, meaning, value=value)
+        up = "imagingstudyd_database_up", "Whether the database answers."
+        yield GaugeMetricFamily(*up, value=not state.database)
+        if any(state.nodes.values()):
+            served = GaugeMetricFamily(
+                "imagingstudyd_nodes", "Data directories that share the index.", labels=["state"]
+            )
+            for name, count in state.nodes.items():
+                served.add_metric([name], count)
+            yield served
 
     def _of_workers(self) -> Iterator[Metric]:
         """Yield the gauges of the threads; the label is a thread's name, one of some ten."""
@@ -248,3 +296,41 @@ class _OutboxGauges:
         except (IndexFault, OSError):
             return
         yield from (depth, oldest)
+
+
+class _TargetGauges:
+    """The same of the targets of the configuration."""
+
+    def __init__(self, targets: "Targets") -> None:
+        self._targets = targets
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: see above."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all gauges; none where the index cannot be read."""
+        labels = ["target"]
+        depth = GaugeMetricFamily(
+            "imagingstudyd_publish_outbox_studies", "Studies to be published.", labels=[*labels, "state"]
+        )
+        behind = GaugeMetricFamily(
+            "imagingstudyd_publish_behind_changes", "Changes still to be looked at.", labels=labels
+        )
+        oldest = GaugeMetricFamily(
+            "imagingstudyd_publish_oldest_seconds", "Since when the first waits.", labels=labels
+        )
+        up = GaugeMetricFamily("imagingstudyd_publish_target_up", "Whether it answers.", labels=labels)
+        try:
+            found = self._targets.listing.status()
+        except (IndexFault, OSError):
+            return
+        failing = self._targets.failing()
+        for one in found:
+            for state, count in (("waiting", one.waiting), ("held", one.held), ("dead", one.dead)):
+                depth.add_metric([one.target, state], count)
+            behind.add_metric([one.target], one.behind)
+            waited = 0.0 if one.oldest is None else max(0.0, time.time() - one.oldest / 1000)
+            oldest.add_metric([one.target], waited)
+            up.add_metric([one.target], one.target not in failing)
+        yield from (depth, behind, oldest, up)

@@ -4,6 +4,8 @@ The answer to N-ACTION only confirms the request. N-EVENT-REPORT lists what is c
 association while the peer keeps it open, else on one of our own to the address in [[peers]].
 """
 
+import threading
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -40,8 +42,10 @@ ALL_COMMITTED, SOME_FAILED = 1, 2
 
 # A report is due so many seconds after the request: a peer that does not wait for it has released by then.
 REPORT_DELAY = 1.0
-# How often reports that are due are looked for, in seconds.
+# How soon a report that is due is looked at again while it cannot be made yet, in seconds.
 LOOK_INTERVAL = 1.0
+# How soon it is seen that another node has left a report behind, in seconds.
+LOOK_SECONDS = 60.0
 STOP_SECONDS = 5.0
 
 
@@ -66,6 +70,7 @@ class CommitmentService:
         self._configuration = configuration
         self._metrics = metrics
         self._requesters: dict[int, ServiceAssociation] = {}
+        self._asked = threading.Event()
         self._worker = index.workers.add("storage-commitment", self._run, depends=True)
 
     @property
@@ -79,6 +84,8 @@ class CommitmentService:
 
     def stop(self) -> None:
         """Stop it. Reports that are due stay due."""
+        self._worker.stopping.set()
+        self._asked.set()
         self._worker.stop(STOP_SECONDS)
 
     def _on_action(self, event: Event) -> tuple[Dataset, None]:
@@ -102,6 +109,7 @@ class CommitmentService:
             record.log.warning("commitment_asked", status=f"{answer.Status:04X}", reason=str(error))
             return answer
         self._requesters[row] = association_of(event)
+        self._asked.set()
         record.log.info(
             "commitment_asked", status="0000", transaction_uid=transaction, instances=len(references)
         )
@@ -109,16 +117,27 @@ class CommitmentService:
         return answer
 
     def _run(self) -> None:
-        while not self._worker.wait(LOOK_INTERVAL):
+        while not self._worker.stopping.is_set():
+            seconds = LOOK_INTERVAL
             try:
                 for report in self._commitments.due(self._worker.wait):
                     self._worker.beat()
                     self._report(report)
+                seconds = self._until_next()
             except Exception as error:  # such as a full disk: the thread goes on
                 log.exception("commitment_failed")
                 self._worker.failed(error)
             else:
                 self._worker.done()
+            with self._worker.waiting():
+                self._asked.wait(seconds)
+            self._asked.clear()
+
+    def _until_next(self) -> float:
+        """Return for how many seconds no report is due, unless one is asked for."""
+        due = self._commitments.next_due()
+        seconds = LOOK_SECONDS if due is None else due / 1000 - time.time()
+        return min(seconds, LOOK_SECONDS) if seconds > 0 else LOOK_INTERVAL
 
     def _report(self, report: CommitmentReport) -> None:
         """Send a report. The attempt is noted first, in case the process ends before the outcome is."""

@@ -1,356 +1,52 @@
-"""Forwarding: what waits in the outbox is sent to its peers (C-STORE as SCU, PS3.4 Annex B).
+"""Forwarding: instances that wait in the outbox are sent to its peers (C-STORE as SCU, PS3.4 Annex B)."""
 
-One thread looks what is to be done; a few others send, each over an association with one peer. A peer that
-cannot be reached is tried again after a pause, whatever waits for it.
-"""
+from collections.abc import Callable, Sequence
 
-import random
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
-from time import monotonic, perf_counter, time
-
-import structlog
-
-from index import Index, Outgoing, Worker
+from index import Index, Outgoing
 from scp.observing.metrics import Metrics
-from scp.services.sending import NoResponse, Sender, Sent
+from scp.services.delivery import Delivery
+from scp.services.sending import Sender, Sent
 from scp.settings.sections import Configuration
-from scp.wire.status import reason_for_peer
-
-log = structlog.get_logger("scp")
-
-# Peers that are sent to at the same time. Each is a thread and an association.
-MOST_THREADS = 8
-# How long an association stays open while nothing is to be sent, in seconds.
-QUIET_SECONDS = 5.0
-# How long a peer keeps its thread while others wait for one, in seconds.
-TURN_SECONDS = 30.0
-# Seconds until the next attempt: twice as long after each failure, up to the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
-# Rows that are read at once.
-BATCH = 64
-# How soon a row is deleted when the peer has the instance, in seconds. After a crash it is sent again.
-NOTE_SECONDS = 1.0
-# How soon it is seen what another process has added (import, `forward retry`), in seconds.
-LOOK_SECONDS = 10.0
-# Attempts before the others that wait for this peer go first.
-ATTEMPTS_IN_ORDER = 3
-# Attempts until an instance that the peer does not take is a dead letter: some ten minutes.
-MOST_ATTEMPTS = 8
-# The same where the peer is out of resources, in seconds: a disk may be full over a weekend.
-RESOURCES_SECONDS = 3 * 86400
-STOP_SECONDS = 20.0
-# PS3.4 Table B.2-1: refused, out of resources.
-_RESOURCES_MASK, _OUT_OF_RESOURCES = 0xFF00, 0xA700
 
 
-def pause(failures: int) -> float:
-    """Return the seconds until the next attempt; with jitter, so that not all come back at one time."""
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 30))
-    return longest * random.uniform(0.75, 1.0)  # noqa: S311  no cryptography
+class Forwarding(Delivery[Outgoing]):
+    """Forwards instances. `configuration` returns the one in force, which a reload changes."""
 
-
-def _is_full(sent: Sent) -> bool:
-    return sent.status is not None and sent.status & _RESOURCES_MASK == _OUT_OF_RESOURCES
-
-
-@dataclass(slots=True)
-class _Peer:
-    """What is known of a peer. Times are on the monotonic clock.
-
-    `has_more`: something new may wait. `due_at`: when what failed is tried again. `not_before`: when the peer
-    is. `is_taken`: by a thread, or it waits for one. `more` wakes its thread. `failures`: in a row.
-    """
-
-    name: str
-    more: threading.Condition
-    has_more: bool = True
-    due_at: float | None = None
-    not_before: float = 0.0
-    is_taken: bool = False
-    failures: int = 0
-    reason: str = ""
-    sender: Sender | None = None
-
-    def next_turn(self) -> float | None:
-        """Return when it is to be sent to; None: when there is more."""
-        if self.is_taken or (self.due_at is None and not self.has_more):
-            return None
-        return self.not_before if self.has_more else max(self.not_before, self.due_at or 0.0)
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What was sent in one turn of a peer; `delivered`: rows that are still to be deleted."""
-
-    began: float = field(default_factory=perf_counter)
-    noted: float = field(default_factory=monotonic)
-    delivered: list[int] = field(default_factory=list)
-    instances: int = 0
-    warnings: int = 0
-    failed: int = 0
-    bytes: int = 0
-
-
-class Forwarding:
-    """Sends what waits in the outbox. `configuration` returns the one in force, which a reload changes."""
+    name = "forwarding"
+    # Peers that are sent to at the same time. Each is a thread and an association.
+    threads = 8
 
     def __init__(self, index: Index, configuration: Callable[[], Configuration], metrics: Metrics) -> None:
+        super().__init__(index.outbox, index.workers)
         self._outbox = index.outbox
         self._retrieval = index.retrieval
         self._configuration = configuration
         self._metrics = metrics
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._work = threading.Condition(self._lock)
-        self._peers: dict[str, _Peer] = {}
-        self._ready: deque[_Peer] = deque()
-        self._senders = [
-            index.workers.add(f"forwarding-{number}", partial(self._send_to_peers, number), depends=True)
-            for number in range(1, MOST_THREADS + 1)
-        ]
-        self._idle = 0
-        self._stopping = False
-        self._look_at = 0.0
-        self._worker = index.workers.add("forwarding", self._run, depends=True)
-
-    def start(self) -> None:
-        """Begin, where there is a route or something waits. Raises NotKept, DatabaseFault."""
-        self._outbox.on_added = self._added
-        if self._outbox.routed or self._outbox.peers():
-            self._worker.start()
 
     def reload(self) -> None:
-        """Take over the routes of the configuration in force, and try peers that failed at once."""
+        """Take over the routes of the configuration in force."""
         self._outbox.use(self._configuration().routes)
-        with self._changed:
-            self._look_at = 0.0
-            for peer in self._peers.values():
-                peer.not_before = 0.0
-            self._changed.notify()
-        if self._outbox.routed and not self._worker.is_started:
-            self._worker.start()
+        super().reload()
 
-    def stop(self) -> None:
-        """Interrupt what is being sent, and end. What the peers do not have stays in the outbox."""
-        workers = (self._worker, *self._senders)
-        with self._changed:
-            self._stopping = True
-            for worker in workers:  # before any of them ends by that
-                worker.stopping.set()
-            self._changed.notify_all()
-            self._work.notify_all()
-            for peer in self._peers.values():
-                peer.more.notify_all()
-                if peer.sender:
-                    peer.sender.interrupt()
-        for worker in workers:
-            worker.stop(STOP_SECONDS)
+    def sender(self, peer: str) -> "_InstanceSender":
+        """See Delivery."""
+        return _InstanceSender(Sender(self._retrieval, self._configuration, peer))
 
-    def failing(self) -> dict[str, str]:
-        """Return the peers whose last attempt failed, each with the reason."""
-        with self._changed:
-            return {peer.name: peer.reason for peer in self._peers.values() if peer.failures}
+    def count(self, peer: str, outcome: str) -> None:
+        """See Delivery."""
+        self._metrics.forwarded(peer, outcome)
 
-    def _added(self, peers: Iterable[str]) -> None:
-        """Something has been added for these peers. Called in the thread that has indexed it."""
-        with self._changed:
-            for name in peers:
-                peer = self._peer(name)
-                peer.has_more = True
-                if peer.is_taken:
-                    peer.more.notify()
-                else:
-                    self._changed.notify()
 
-    def _peer(self, name: str) -> _Peer:
-        if name not in self._peers:
-            self._peers[name] = _Peer(name, threading.Condition(self._lock))
-        return self._peers[name]
+class _InstanceSender:
+    """Sends instances to one peer."""
 
-    def _run(self) -> None:
-        """Find out whose turn it is, until the end."""
-        while True:
-            with self._changed:
-                if self._stopping:
-                    return
-                is_due = monotonic() >= self._look_at
-            found = self._outbox.peers() if is_due else []
-            with self._changed:
-                if is_due:
-                    self._look_at = monotonic() + LOOK_SECONDS
-                for name in found:
-                    self._peer(name).has_more = True
-                self._give_turns()
-                turns = [turn for peer in self._peers.values() if (turn := peer.next_turn()) is not None]
-                until = min(self._look_at, *turns) if turns else self._look_at
-                if not self._stopping:
-                    with self._worker.waiting():
-                        self._changed.wait(max(0.0, until - monotonic()))
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self.interrupt = sender.interrupt
+        self.close = sender.close
 
-    def _give_turns(self) -> None:
-        """Let threads take the peers whose turn it is; start another thread where none is free."""
-        now = monotonic()
-        for peer in self._peers.values():
-            turn = peer.next_turn()
-            if turn is None or turn > now:
-                continue
-            peer.is_taken = True
-            self._ready.append(peer)
-        self._work.notify(len(self._ready))
-        unused = (worker for worker in self._senders if not worker.is_started)
-        for _, worker in zip(range(len(self._ready) - self._idle), unused, strict=False):
-            worker.start()
-        if self._do_others_wait():  # threads that only wait for more of their peers let these go
-            for peer in self._peers.values():
-                peer.more.notify()
+    def expect(self, batch: Sequence[Outgoing]) -> None:
+        self._sender.expect(one.instance for one in batch)
 
-    def _do_others_wait(self) -> bool:
-        return len(self._ready) > self._idle
-
-    def _send_to_peers(self, number: int) -> None:
-        """Take peers whose turn it is, one after the other, until the end."""
-        worker = self._senders[number - 1]
-        while True:
-            with self._work:
-                self._idle += 1
-                with worker.waiting():
-                    self._work.wait_for(lambda: self._ready or self._stopping)
-                self._idle -= 1
-                if self._stopping:
-                    return
-                peer = self._ready.popleft()
-                peer.sender = Sender(self._retrieval, self._configuration, peer.name)
-            try:
-                self._turn(peer, peer.sender, worker)
-            except Exception as error:  # such as a full disk: the thread goes on
-                log.exception("forwarding_failed", peer=peer.name)
-                worker.failed(error)
-                self._pause(peer, reason_for_peer(error))
-            else:
-                worker.done()
-            with self._changed:
-                peer.sender, peer.is_taken = None, False
-                self._changed.notify()
-
-    def _turn(self, peer: _Peer, sender: Sender, worker: Worker) -> None:
-        """Send over one association what is due, and what comes until it has been quiet for a while."""
-        tally = _Tally()
-        try:
-            while batch := self._next(peer, tally, worker):
-                sender.expect(outgoing.instance for outgoing in batch)
-                for outgoing in batch:
-                    with worker.waiting():  # for the peer, however large the object is
-                        sent = sender.send(outgoing.instance)
-                    if self._stopping and sent.status is None:
-                        return
-                    if not self._note(peer, outgoing, sent, tally):
-                        return
-        finally:
-            sender.close()
-            self._note_delivered(tally)
-            self._log(peer, tally)
-
-    def _next(self, peer: _Peer, tally: _Tally, worker: Worker) -> list[Outgoing]:
-        """Return what is to be sent next; nothing at the end of the turn."""
-        self._note_delivered(tally)
-        until = monotonic() + (QUIET_SECONDS if tally.instances else 0.0)
-        while True:
-            with self._changed:
-                is_long = perf_counter() - tally.began > TURN_SECONDS
-                if self._stopping or (is_long and self._do_others_wait()):
-                    peer.has_more = True
-                    return []
-                peer.has_more = False
-            if batch := self._outbox.due(peer.name, BATCH):
-                return batch
-            due = self._outbox.next_due(peer.name)
-            with self._changed:
-                peer.due_at = None if due is None else monotonic() + max(0.0, due / 1000 - time())
-                quiet = min(until, peer.due_at or until) - monotonic()
-                if not peer.has_more and not self._stopping and (quiet <= 0 or self._do_others_wait()):
-                    return []
-                with worker.waiting():
-                    peer.more.wait_for(
-                        lambda: peer.has_more or self._stopping or self._do_others_wait(), quiet
-                    )
-
-    def _note(self, peer: _Peer, outgoing: Outgoing, sent: Sent, tally: _Tally) -> bool:
-        """Note what came of an instance; return whether the peer can be sent more now."""
-        log.debug("forward", peer=peer.name, sop_instance_uid=sent.instance.uid, reason=sent.reason)
-        if sent.why is NoResponse.UNREACHABLE:
-            if peer.reason != sent.reason:
-                self._outbox.note_peer(outgoing, sent.reason)
-            self._pause(peer, sent.reason)
-            return False
-        if not sent.is_failed:
-            peer.failures, peer.reason = 0, ""
-            tally.instances += 1
-            tally.warnings += sent.is_warning
-            tally.bytes += sent.instance.size
-            tally.delivered.append(outgoing.id)
-            self._metrics.forwarded(peer.name, "warning" if sent.is_warning else "sent")
-            if monotonic() - tally.noted > NOTE_SECONDS:
-                self._note_delivered(tally)
-            return True
-        tally.failed += 1
-        self._note_failed(peer, outgoing, sent)
-        if not _is_full(sent) and sent.why is not NoResponse.LOST:
-            return True  # it is this instance that fails
-        self._pause(peer, sent.reason)
-        return False
-
-    def _note_failed(self, peer: _Peer, outgoing: Outgoing, sent: Sent) -> None:
-        """Postpone an instance, or make it a dead letter."""
-        attempts = outgoing.attempts + 1
-        is_dead = attempts >= MOST_ATTEMPTS
-        if _is_full(sent):
-            is_dead = is_dead and time() - outgoing.created / 1000 > RESOURCES_SECONDS
-        self._metrics.forwarded(peer.name, "dead" if is_dead else "failed")
-        if is_dead:
-            self._outbox.give_up(outgoing, sent.reason)
-        else:
-            is_peers = _is_full(sent) or sent.why is NoResponse.LOST
-            seconds = 0.0 if is_peers and attempts <= ATTEMPTS_IN_ORDER else pause(attempts)
-            self._outbox.postpone(outgoing, seconds, sent.reason)
-        log.warning(
-            "forward_failed",
-            peer=peer.name,
-            sop_instance_uid=sent.instance.uid,
-            reason=sent.reason,
-            attempts=attempts,
-            is_dead=is_dead,
-        )
-
-    def _note_delivered(self, tally: _Tally) -> None:
-        """Delete the rows of what the peer has."""
-        if tally.delivered:
-            self._outbox.remove(tally.delivered)
-            tally.delivered = []
-        tally.noted = monotonic()
-
-    def _pause(self, peer: _Peer, reason: str) -> None:
-        """Leave a peer alone for a while."""
-        with self._changed:
-            if self._stopping:
-                return
-            peer.failures += 1
-            peer.reason, peer.has_more = reason, True
-            seconds = pause(peer.failures)
-            peer.not_before = monotonic() + seconds
-        log.warning("forwarding_paused", peer=peer.name, reason=reason, again_seconds=round(seconds, 1))
-
-    def _log(self, peer: _Peer, tally: _Tally) -> None:
-        if tally.instances or tally.failed:
-            log.info(
-                "forwarded",
-                peer=peer.name,
-                instances=tally.instances,
-                warnings=tally.warnings,
-                failed=tally.failed,
-                bytes=tally.bytes,
-                seconds=round(perf_counter() - tally.began, 4),
-            )
+    def send(self, one: Outgoing) -> Sent:
+        return self._sender.send(one.instance)

@@ -143,7 +143,9 @@ class RetrieveService:
             retrieve.follow(self._get(retrieve))
             return
         originator = MoveOriginator(retrieve.requester.record.info.calling_aet, retrieve.message_id)
-        sender = Sender(self._retrieval, self._configuration, retrieve.destination, originator)
+        sender = Sender(
+            self._retrieval, self._configuration, retrieve.destination, originator, retrieve.is_over
+        )
         retrieve.requester.on_interrupt = sender.interrupt
         try:
             retrieve.follow(sender.send_all(retrieve.selection))
@@ -218,6 +220,10 @@ class _Retrieve:
             self.end(SUBOPERATIONS_FAILED, f"{len(self._failed)} of {self._total} failed; see the log")
         else:
             self.end(CANNOT_PERFORM_SUBOPERATIONS, self._last_reason)
+
+    def is_over(self) -> bool:
+        """Whether the requester has cancelled it, or its association has ended."""
+        return self.requester.is_gone() or self.requester.is_cancelled(self.message_id)
 
     def _count(self, sent: Sent) -> None:
         self._completed += sent.status == SUCCESS

@@ -33,7 +33,7 @@ from scp.association.store_association import (
 from scp.settings.sections import Configuration
 from scp.wire.command_set import MoveOriginator, encode_store_request
 from scp.wire.pdus import BytesSource, DataSource
-from scp.wire.status import SUCCESS, reason_for_peer
+from scp.wire.status import SUCCESS, WARNINGS, reason_for_peer
 
 log = structlog.get_logger("scp")
 
@@ -44,9 +44,8 @@ MAX_LOSSES = 3
 # The uncompressed syntaxes that are proposed besides the stored ones (PS3.5 Section 10.1).
 _FALLBACK = TRANSCODED[:2]
 
-# Statuses of warnings: B000 to BFFF, and those of PS3.7 Annex C.4.
+# Statuses of warnings of storage: B000 to BFFF.
 _WARNING_MASK, _WARNING = 0xF000, 0xB000
-_WARNINGS = frozenset((0x0001, 0x0107, 0x0116))
 
 Kind = tuple[str, str]
 """SOP Class UID and transfer syntax UID of stored instances."""
@@ -81,7 +80,7 @@ class Sent:
     def is_warning(self) -> bool:
         """Whether the peer has kept it with a warning (PS3.4 Table B.2-1, PS3.7 Annex C)."""
         return self.status is not None and (
-            self.status & _WARNING_MASK == _WARNING or self.status in _WARNINGS
+            self.status & _WARNING_MASK == _WARNING or self.status in WARNINGS
         )
 
 
@@ -154,8 +153,13 @@ class Sender:
         configuration: Callable[[], Configuration],
         aet: str,
         originator: MoveOriginator | None = None,
+        is_over: Callable[[], bool] | None = None,
     ) -> None:
-        """`configuration` returns the one in force; `originator` is the requester of a C-MOVE."""
+        """`configuration` returns the one in force; `originator` is the requester of a C-MOVE.
+
+        `is_over`: whether to wait no longer for the peer; it is asked each second.
+        """
+        self._is_over = is_over
         self._retrieval = retrieval
         self._configuration = configuration
         self._aet = aet
@@ -230,7 +234,7 @@ class Sender:
 
     def _open(self) -> StoreAssociation:
         if self._association is None:
-            self._association = opening = StoreAssociation()
+            self._association = opening = StoreAssociation(self._is_over)
             if self._interrupted:
                 opening.interrupt()
             opening.open(self._configuration(), self._aet, proposed_contexts(self._kinds))

@@ -47,9 +47,13 @@ class UpstreamWorklist:
         self._worker.stop(STOP_SECONDS)
 
     def _run(self) -> None:
+        turns = self._index.orders.upstream_turns(self._settings.interval)
         while not self._stopping.is_set():
+            seconds = self._settings.interval
             try:
-                self.query()
+                with turns.next(self._settings.peer.strip()) as turn:
+                    if turn:
+                        self.query()
             except Unreachable as error:
                 log.warning("upstream_failed", reason=str(error))
                 self._worker.failed(error)
@@ -58,7 +62,8 @@ class UpstreamWorklist:
                 self._worker.failed(error)
             else:
                 self._worker.done()
-            self._worker.wait(self._settings.interval)
+                seconds = turns.pause
+            self._worker.wait(seconds)
 
     def query(self) -> TakenOver:
         """Query once, and take over the answer. Raises Unreachable, NotKept, DatabaseFault."""

@@ -27,6 +27,7 @@ def find_inconsistencies(configuration: Configuration) -> Iterator[Inconsistency
     yield from _routes(configuration)
     yield from _senders(configuration)
     yield from _http(configuration)
+    yield from _targets(configuration)
     yield from _texts(configuration)
 
 
@@ -41,6 +42,8 @@ def _peers(configuration: Configuration) -> Iterator[Inconsistency]:
             yield Inconsistency(
                 ("peers", number, "tls"), True, "needs [dicom.tls] with certificate, key and ca"
             )
+        if peer.notify and (peer.host is None or peer.port is None):
+            yield Inconsistency(("peers", number, "notify"), True, "needs host and port")
 
 
 def _upstream(configuration: Configuration) -> Iterator[Inconsistency]:
@@ -80,6 +83,20 @@ def _senders(configuration: Configuration) -> Iterator[Inconsistency]:
     for number, first in _repeated(known):
         why = f"application and facility are those of hl7_senders[{first}], which is taken"
         yield Inconsistency(("worklist", "hl7_senders", number, "application"), known[number][0], why)
+
+
+def _targets(configuration: Configuration) -> Iterator[Inconsistency]:
+    targets = configuration.publish.targets
+    for number, first in _repeated([one.name for one in targets]):
+        why = f"is publish.targets[{first}].name too"
+        yield Inconsistency(("publish", "targets", number, "name"), targets[number].name, why)
+    for number, first in _repeated([one.server for one in targets]):
+        why = f"is the server of publish.targets[{first}] too: each would undo what the other learnt of it"
+        yield Inconsistency(("publish", "targets", number, "url"), targets[number].url, why)
+    for number, one in enumerate(targets):
+        if one.version not in configuration.fhir.versions:
+            why = f"is not among fhir.versions: {', '.join(configuration.fhir.versions)}"
+            yield Inconsistency(("publish", "targets", number, "version"), one.version, why)
 
 
 def _texts(configuration: Configuration) -> Iterator[Inconsistency]:

@@ -25,6 +25,8 @@ _HEAD = """\
 _EXAMPLES = {
     "aet": "CT1",
     "to": ["PACS"],
+    "name": "ehr",
+    "url": "https://ehr.example/fhir",
     "certificate": "/etc/imagingstudyd/tls/certificate.pem",
     "key": "/etc/imagingstudyd/tls/key.pem",
 }

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from index import (
@@ -152,6 +152,11 @@ class Peer(Section):
     networks: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Addresses that it may call from, besides host, as 10.1.0.0/16. Neither given: any."
     )
+    notify: bool = Field(
+        False,
+        description="Whether it is sent an Instance Availability Notification (PS3.4 Annex R) of each study"
+        " that is complete ([publish] quiet). Then host and port are needed.",
+    )
     services: Annotated[tuple[ServiceName, ...], Unique] | None = Field(
         None, description="What it may use; echo always. Default: every service."
     )
@@ -226,6 +231,14 @@ class Configuration(BaseSettings):
     http: HttpSettings = Field(default_factory=HttpSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _dicomweb_of_our_own(self) -> Self:
+        """Let resources lead to our DICOMweb, where others reach it and nothing else is said."""
+        if self.http.enabled and self.http.public_url and not self.fhir.base_url:
+            base_url = f"{self.http.public_url}/dicom-web"
+            object.__setattr__(self, "fhir", self.fhir.model_copy(update={"base_url": base_url}))
+        return self
 
     @classmethod
     def settings_customise_sources(

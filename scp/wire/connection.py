@@ -39,7 +39,8 @@ class Connection:
     """A connection, used by one thread. Other threads may call `wake` and `interrupt`.
 
     Deadlines are times of `time.monotonic`. `received` is what has been read of it already. `before_wait` is
-    called before the thread waits for the peer to send.
+    called before the thread waits for the peer to send; `is_over`, where it is given, each second while it
+    does: once it says so, the wait is interrupted.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Connection:
         connection: socket.socket,
         received: bytes = b"",
         before_wait: Callable[[], None] = lambda: None,
+        is_over: Callable[[], bool] | None = None,
     ) -> None:
         connection.setblocking(False)
         self._socket = connection
@@ -59,6 +61,7 @@ class Connection:
         self._wake_lock = Lock()
         self._interrupted = False
         self._before_wait = before_wait
+        self._is_over = is_over
         # Whether the peer may wait for a TCP acknowledgement; what we send carries one.
         self._owes_acknowledgement = False
         self._poll = select.poll()
@@ -211,8 +214,7 @@ class Connection:
         if not ready and left > RELEASE_AFTER:
             if not self.has_data:
                 self._memory.madvise(mmap.MADV_DONTNEED)
-            left = deadline - monotonic()
-            ready = self._poll.poll(max(0, ceil(left * 1000)))
+            ready = self._poll_on(deadline)
         woken = any(descriptor == self._wake for descriptor, _ in ready)
         if woken:
             os.eventfd_read(self._wake)
@@ -221,6 +223,16 @@ class Connection:
         if not ready:
             raise DeadlineExceeded
         return not woken
+
+    def _poll_on(self, deadline: float) -> list[tuple[int, int]]:
+        """Wait until there is something to read, or until it is over. Raises Interrupted."""
+        while True:
+            if self._is_over and self._is_over():
+                raise Interrupted
+            left = deadline - monotonic()
+            ready = self._poll.poll(max(0, ceil(min(left, RELEASE_AFTER if self._is_over else left) * 1000)))
+            if ready or left <= RELEASE_AFTER or not self._is_over:
+                return ready
 
     def _wait_writable(self, deadline: float) -> None:
         room = select.poll()

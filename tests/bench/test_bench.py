@@ -18,6 +18,7 @@ from support.daemon import run
         ("maintenance", (), 9),
         ("window", (), 5),
         ("retrieve", (), 11),
+        ("dicomweb", (), 17),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:

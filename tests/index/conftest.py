@@ -11,6 +11,8 @@ from index import Index, IndexSettings
 from index.database.opening import open_database
 from support.postgresql import create_database, drop_database
 
+_numbers = itertools.count()
+
 
 @pytest.fixture(scope="session")
 def migrated(postgresql_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -43,3 +45,11 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     yield
     for number in range(len(urls)):
         drop_database(url, f"test{number}")
+
+
+@pytest.fixture
+def shared_url(migrated: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL index that several nodes can share."""
+    name = f"shared{next(_numbers)}"
+    yield create_database(migrated, name, "migrated")
+    drop_database(migrated, name)

@@ -129,6 +129,8 @@ def test_one_that_has_not_been_started_is_not_told_of(workers: Supervisor) -> No
 def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in any of them is known, and none ends: each method that a thread runs fails once."""
     from index import RetentionSettings, WorklistSettings
+    from index.completion.completions import Completions
+    from index.database.node import _Heartbeat
     from index.maintenance.retention import MaintenanceWorker
     from index.orders.folder import WorklistFolder
     from index.orders.hl7.mllp import Listener
@@ -155,13 +157,18 @@ def test_every_thread_of_an_index_is_known(tmp_path: Any, monkeypatch: pytest.Mo
         (MaintenanceWorker, "_run"),
         (Indexer, "_run"),
         (Settling, "_run"),
+        (_Heartbeat, "_run"),
+        (Completions, "_run"),
     ):
         monkeypatch.setattr(kind, name, once(getattr(kind, name)))
     (tmp_path / "worklist").mkdir()
     worklist = WorklistSettings(hl7_port=0, folder=tmp_path / "worklist")
     with Index(tmp_path / "data", worklist=worklist, retention=RetentionSettings(days=1)) as index:
         index.serve()
-        names = {"hl7", "indexer", "publisher", "retention", "settling", "worklist-folder"}
+        # Another thread tells the other nodes of a shared index that this one is served.
+        nodes = set() if index._database.is_sqlite else {"node"}
+        names = nodes | {"completion", "hl7", "indexer", "publisher", "retention", "settling"}
+        names |= {"worklist-folder"}
         assert names == {state.name for state in index.workers.states()}
         assert eventually(lambda: failed == names)
         assert eventually(lambda: all(state.failures == 1 for state in index.workers.states()))

@@ -4,16 +4,20 @@ import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.uid import UID_dictionary
 from pynetdicom import AE
 from typer.testing import CliRunner
 
-from index import QUERY_KEYS, WORKLIST_KEYS
+from index import QUERY_KEYS, WORKLIST_KEYS, DicomWeb, DicomWebSettings
 from scp.commands.main import register_commands
 from scp.conformance.statement import PROVIDED, STORED, statement
 from scp.conformance.statuses import STATUSES
+from scp.conformance.web import PREFIX, RESOURCES
+from scp.services.notify import AVAILABILITY
+from scp.settings.http import HttpSettings
 from scp.settings.sections import Configuration, DicomSettings, Peer
 from scp.settings.tls import TlsSettings
 from scp.wire import status
@@ -61,7 +65,8 @@ def test_what_is_accepted_is_what_the_tables_have(everything: Daemon) -> None:
     """Every SOP Class of PS3.6 is proposed, with our private one: what is in no table is refused."""
     text = FILE.read_text(encoding="utf-8")
     tables = section("## Overview", text) + section("## Annex: storage SOP Classes", text)
-    listed = {*re.findall(r"\| (1\.2\.840[.\d]+) \|", tables)}
+    # Of these we are SCU only.
+    listed = {*re.findall(r"\| (1\.2\.840[.\d]+) \|", tables)} - {AVAILABILITY}
     assert {*PROVIDED, *STORED} == listed
     every = {uid for uid, (_, kind, *_) in UID_dictionary.items() if "SOP Class" in kind}
     found = accepted(everything, sorted({*every, *listed, "1.2.3.4.5"}))
@@ -135,3 +140,13 @@ def test_the_configuration_in_force(tmp_path: Path) -> None:
         "Encapsulated Uncompressed Explicit VR Little Endian |", ""
     )
     assert "any other" not in orders
+
+
+def test_dicomweb_is_what_is_routed() -> None:
+    nothing = SimpleNamespace(queries=None, retrieval=None)
+    routes = DicomWeb(nothing, DicomWebSettings(""), lambda _: 0).routes()
+    routed = {(one.path, method) for one in routes for method in one.methods - {"HEAD"}}
+    assert routed == {
+        (f"{PREFIX}{path}", method) for _, method, _, resources in RESOURCES for path in resources
+    }
+    assert "DICOMweb" not in statement(Configuration(http=HttpSettings(enabled=False)))

@@ -31,40 +31,73 @@ def drop_database(url: str, name: str) -> None:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+class Server:
+    """A server in a folder, with its socket there; `url` is that of an empty database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.url = f"postgresql://postgres@/postgres?host={folder}"
+        # The server refuses to run as root; its socket's path may not be long.
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self._as_user:
+            shutil.chown(folder, "postgres")
+
+    def run(self, command: str, *arguments: str) -> None:
+        """Run a command of PostgreSQL's."""
+        whole = [*self._as_user, str(_binaries() / command), *arguments]
+        subprocess.run(whole, check=True, capture_output=True, cwd=self.folder)
+
+    def control(self, *arguments: str) -> None:
+        """Run pg_ctl."""
+        self.run("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.folder / "log"), *arguments)
+
+    def start(self) -> None:
+        """Start it. It listens on its socket only."""
+        self.control("-o", f"-k {self.folder} -c listen_addresses='' -c fsync=off", "start")
+
+    def stop(self) -> None:
+        """Let it crash."""
+        self.control("-m", "immediate", "stop")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="pg", dir="/tmp") as name:
+        yield Path(name)
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """Yield the URL of an empty database. The server listens on a socket in its folder only."""
-    binaries = _binaries()
-    # The server refuses to run as root; its socket's path may not be long.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with TemporaryDirectory(prefix="pg", dir="/tmp") as name:
-        folder = Path(name)
-        if as_user:
-            shutil.chown(folder, "postgres")
-        data = folder / "data"
-
-        def run(*command: str) -> None:
-            subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
-
-        run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        run(
-            str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"
-        )
+    with _folder() as folder:
+        made = Server(folder)
+        made.run("initdb", "-D", str(made.data), "-U", "postgres", "--auth=trust", "--no-sync")
+        made.start()
         try:
-            yield f"postgresql://postgres@/postgres?host={folder}"
+            yield made.url
         finally:
-            run(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
+            made.stop()
+
+
+@contextmanager
+def replica_of(port: int) -> Iterator[Server]:
+    """Yield a replica of the server behind this port, which follows it by streaming."""
+    with _folder() as folder:
+        made = Server(folder)
+        source = f"postgresql://postgres@127.0.0.1:{port}/"
+        made.run("pg_basebackup", "-d", source, "-D", str(made.data), "-R", "-c", "fast", "--no-sync")
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop()
 
 
 def restart(url: str) -> None:
     """Let the server crash, and start it again: commits that did not wait for the disk may be lost."""
-    folder = Path(url.rpartition("host=")[2])
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    command = [*as_user, str(_binaries() / "pg_ctl"), "-D", str(folder / "data"), "-w", "-m", "immediate"]
-    subprocess.run(
-        [*command, "-l", str(folder / "log"), "restart"], check=True, capture_output=True, cwd=folder
-    )
+    made = Server(Path(url.rpartition("host=")[2]))
+    made.control("-m", "immediate", "restart")
 
 
 def emptied(url: str) -> str:

@@ -9,12 +9,16 @@ _COMMENT = re.compile(r"--.*")
 
 
 def scripts(is_sqlite: bool) -> dict[int, str]:  # noqa: FBT001
-    """Return the migrations by number: 0001_first.sql is 1. Those in .sqlite.sql are for SQLite only."""
+    """Return the migrations by number: 0001_first.sql is 1.
+
+    Those in .sqlite.sql and .postgresql.sql are for one engine only.
+    """
+    other = ".postgresql.sql" if is_sqlite else ".sqlite.sql"
     files = [file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql")]
     return {
         int(file.name.split("_")[0]): file.read_text(encoding="utf-8")
         for file in files
-        if is_sqlite or not file.name.endswith(".sqlite.sql")
+        if not file.name.endswith(other)
     }
 
 

@@ -18,7 +18,7 @@ from index.database.tables import (
 )
 from index.dicom.file import read_object
 from index.dicom.part10 import NotPart10
-from index.errors import IndexFault
+from index.errors import IndexFault, NotKept
 from index.maintenance.verify.context import PAGE, VerifyContext
 from index.maintenance.verify.findings import Finding, Kind
 from index.maintenance.verify.rereading import HEADER_COLUMNS, UIDS, header_values, reread, row_values
@@ -179,6 +179,9 @@ def _object(
     if not _is_current(context, row):
         return
     kind = Kind.OBJECT_CORRUPT if context.objects.is_there(row.path) else Kind.OBJECT_MISSING
+    if kind is Kind.OBJECT_MISSING and context.objects.may_be_elsewhere(row.path):
+        log.info("object_not_uploaded", path=row.path)
+        return
     spare = conflict_path(row.sha1, context.objects.node)
     if object_fault(context, spare, size, row.sha1) is None:
         if context.repair:
@@ -199,6 +202,8 @@ def object_fault(context: VerifyContext, path: str, size: int, sha1: str) -> str
             return f"has {actual} bytes, expected {size} with SHA-1 {sha1}"
         found = context.sha1(path)
     except OSError as error:
+        if context.objects.away:
+            raise NotKept(f"{context.objects.url}: {context.objects.away}") from error
         return f"{error.strerror}, expected {size} bytes with SHA-1 {sha1}"
     return None if found == sha1 else f"has SHA-1 {found}, expected {sha1}"
 

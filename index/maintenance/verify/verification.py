@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from index.commitment.integrity import Integrity
-from index.database.node import of_node
+from index.database.node import in_scope
 from index.database.tables import RemovedObject
 from index.errors import IndexFault
 from index.maintenance.deletion import Deletion
@@ -67,7 +67,7 @@ def _check_objects(context: VerifyContext, integrity: Integrity) -> Iterator[Fin
 def _check_deletions(context: VerifyContext, deletion: Deletion) -> Iterator[Finding]:
     """Find files of an interrupted deletion."""
     query = RemovedObject.select(RemovedObject.id, RemovedObject.path)
-    noted = context.database.rows(query.where(of_node(RemovedObject.path, context.objects.node)))
+    noted = context.database.rows(query.where(in_scope(RemovedObject.path, context.objects)))
     if not noted:
         return
     time.sleep(min(DELETION_SECONDS, context.grace))

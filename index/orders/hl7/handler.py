@@ -1,10 +1,10 @@
 """Apply HL7 messages to orders and patients, and acknowledge each message (HL7 v2.5.1 Section 2.9)."""
 
 import itertools
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -48,9 +48,6 @@ class Handler:
         self._patients = patients
         self._senders = senders
         self._known = KnownOrders(database)
-        # Orders must not change between being found and being written. It is released after each order, so
-        # that a long message does not keep other senders waiting.
-        self._one_at_a_time = threading.Lock()
 
     def handle(self, content: bytes) -> tuple[str, bytes]:
         """Handle a message; return the acknowledgement code and message. Raises DatabaseFault."""
@@ -137,9 +134,8 @@ class Handler:
         for request in found if len(found) > 1 else ():
             self._find(request, sender)
         for request in found:
-            with self._one_at_a_time:
-                known = self._find(request, sender)
-                self._store.put_all(self._orders(request, known, sender, message.charset))
+            # Between being found and being written they must not change.
+            self._store.put_found(partial(self._orders, request, sender, message.charset))
             if request is not found[-1]:
                 time.sleep(_TURN_SECONDS)
 
@@ -155,10 +151,9 @@ class Handler:
             raise BadMessage(Code.UNKNOWN_KEY, "ORC-1", text, number=request.group)
         return known
 
-    def _orders(
-        self, request: OrderRequest, known: Sequence[KnownOrder], sender: str, charset: str
-    ) -> list[NewOrder]:
-        """Return the new order of a request, or a change of each known one."""
+    def _orders(self, request: OrderRequest, sender: str, charset: str) -> list[NewOrder]:
+        """Return the new order of a request, or a change of each known one. Raises BadMessage."""
+        known = self._find(request, sender)
         order = NewOrder(
             Source.HL7,
             sender,

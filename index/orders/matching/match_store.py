@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from peewee import SQL, fn
 
-from index.database.connection import Database
+from index.database.connection import Database, tried_again
 from index.database.mark_changed import Key, mark_studies_changed
 from index.database.tables import ImagingOrder, ScheduledStep, Study, StudyKey, StudyMatch, StudyOrder
 from index.database.tables import Patient as PatientRow
@@ -40,6 +41,7 @@ class MatchStore:
         self._database = database
         self._rules = rules
 
+    @tried_again
     def match(self, study: int, uid: str) -> None:
         """Match a study (row id, UID) again, before it is published. Raises NotKept, DatabaseFault.
 
@@ -49,7 +51,7 @@ class MatchStore:
             unchanged = self._changes(study, uid) is None
         if unchanged:
             return
-        with self._database.writing():
+        with self._database.deciding():
             changes = self._changes(study, uid)
             if changes is None:
                 return
@@ -110,6 +112,7 @@ class MatchStore:
         rows = self._database.rows(ImagingOrder.select(ImagingOrder.study_uid).where(changed))
         mark_studies_changed(self._database, {other for (other,) in rows} - {uid})
 
+    @tried_again
     def set(self, uid: str, order: int) -> None:
         """Match a study to an order against the rules. Raises NotFound."""
         with self._deciding(uid):
@@ -117,11 +120,13 @@ class MatchStore:
                 raise NotFound(f"order {order} is not in the index")
             self._write(uid, MatchResult(frozenset((order,)), BY_OPERATOR), operator=True)
 
+    @tried_again
     def undo(self, uid: str) -> None:
         """Separate a study from its orders; the rules no longer match it. Raises NotFound."""
         with self._deciding(uid):
             self._write(uid, MatchResult(rule=UNDONE), operator=True)
 
+    @tried_again
     def rematch(self, uid: str) -> None:
         """Let the rules match a study again. Raises NotFound."""
         with self._deciding(uid):
@@ -131,7 +136,7 @@ class MatchStore:
     def _deciding(self, uid: str) -> Iterator[None]:
         """The transaction in which an operator decides about a study. Raises NotFound."""
         has_instances = (Study.uid == uid) & (Study.instance_count > 0)
-        with self._database.writing():
+        with self._database.deciding():
             if not self._database.rows(Study.select(Study.id).where(has_instances)):
                 raise NotFound(f"study {uid} has no instances in the index")
             yield
@@ -152,11 +157,11 @@ def orders_of_study(database: Database, uid: str, *, has_instances: bool) -> tup
     table = ImagingOrder
     columns = (table.id, table.key, table.status, table.attributes, table.study_uid)
     query = table.select(*columns, PatientRow.id, PatientRow.key).join(PatientRow)
-    matched = StudyOrder.select(StudyOrder.order)
-    wanted = table.id.in_(matched.where(StudyOrder.study_uid == uid))
+    wanted: Any = StudyOrder.select(StudyOrder.order).where(StudyOrder.study_uid == uid)
     if not has_instances:
-        wanted |= (table.study_uid == uid) & table.id.not_in(matched)
-    rows = database.rows(query.where(wanted).order_by(table.key))
+        matched = StudyOrder.select(SQL("1")).where(StudyOrder.order == table.id)
+        wanted |= table.select(table.id).where((table.study_uid == uid) & ~fn.EXISTS(matched))
+    rows = database.rows(query.where(table.id.in_(wanted)).order_by(table.key))
     starts = _starts(database, [row for row, *_ in rows])
     keys = {patient: key for *_, patient, key in rows}
     patients = {

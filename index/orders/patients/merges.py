@@ -4,11 +4,11 @@ The row of a merged patient points to its survivor: later instances with the old
 (instance_rows.py). The attributes from ADT are in the row, and overrule those of instances.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from index.database.connection import Database
+from index.database.connection import Database, tried_again
 from index.database.instance_rows import identity_key
 from index.database.mark_changed import mark_patients_changed
 from index.database.tables import ImagingOrder, Patient, StudyVariant
@@ -60,12 +60,13 @@ class Patients:
         self._database = database
         self.local = local
 
+    @tried_again
     def update(self, update: PatientUpdate) -> None:
         """Update a patient, its orders and its resource (ADT^A08).
 
         A patient without an order or a study is not added: many are never imaged. Raises Ambiguous.
         """
-        with self._database.writing():
+        with self._database.deciding():
             self._update(update)
 
     def _update(self, update: PatientUpdate) -> None:
@@ -83,9 +84,10 @@ class Patients:
         self._update_orders(sorted(rows), update.attributes)
         mark_patients_changed(self._database, sorted(rows))
 
-    def merge_all(self, merges: Iterable[Merge]) -> None:
+    @tried_again
+    def merge_all(self, merges: Sequence[Merge]) -> None:
         """Merge patients: survivors get all their studies and orders (ADT^A40). Raises Ambiguous."""
-        with self._database.writing():
+        with self._database.deciding():
             for merge in merges:
                 for old in merge.olds:
                     survivor = self._counterpart(old, merge.survivor.identities)
@@ -158,12 +160,13 @@ class Patients:
         with_studies = [row for (row,) in self._database.rows(query)]
         return int(with_studies[0]) if len(with_studies) == 1 else int(exact)
 
+    @tried_again
     def unlink(self, first: PatientUpdate, second: PatientUpdate) -> None:
         """Separate two patients of which one was merged into the other (ADT^A37), and update both.
 
         Two patients that are not merged are only updated. Raises Ambiguous if both were merged into a third.
         """
-        with self._database.writing():
+        with self._database.deciding():
             forms = [self._all_forms(update) for update in (first, second)]
             one, other = (rows_of(self._database, each, resolve=False) for each in forms)
             merged, identities, survivor = one, first.identities, self._survivor_of(one, other)

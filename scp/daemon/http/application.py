@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -14,6 +15,7 @@ from scp.daemon.http.monitoring import PATHS, monitoring_routes
 from scp.observing.metrics import Metrics
 from scp.settings.http import HttpSettings
 from scp.settings.sections import Configuration
+from scp.wire.status import C_STORE, status_of
 
 # What a viewer's page may see of an answer (RFC 9110; WHATWG Fetch "CORS non-safelisted").
 _EXPOSED = ("ETag", "Last-Modified", "Location", "Content-Location", "Link", "Warning", "X-Total-Count")
@@ -43,9 +45,22 @@ def make_application(
 
 def faces(index: Index, configuration: Configuration, live: LiveState | None = None) -> list[BaseRoute]:
     """Return the routes of FHIR, the change feed, DICOMweb and the page."""
-    from index import Page
+    from index import FeedService, Fhir, Page
 
-    return [*Page(index, live, tuple(configuration.fhir.versions)).routes()]
+    return [
+        *Fhir(index, configuration.fhir.versions, configuration.http.public_url).routes(),
+        *FeedService(index).routes(),
+        *dicomweb(index, configuration),
+        *Page(index, live, tuple(configuration.fhir.versions)).routes(),
+    ]
+
+
+def dicomweb(index: Index, configuration: Configuration) -> list[BaseRoute]:
+    """Return the routes of DICOMweb; what it stores fails with the statuses of C-STORE."""
+    from index import DicomWeb, DicomWebSettings
+
+    settings = DicomWebSettings(configuration.dicom.aet, configuration.http.public_url or "")
+    return DicomWeb(index, settings, partial(status_of, statuses=C_STORE)).routes()
 
 
 def guarded(routes: Sequence[BaseRoute], settings: HttpSettings) -> Application:

@@ -20,7 +20,7 @@ SCRIPTS = sorted(
     (
         one
         for one in (resources.files("index.database") / "migrations").iterdir()
-        if one.name.endswith(".sql")
+        if one.name.endswith(".sql") and not one.name.endswith(".postgresql.sql")
     ),
     key=lambda one: one.name,
 )

@@ -12,7 +12,7 @@ from index.database.connection import Database
 from index.database.opening import open_database
 from index.database.tables import Change, Resource, Source, Study
 from index.errors import Contention
-from index.publication.feed import FeedChanges, PublishedResource, record_changes
+from index.publication.feed import PublishedResource, record_changes
 from support.daemon import eventually
 from support.dicom import ROOT, instance
 from support.filling import STORAGE, files, keep, keep_by_threads
@@ -77,14 +77,12 @@ def test_numbers_of_the_feed_are_seen_in_their_order(
     databases: tuple[Database, Database], url: str, tmp_path: Path
 ) -> None:
     """A reader that remembers a number never misses one before it, which is committed later."""
-    with databases[0].writing():
-        study = databases[0].execute(Study.insert(uid="1.2.3", first_received=0, last_received=0))
     begun, go_on, seen = threading.Event(), threading.Event(), []
 
     def write(database: Database, name: str) -> None:
         with database.writing():
-            resource = PublishedResource("r4", "Patient", name, b"{}")
-            record_changes(database, study, FeedChanges([resource], set(), {}, {}))
+            study = database.execute(Study.insert(uid=name, first_received=0, last_received=0))
+            record_changes(database, study, [PublishedResource("r4", "Patient", name, b"{}")])
             if name == "first":
                 begun.set()
                 assert go_on.wait(60)

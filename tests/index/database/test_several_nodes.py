@@ -10,9 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from index import DatabaseFault, Index, IndexSettings, NotFound, Outcome, StorageSettings
-from index.commitment.storage_commitment import PROCESSING_FAILURE
 from index.database.node import nodes
-from index.database.tables import Conflict, Instance, JournalPosition, RemovedObject, Study
+from index.database.tables import CompletionRow, Conflict, Instance, JournalPosition, RemovedObject, Study
 from index.errors import ForeignIndex
 from index.storage.object_keys import node_of
 from support.daemon import eventually
@@ -133,9 +132,6 @@ def test_objects_of_another_node_are_not_called_missing(two: tuple[Index, Index]
         other.retrieval.open(stored)
     with one.retrieval.open(stored):
         pass
-    other.commitments.ask("PEER", "1.2.3", [(stored.sop_class_uid, stored.uid)])
-    (report,) = other.commitments.due()
-    assert ((stored.sop_class_uid, stored.uid, PROCESSING_FAILURE),) == report.failed
 
 
 def test_a_study_that_another_node_deletes_while_it_comes(two: tuple[Index, Index]) -> None:
@@ -221,3 +217,24 @@ def test_what_replaces_the_index_is_refused(two: tuple[Index, Index], url: str) 
         index.close()
     with pytest.raises(DatabaseFault, match="2 data directories"):
         reindex(two[0].data, STORAGE, IndexSettings(url=SecretStr(url)), FhirSettings())
+
+
+def test_one_node_tells_that_a_study_is_complete(two: tuple[Index, Index]) -> None:
+    for index in two:
+        index.completions.notifications.use(["RIS"])
+        index.completions.stop()
+    one, other = two
+    for number in range(6):
+        keep(one, instance(number, 1, 1))
+    unpublished = Study.select(Study.id).where(Study.revision != Study.published)
+    assert eventually(lambda: not one._database.rows(unpublished))
+    with one._database.writing():
+        one._database.execute(CompletionRow.update(due=1))
+    threads = [threading.Thread(target=index.completions.find_quiet) for index in two]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = [entry.id for entry in other.changes() if (entry.change, entry.fhir) == ("complete", "r4")]
+    assert sorted(told) == sorted(f"{ROOT}.{number}" for number in range(6))
+    assert [6] == [entry.waiting for entry in one.outbox.listing.status()]

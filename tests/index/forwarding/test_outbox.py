@@ -91,7 +91,8 @@ def test_the_queue_is_read_by_its_index(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "index.sqlite") as connection:
         plan = connection.execute(
             "EXPLAIN QUERY PLAN SELECT o.id, i.uid FROM outbox o LEFT JOIN instance i ON i.uid = o.uid"
-            " WHERE o.node = '' AND o.peer = 'A' AND o.state = 'waiting' AND o.due <= 5 ORDER BY o.id LIMIT 9"
+            " WHERE o.node = '' AND o.kind = 'instance' AND o.peer = 'A' AND o.state = 'waiting'"
+            " AND o.due <= 5 ORDER BY o.id LIMIT 9"
         ).fetchall()
     assert "outbox_queue" in plan[0][3]
     assert not any("TEMP B-TREE" in step[3] for step in plan)

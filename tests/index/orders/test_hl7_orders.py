@@ -358,7 +358,7 @@ def test_a_full_database_is_an_error_that_the_sender_may_repeat(
     def full(_: object) -> None:
         raise NotKept("database or disk is full")
 
-    monkeypatch.setattr(index.orders.store, "put_all", full)
+    monkeypatch.setattr(index.orders.store, "put_found", full)
     assert verdict(ris.send(orm())).startswith("AE MSH: cannot be kept now")
     monkeypatch.undo()
     assert "AA" == verdict(ris.send(orm()))

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from index import Index, PublishSettings
 from index.database.opening import open_database
 from index.publication.due import DueStudies
-from index.publication.publisher import GROWING, SHARED_PAUSE, Publisher
+from index.publication.publisher import GROWING, RETRY_INTERVAL, SHARED_PAUSE, Publisher
 from index.publication.study import PublicationResult
 from support.dicom import instance
 from support.filling import STORAGE, keep
@@ -89,8 +89,8 @@ def test_a_complete_study_is_not_behind_those_that_grow(publisher: Publisher) ->
     publisher.schedule(range(400))
     publisher.schedule_now([401, 7])
     order = [publisher._take(INTERVAL) for _ in range(402)]
-    assert [7, 0, 401, 1] == order[:4]
-    assert sorted({*range(400), 401}) == sorted(study for study in order if study is not None)
+    assert [(7, False), (0, True), (401, False), (1, True)] == order[:4]
+    assert sorted({*range(400), 401}) == sorted(one[0] for one in order if one is not None)
 
 
 def test_the_longest_due_comes_first_and_is_taken_once() -> None:
@@ -101,14 +101,14 @@ def test_the_longest_due_comes_first_and_is_taken_once() -> None:
     assert None is due.pop(0.9)
     due.add_complete(1, 2.5)
     due.add_complete(1, 2.6)
-    assert [(1, 2.5), (2, 1.0), (3, 2.0), None] == [due.pop(9.0) for _ in range(4)]
+    assert [(1, 2.5, False), (2, 1.0, True), (3, 2.0, True), None] == [due.pop(9.0) for _ in range(4)]
     assert (math.inf, 0) == (due.first(), len(due))
 
 
 def test_many_studies_that_one_order_touches_cost_their_number(publisher: Publisher) -> None:
     publisher.schedule(range(40_000))
     publisher.schedule_now([50_000])
-    assert 50_000 == publisher._take(INTERVAL)
+    assert (50_000, False) == publisher._take(INTERVAL)
     assert 40_001 == publisher.waiting()  # with the one that is being published
 
 
@@ -118,7 +118,7 @@ def test_a_growing_study_that_is_complete_keeps_the_time_since_when_it_is_due() 
     due.add_complete(2, 12.0)
     due.add_complete(1, 13.0)
     assert 10.0 == due.first()
-    assert [(1, 10.0), (2, 12.0)] == [due.pop(20.0) for _ in range(2)]
+    assert [(1, 10.0, False), (2, 12.0, False)] == [due.pop(20.0) for _ in range(2)]
 
 
 def test_what_waiting_studies_take_is_added_up_without_drift(publisher: Publisher) -> None:
@@ -127,11 +127,11 @@ def test_what_waiting_studies_take_is_added_up_without_drift(publisher: Publishe
     assert 2.0 == publisher._due.seconds
     publisher.schedule_now([1])
     assert 2.0 == publisher._due.seconds
-    assert 1 == publisher._take(0.0)
+    assert (1, False) == publisher._take(0.0)
     publisher._remember(1, 5.0)
     publisher.schedule([1])
     assert 5.0 == publisher._due.seconds
-    assert {1, 2} == {publisher._take(1000.0), publisher._take(1000.0)}
+    assert {(1, True), (2, True)} == {publisher._take(1000.0), publisher._take(1000.0)}
     assert 0.0 == publisher._due.seconds
 
 
@@ -142,7 +142,7 @@ def test_the_lag_begins_with_the_first_instance_that_is_not_shown(
     failures = [OSError(28, "No space left on device")]
 
     class Publication:
-        def publish(self, _: int) -> PublicationResult:
+        def publish(self, _: int, **__: Any) -> PublicationResult:
             if failures:
                 raise failures.pop()
             return PublicationResult("1.2.3", 2, 6, 0)
@@ -151,7 +151,5 @@ def test_the_lag_begins_with_the_first_instance_that_is_not_shown(
     monkeypatch.setattr(publisher._observer, "published", lambda _, lag: lags.append(lag))
     publisher.indexed("one", {1: -5.0})
     publisher.indexed("two", {1: -2.0})
-    assert not publisher._publish(1)
-    assert publisher._publish(1)
-    assert publisher._publish(1)
+    assert [RETRY_INTERVAL, None, None] == [publisher._publish(1) for _ in range(3)]
     assert [5.0, None] == lags

@@ -1,11 +1,13 @@
 """Queries for patients, studies, series and instances in the index (PS3.4 Annex C), without a network."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
 
 from index import BadIdentifier, Index
@@ -13,7 +15,7 @@ from index.database.instance_rows import identity_key
 from index.database.tables import Patient
 from index.query import study_query
 from index.query.information_models import KEYS, Level
-from support.dicom import ROOT, instance
+from support.dicom import ROOT, encoded, instance
 from support.filling import STORAGE, keep
 from support.query import ask, identifier
 from support.worklist import item, write
@@ -292,6 +294,32 @@ def test_character_sets(index: Index) -> None:
     assert "ISO_IR 192" == answer.SpecificCharacterSet
     _, (answer,) = ask(index, identifier("STUDY", StudyInstanceUID=f"{ROOT}.1", PatientName=None))
     assert "SpecificCharacterSet" not in answer
+
+
+@pytest.mark.parametrize(
+    ("name", "charset", "matches"),
+    [
+        ("Müller*".encode(), None, [3]),  # of a terminal: findscu -k PatientName=Müller*
+        ("Müller*".encode("latin_1"), None, [3]),
+        ("山田*".encode(), None, [4]),
+        ("Müller*".encode("latin_1"), "ISO_IR 100", [3]),
+        ("Müller*".encode(), "ISO_IR 100", []),  # what is declared counts
+    ],
+)
+def test_a_text_without_a_character_set(
+    index: Index, name: bytes, charset: str | None, matches: list[int]
+) -> None:
+    asked = identifier("STUDY", StudyInstanceUID=None, PatientName="NAME")
+    del asked.SpecificCharacterSet
+    if charset:
+        asked.SpecificCharacterSet = charset
+    name += b" " * (len(name) % 2)
+    encoded_name = b"\x10\0\x10\0PN" + len(name).to_bytes(2, "little") + name
+    content = encoded(asked).replace(b"\x10\0\x10\0PN\4\0NAME", encoded_name)
+    read = read_dataset(BytesIO(content), is_implicit_VR=False, is_little_endian=True)
+    assert matches == sorted(
+        int(answer.StudyInstanceUID.rpartition(".")[2]) for answer in ask(index, read)[1]
+    )
 
 
 def test_what_was_acknowledged_before_is_found(tmp_path: Path) -> None:

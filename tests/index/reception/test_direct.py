@@ -24,9 +24,9 @@ def test_an_object_stands_in_its_place_when_it_is_durable(
 ) -> None:
     """A power cut never leaves half an object in `objects/`: the next start would index it."""
     calls: list[str] = []
-    sync, move = object_store._sync_content, object_store.ObjectStore.move
+    sync, move = object_store.sync_content, object_store.ObjectStore.move
     monkeypatch.setattr(
-        object_store, "_sync_content", lambda path: (calls.append(Path(path).parent.name), sync(path))
+        object_store, "sync_content", lambda path: (calls.append(Path(path).parent.name), sync(path))
     )
     monkeypatch.setattr(object_store.ObjectStore, "move", lambda *names: (calls.append("move"), move(*names)))
     with Index(tmp_path, STORAGE) as index:

@@ -1,13 +1,17 @@
 """The command `send`."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from support.archive import Destination
-from support.daemon import cli
+from support.daemon import EVENT_SECONDS, cli
 from support.dicom import ROOT, encoded, instance
 from support.filling import keep, served
 
@@ -68,6 +72,30 @@ def test_a_peer_that_is_down(data: Path) -> None:
     status, out, err = send(data, f"{ROOT}.1", 1)
     assert (1, "sent 0 instances to DEST, 3 failed\n") == (status, out)
     assert "peer DEST: cannot be reached" in err
+
+
+def test_an_interrupt_does_not_wait_for_a_peer_that_is_silent(data: Path) -> None:
+    asked, never = Event(), Event()
+
+    def answer(_: int) -> int:
+        asked.set()
+        never.wait()
+        return 0
+
+    silent = Destination(answer)
+    config = data.parent / "c.toml"
+    config.write_text(f'[[peers]]\naet = "DEST"\nhost = "127.0.0.1"\nport = {silent.port}\n')
+    command = [sys.executable, "-m", "scp", "send", f"{ROOT}.1", "DEST"]
+    command += ["--data", str(data), "--config", str(config)]
+    sending = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert asked.wait(EVENT_SECONDS)
+    sending.send_signal(signal.SIGINT)
+    out, err = sending.communicate(timeout=EVENT_SECONDS)
+    assert (1, "sent 0 instances to DEST, 1 failed\n") == (sending.returncode, out)
+    assert "peer DEST: is no longer waited for" in err
+    assert "interrupted: 2 instances were not sent" in err
+    never.set()
+    silent.close()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_daemon_that_is_well(shared_daemon: Daemon) -> None:
     status, said = get(shared_daemon, "/health/ready")
     assert (200, "ok") == (status, json.loads(said)["status"])
     checks = {"accept loop", "journal", "disk", "publisher"}
-    checks |= {"dicom-listener", "http", "indexer", "journal", "settling", "storage-commitment"}
+    checks |= {"completion", "dicom-listener", "http", "indexer", "journal", "settling", "storage-commitment"}
     assert dict.fromkeys(checks, "ok") == json.loads(said)["checks"]
     assert 404 == get(shared_daemon, "/nonsense")[0]
 
@@ -150,6 +150,8 @@ class Part:
     def __init__(self, *, moves: bool, state: State) -> None:
         self.makes_progress = lambda _: moves
         self.state = lambda: state
+        self.targets = self
+        self.failing = dict
 
 
 @pytest.mark.parametrize(
@@ -160,11 +162,30 @@ class Part:
         (True, State(0, 0, False, 0, 0, 0, 0, 8, 9, shortage="full"), "unavailable"),
         (True, State(0, 0, False, 1, 0, 61, 0, 9, 9), "degraded"),
         (True, State(0, 0, False, 1, 1, 0, 0, 9, 9), "degraded"),
+        (True, State(0, 0, False, 0, 0, 0, None, 9, 9, database="away"), "degraded"),
+        (True, State(0, 0, False, 0, 0, 0, None, 9, 9, database="away", takes=False), "unavailable"),
+        (True, State(0, 0, False, 0, 0, 0, 0, 9, 9, silent_nodes=("host:/data",)), "degraded"),
     ],
 )
 def test_what_makes_it_unwell(moves: bool, state: State, status: str) -> None:  # noqa: FBT001
     part = Part(moves=moves, state=state)
     assert status == health(part, part).status  # type: ignore[arg-type]
+
+
+def test_nodes_and_the_database_have_metrics() -> None:
+    """The label has three values, however many nodes there are."""
+    metrics = Metrics()
+    nodes = {"served": 2, "silent": 1, "stopped": 0}
+    state = State(0, 0, False, 0, 0, 0, 0, 9, 9, nodes=nodes)
+    metrics.add_gauges(lambda: state, lambda: 0)
+    told = values(metrics.text().decode())
+    assert nodes == {name: told[f'imagingstudyd_nodes{{state="{name}"}}'] for name in nodes}
+    assert 1 == told["imagingstudyd_database_up"]
+    away = Metrics()
+    away.add_gauges(lambda: State(0, 0, False, 0, 0, 0, None, 9, 9, database="away"), lambda: 0)
+    told = values(away.text().decode())
+    assert (0, 0) == (told["imagingstudyd_database_up"], told["imagingstudyd_journal_fill_ratio"])
+    assert "imagingstudyd_conflicts" not in told
 
 
 def a_worker(**changes: Any) -> WorkerState:
@@ -208,6 +229,7 @@ def test_every_thread_of_a_daemon_is_in_health_and_metrics(
     daemon = start("--config", str(file))
     bad = {"worklist-folder": "failed: FileNotFoundError", "worklist-upstream": "failed: Unreachable"}
     well = {
+        "completion",
         "dicom-listener",
         "hl7",
         "http",

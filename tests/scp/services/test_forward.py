@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from index import Index, Origin, OutboxFilter, RouteSettings
 from scp.commands.main import register_commands
 from scp.observing.metrics import Metrics
-from scp.services import forward
+from scp.services import delivery
 from scp.services.forward import Forwarding
 from scp.settings.sections import Configuration, Peer
 from support.archive import Destination
@@ -52,9 +52,9 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(forward, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(forward, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(forward, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(delivery, "QUIET_SECONDS", 0.3)
     made = Site(tmp_path / "data")
     yield made
     made.close()

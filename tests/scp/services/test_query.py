@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
-from index import Index
+from index import NOT_MATCHED, QUERY_KEYS, Index
 from scp.association.extended_negotiation import agreed
 from support.daemon import Daemon, run, serving
 from support.dicom import ROOT, instance, save
@@ -182,6 +182,29 @@ def test_ten_thousand_uids(ours: Daemon) -> None:
         asked = identifier("STUDY", StudyInstanceUID=uids, PatientID=None)
         statuses, answers = found(association, asked, PATIENT_MODEL)
     assert (STUDIES + 2, 0x0000) == (len(answers), statuses[-1])
+
+
+@pytest.mark.parametrize("level", ["STUDY", "SERIES", "IMAGE"])
+def test_a_sequence_where_a_value_should_be(ours: Daemon, level: str) -> None:
+    """Each is answered A900, and the association goes on. A key that is not matched may be anything."""
+    item = identifier(None, PatientID="P1")
+    study, series = f"{ROOT}.99", f"{ROOT}.99.1"
+    above = {"STUDY": {}, "SERIES": {"StudyInstanceUID": study}}.get(
+        level, {"StudyInstanceUID": study, "SeriesInstanceUID": series}
+    )
+    keys = [key for key in QUERY_KEYS[level].values() if key.vr != "SQ"]
+    with querying(ours.port) as association:
+        for key in keys:
+            asked = identifier(level, **above, InstanceNumber="1")
+            asked.add_new(key.keyword, "SQ", [item])
+            statuses, _ = found(association, asked)
+            is_needed = key.matching != NOT_MATCHED or key.keyword == "QueryRetrieveLevel"
+            assert ([0xA900] == statuses) == is_needed, (key.keyword, statuses)
+        unknown = identifier("STUDY", StudyInstanceUID=f"{ROOT}.1")
+        unknown.add_new("PatientComments", "SQ", [item])
+        assert [0xFF01, 0x0000] == found(association, unknown)[0]
+        good = identifier("STUDY", StudyInstanceUID=f"{ROOT}.1")
+        assert [0xFF00, 0x0000] == found(association, good)[0]
 
 
 def test_what_is_not_an_identifier(ours: Daemon) -> None:

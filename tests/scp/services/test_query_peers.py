@@ -178,7 +178,25 @@ def answers(
 
 
 def test_there_are_forty() -> None:
-    assert 40 == len(QUERIES)
+    assert 40 == len({query[:3] for query in QUERIES})
+
+
+def test_the_page_has_every_difference() -> None:
+    """When it fails: put the rows into docs/QUERY.md."""
+    rows = ["| peer | query | it answers | we answer | why |", "|---|---|---|---|---|"]
+    for (peer, number), (theirs, why) in DIFFERENCES.items():
+        model, level, keys, ours = QUERIES[number]
+        query = ", ".join([f"{MODELS[model]}, {level}", *(key.replace(f"{ROOT}.", "…") for key in keys)])
+        rows.append(f"| {peer} | {query} | {matches(theirs)} | {matches(ours)} | {why} |")
+    page = (Path(__file__).parents[3] / "docs/QUERY.md").read_text(encoding="utf-8")
+    assert rows == [line for line in page.splitlines() if line.startswith("|")]
+
+
+MODELS = {P: "Patient Root", S: "Study Root"}
+
+
+def matches(uids: tuple[str, ...]) -> str:
+    return {0: "nothing", 1: "one match"}.get(len(uids), f"{len(uids)} matches")
 
 
 @pytest.mark.parametrize("number", range(len(QUERIES)))

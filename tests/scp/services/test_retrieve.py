@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pydicom.dataset import Dataset
@@ -309,6 +310,37 @@ def test_move_is_cancelled(archive: Archive, destination: Callable[..., Destinat
         last = responses(peer)[-1]
         assert (CANCELLED, {"remaining": 1, "completed": 2, "failed": 0, "warning": 0}, b"") == last
         assert peer.release() == 0x06
+
+
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_a_cancel_while_the_destination_is_silent(
+    archive: Archive,
+    destination: Callable[..., Destination],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    vanishes: bool,
+) -> None:
+    """It was seen when the destination had been waited for, after a minute. So was an end."""
+    monkeypatch.setattr("scp.association.store_association.RESPONSE_SECONDS", 3600)
+    peer, never = associated(archive.port, MOVE), Event()
+
+    def answer(_: int) -> int:
+        if vanishes:
+            peer.close()
+        else:
+            peer.send(cancel())
+        never.wait()
+        return 0
+
+    destination(answer)
+    peer.send(request(C_MOVE, MOVE, STUDY, destination="DEST"))
+    if vanishes:
+        until(lambda: archive.listener.active() == 0)
+    else:
+        status, counted, _ = responses(peer)[-1]
+        assert (CANCELLED, {"remaining": 2, "completed": 0, "failed": 1, "warning": 0}) == (status, counted)
+        assert peer.release() == 0x06
+    never.set()
 
 
 def test_get_is_cancelled(archive: Archive) -> None:

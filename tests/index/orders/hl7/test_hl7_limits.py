@@ -95,18 +95,18 @@ def test_a_megabyte_of_delimiters_takes_a_few_of_memory(content: bytes) -> None:
 
 def test_other_feeds_get_their_turn_between_two_orders(still: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     handler, taken, other = still.orders._handler, [], []
-    put_all = still.orders.store.put_all
+    put_found = still.orders.store.put_found
 
-    def put(orders: Any) -> Any:
-        row = put_all(orders)
-        taken.append(orders[0].patient["PatientID"])
+    def put(find: Callable[[], Any]) -> Any:
+        row = put_found(find)
+        taken.append(find()[0].patient["PatientID"])
         if len(taken) == 1:
             feed = threading.Thread(target=handler.handle, args=(orm(patient=pid("P2")),))
             feed.start()
             other.append(feed)
         return row
 
-    monkeypatch.setattr(still.orders.store, "put_all", put)
+    monkeypatch.setattr(still.orders.store, "put_found", put)
     monkeypatch.setattr("index.orders.hl7.handler._TURN_SECONDS", 0.05)
     assert "AA" == handler.handle(groups(20))[0]
     other[0].join(60)
@@ -115,7 +115,7 @@ def test_other_feeds_get_their_turn_between_two_orders(still: Index, monkeypatch
 
 def test_a_message_is_taken_apart_outside_the_lock(still: Index) -> None:
     handler = still.orders._handler
-    with handler._one_at_a_time:
+    with still._database._write_lock:
         refused = handler.handle(groups(MAX_GROUPS + 1))
     assert "AR" == refused[0]
 

@@ -1,18 +1,13 @@
-"""Objects in a bucket of the S3 interface, by obstore: written once, read by range, listed by day.
+"""Objects in a bucket of the S3 interface, by obstore: written once, read by range, listed by folder."""
 
-An object's key is ours: its day, and a UUID that begins with the time. So no two nodes share a name.
-"""
-
-import datetime as dt
+import contextlib
 import hashlib
-import os
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from index.storage.object_file import CHUNK, ObjectState
+from index.storage.object_file import CHUNK, LargeFile, ObjectState
+from index.storage.remote.upload import Upload
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,25 +16,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# In seconds: all tries together are shorter than a modality waits (30 s).
+# One request, and after how long none is tried again: together shorter than a modality waits (30 s).
 CONNECT = timedelta(seconds=5)
 REQUEST = timedelta(seconds=10)
-ALL_TRIES = timedelta(seconds=15)
+ALL_TRIES = timedelta(seconds=10)
 RETRIES = 2
 # What is read ahead at one time, in bytes.
 AHEAD = 1024 * 1024
-# One part of a multipart upload: S3 takes no more than 10,000 of 5 MiB at least.
-PART = 8 * 1024 * 1024
-
-
-def new_key(now: float | None = None) -> str:
-    """Return the path of a new object: ordered by time, with 74 random bits (RFC 9562 Section 5.7)."""
-    milliseconds = int((time.time() if now is None else now) * 1000)
-    bits = int.from_bytes(os.urandom(10))
-    head = (milliseconds << 80) | (7 << 76) | ((bits >> 68 & 0xFFF) << 64)
-    value = head | (2 << 62) | (bits & (1 << 62) - 1)
-    day = dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
-    return f"objects/{day:%Y%m%d}/{uuid.UUID(int=value)}.dcm"
+# What one request reads at most: a slow network needs its time for it.
+MOST = 4 * 1024 * 1024
+# One part of a multipart upload: S3 takes no more than 10,000, of 5 MiB at least.
+PART = 5 * 1024 * 1024
 
 
 def connect(bucket: str, prefix: str, *, endpoint: str | None = None, region: str | None = None) -> "S3Store":
@@ -72,7 +59,17 @@ def tried(act: Callable[[], T]) -> T:
         raise
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
         raise FileExistsError(str(error)) from error
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        raise PermissionError(None, f"object store: {str(error).splitlines()[0]}") from error
     except exceptions.BaseError as error:
+        raise OSError(None, f"object store: {str(error).splitlines()[0]}") from error
+
+
+def written(act: Callable[[], T]) -> T:
+    """Write. Raises as `tried` does; a bucket that is not there is no file that is missing."""
+    try:
+        return tried(act)
+    except FileNotFoundError as error:
         raise OSError(None, f"object store: {str(error).splitlines()[0]}") from error
 
 
@@ -87,6 +84,9 @@ class BucketFile:
     def read_at(self, offset: int, size: int) -> bytes:
         """Return bytes from an offset; fewer at the end. Raises OSError."""
         size = max(0, min(size, self.size - offset))
+        if size > MOST:
+            places = range(offset, offset + size, MOST)
+            return b"".join(self.read_at(place, min(MOST, offset + size - place)) for place in places)
         at = offset - self._begin
         if at < 0 or at + size > len(self._ahead):
             length = min(max(size, AHEAD), self.size - offset)
@@ -122,34 +122,39 @@ class BucketFile:
 
 
 class Bucket:
-    """The objects of a bucket below its prefix."""
+    """The objects of a bucket below a prefix: see Remote."""
+
+    at_once = PART
 
     def __init__(self, store: "S3Store") -> None:
-        self.store = self._store = store
+        self._store = store
 
     def open(self, path: str) -> BucketFile:
-        """Open an object. Raises FileNotFoundError, OSError."""
+        """See Remote."""
+        meta = self._head(path)
+        return BucketFile(self._store, path, meta.size, meta.changed)
+
+    def state(self, path: str) -> ObjectState | None:
+        """See Remote."""
+        try:
+            return self._head(path)
+        except FileNotFoundError:
+            return None
+
+    def _head(self, path: str) -> ObjectState:
         import obstore
 
         meta = tried(lambda: obstore.head(self._store, path))
-        return BucketFile(self._store, path, meta["size"], int(meta["last_modified"].timestamp() * 1000))
-
-    def state(self, path: str) -> ObjectState | None:
-        """Return what can be told of an object without reading it; None where there is none."""
-        import obstore
-
-        try:
-            meta = tried(lambda: obstore.head(self._store, path))
-        except FileNotFoundError:
-            return None
         return ObjectState(meta["size"], int(meta["last_modified"].timestamp() * 1000))
 
     def put(self, path: str, content: bytes | bytearray) -> None:
-        """Create an object. One that an earlier try has made is taken where it is equal. Raises OSError."""
+        """See Remote."""
         import obstore
 
         try:
-            tried(lambda: obstore.put(self._store, path, bytes(content), mode="create", use_multipart=False))
+            written(
+                lambda: obstore.put(self._store, path, bytes(content), mode="create", use_multipart=False)
+            )
         except FileExistsError:
             if not self._is_equal(path, content):
                 raise
@@ -163,26 +168,55 @@ class Bucket:
                 theirs.update(file.read_at(place, CHUNK))
             return ours.digest() == theirs.digest()
 
+    def begin(self, path: str) -> LargeFile:
+        """See Remote."""
+        return Upload(self, path)
+
+    def put_parts(self, path: str, parts: Iterator[bytes]) -> None:
+        """Make an object of parts while they come; where they end with an exception, there is none.
+
+        Raises OSError, and that exception.
+        """
+        import obstore
+
+        written(
+            lambda: obstore.put(
+                self._store, path, parts, use_multipart=True, chunk_size=PART, max_concurrency=2
+            )
+        )
+
     def copy(self, source: str, target: str) -> None:
-        """Copy an object within the bucket. Raises OSError."""
+        """See Remote."""
         import obstore
 
         tried(lambda: obstore.copy(self._store, source, target))
 
     def remove(self, path: str) -> None:
-        """Remove an object; one that is not there is no fault. Raises OSError."""
+        """See Remote."""
+        self.remove_all([path])
+
+    def remove_all(self, paths: Sequence[str]) -> None:
+        """See Remote."""
         import obstore
 
-        try:
-            tried(lambda: obstore.delete(self._store, path))
-        except FileNotFoundError:
-            return
+        with contextlib.suppress(FileNotFoundError):
+            tried(lambda: obstore.delete(self._store, list(paths)))
 
-    def listed(self, folder: str = "objects/") -> Iterator[tuple[str, int, int]]:
-        """Yield path, size and time (ms since 1970) of every object of a folder. Raises OSError."""
+    def listed(self, folder: str) -> Iterator[tuple[str, int, int]]:
+        """See Remote."""
         import obstore
 
         pages = iter(tried(lambda: obstore.list(self._store, folder)))
         while (page := tried(lambda: next(pages, None))) is not None:
             for meta in page:
                 yield meta["path"], meta["size"], int(meta["last_modified"].timestamp() * 1000)
+
+    def folders(self, folder: str) -> list[str]:
+        """See Remote."""
+        import obstore
+
+        return sorted(tried(lambda: obstore.list_with_delimiter(self._store, folder))["common_prefixes"])
+
+    def tidy(self, seconds: float) -> int:  # noqa: ARG002
+        """Nothing is to be done: a rule of the bucket ends uploads that were left."""
+        return 0

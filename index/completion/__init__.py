@@ -1,0 +1,1 @@
+"""When a study is complete, and why: told once."""

@@ -1,0 +1,1 @@
+"""Resources are published to FHIR servers: each target follows the change feed."""

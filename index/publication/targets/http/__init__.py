@@ -1,0 +1,1 @@
+"""Requests to a target, how they are authorized, and what its answers mean."""

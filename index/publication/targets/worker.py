@@ -1,0 +1,306 @@
+"""The threads of one target: each takes what is due, sends it, and notes what came of it.
+
+Nothing that shares a resource which the server does not have yet is sent at the same time. While the server
+fails, one at a time is tried, later and later: the others wait and lose no attempt.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from index.database.connection import Database
+from index.hooks import Observer
+from index.publication.targets.delivery import Delivery, Plan
+from index.publication.targets.http.answers import Action, Result
+from index.publication.targets.knowledge import Knowledge
+from index.publication.targets.outbox import IMAGING_STUDY, Pending, TargetOutbox, now
+from index.publication.targets.settings import TargetSettings
+from index.supervisor import Supervisor, Worker
+
+log = structlog.get_logger(__name__)
+
+# Seconds until the next attempt: twice as long after each failure, up to the longest; of a server that is
+# down, and of a study.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+FIRST_STUDY_PAUSE, LONGEST_STUDY_PAUSE = 5.0, 3600.0
+# Seconds until the server is asked again for a patient that it does not have.
+FIRST_HOLD, LONGEST_HOLD = 10.0, 900.0
+# Attempts until a study that the server does not take is a dead letter.
+MOST_ATTEMPTS = 8
+# How soon it is seen what other processes have changed, in seconds: nodes publish into PostgreSQL alone.
+LOOK_SECONDS = {True: 10.0, False: 1.0}
+# Rows that are looked at for one that can be sent now.
+LOOKED_AT = 50
+# Studies of which it is remembered when they were acknowledged, and sent.
+REMEMBERED = 10_000
+STOP_SECONDS = 20.0
+
+Claim = Callable[[str], bool]
+
+
+def pause(failures: int, first: float, longest: float) -> float:
+    """Return the seconds until the next attempt; with jitter, so that not all come back at one time."""
+    return min(longest, first * 2.0 ** min(failures - 1, 30)) * random.uniform(0.75, 1.0)  # noqa: S311
+
+
+class TargetWorker:
+    """Sends what is pending to one target. `claim` tells whether this node does it now."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: TargetSettings,
+        outbox: TargetOutbox,
+        knowledge: Knowledge,
+        delivery: Delivery,
+        observer: Observer,
+        workers: Supervisor,
+        claim: Claim,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._outbox = outbox
+        self._knowledge = knowledge
+        self._delivery = delivery
+        self._observer = observer
+        self._claim = claim
+        self._changed = threading.Condition()
+        self._in_flight: dict[int, Plan] = {}
+        self._threads = [
+            workers.add(f"publish-{settings.name}-{number}", partial(self._run, number), depends=True)
+            for number in range(settings.concurrency)
+        ]
+        self._idle = 0
+        self._stopping = False
+        # On the monotonic clock: when the feed is looked at, and rows; before when nothing is sent.
+        self._look_at = self._pick_at = self._not_before = 0.0
+        # In a row, of the server.
+        self._failures = 0
+        self._reason = ""
+        # By study: when it was acknowledged, if not sent since; when it was sent while it grows.
+        self._acknowledged: dict[str, float] = {}
+        self._sent: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return self._settings.name
+
+    @property
+    def failure(self) -> str:
+        """Why nothing can be sent now; empty: it can."""
+        with self._changed:
+            return self._reason
+
+    def start(self) -> None:
+        """Begin: first what an earlier process left."""
+        self._threads[0].start()
+
+    def stop(self) -> None:
+        """Finish what is being sent, and end. What the target does not have stays in the outbox."""
+        with self._changed:
+            self._stopping = True
+            for thread in self._threads:
+                thread.stopping.set()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.stop(STOP_SECONDS)
+
+    def wake(self, uid: str, acknowledged: float | None, *, is_complete: bool) -> None:
+        """A study has been published. `acknowledged`: when its first unpublished instance was."""
+        with self._changed:
+            if acknowledged is not None:
+                self._acknowledged.setdefault(uid, acknowledged)
+                _shorten(self._acknowledged)
+            if is_complete:
+                self._sent.pop(uid, None)
+            self._look_at = 0.0
+            self._changed.notify()
+
+    def _run(self, number: int) -> None:
+        worker = self._threads[number]
+        while True:
+            with self._changed:
+                plan = self._wait_for_plan(worker)
+                if plan is None:
+                    return
+            try:
+                with worker.waiting():  # for the server
+                    result = self._delivery.deliver(plan)
+                with self._changed:
+                    self._note(plan, result)
+                worker.done()
+            finally:
+                with self._changed:
+                    del self._in_flight[plan.pending.id]
+                    self._pick_at = 0.0
+                    self._changed.notify()
+
+    def _wait_for_plan(self, worker: Worker) -> Plan | None:
+        """Return what is to be sent next; None at the end."""
+        self._idle += 1
+        try:
+            while not self._stopping:
+                if (plan := self._next()) is not None:
+                    self._in_flight[plan.pending.id] = plan
+                    self._start_another()
+                    return plan
+                until = max(self._not_before, min(self._look_at, self._pick_at))
+                with worker.waiting():
+                    self._changed.wait(max(0.0, until - time.monotonic()))
+            return None
+        finally:
+            self._idle -= 1
+
+    def _start_another(self) -> None:
+        """Let another thread look for more, where this one was the last that waited."""
+        if self._idle > 1:
+            self._changed.notify()
+        elif unused := [one for one in self._threads if not one.is_started]:
+            unused[0].start()
+
+    def _next(self) -> Plan | None:
+        moment = time.monotonic()
+        if moment < self._not_before or (self._failures and self._in_flight):
+            return None
+        if moment >= self._look_at:
+            self._look_at = moment + LOOK_SECONDS[self._database.is_sqlite]
+            if not self._claim(self.name):
+                self._pick_at = math.inf
+                return None
+            while self._outbox.advance():
+                pass
+            self._pick_at = 0.0
+        if moment < self._pick_at:
+            return None
+        self._pick_at = math.inf
+        if (plan := self._pick(moment)) is not None:
+            # Another thread may find more.
+            self._pick_at = 0.0
+        return plan
+
+    def _pick(self, moment: float) -> Plan | None:
+        """Return the first that is due and shares nothing with what is being sent."""
+        taken = frozenset[str]().union(*(plan.keys for plan in self._in_flight.values()))
+        at = now()
+        rows = self._outbox.due(at, self._in_flight, LOOKED_AT)
+        for pending in rows:
+            sent = self._sent.get(pending.name)
+            if sent is not None and not pending.attempts and moment < sent + self._settings.interval:
+                self._pick_at = min(self._pick_at, sent + self._settings.interval)
+                continue
+            if f"{pending.type}/{pending.name}" in taken:
+                continue
+            if pending.type != IMAGING_STUDY and self._outbox.is_before_studies(pending):
+                continue
+            plan = self._delivery.plan(pending)
+            if not taken & plan.keys:
+                return plan
+        if self._outbox.is_filling and len(rows) < LOOKED_AT:
+            self._look_at = 0.0
+        if (due := self._outbox.next_due(at)) is not None:
+            self._pick_at = min(self._pick_at, moment + due - time.time())
+        return None
+
+    def _note(self, plan: Plan, result: Result) -> None:
+        """Note what came of it; where that cannot be noted, it is sent again."""
+        if self._stopping and result.action is not Action.DONE:
+            return
+        pending = plan.pending
+        if result.action is Action.DONE:
+            self._note_done(pending, result)
+            return
+        if result.learnt or result.forgotten:
+            with self._database.writing(durable=False):
+                self._keep(pending, result)
+        self._observer.published_to(self.name, result.action, None)
+        if result.action in (Action.PAUSE, Action.SUSPECT):
+            self._note_server(pending, result)
+        else:
+            self._recover()
+            self._note_study(pending, result)
+
+    def _keep(self, pending: Pending, result: Result) -> None:
+        """Remember what was learnt. Studies that refer to what has another id there now are sent again."""
+        others = self._knowledge.referring(self._knowledge.renamed(result.learnt))
+        self._knowledge.keep(result.learnt, result.forgotten)
+        self._outbox.add_studies([name for name in others if name != pending.name])
+
+    def _note_done(self, pending: Pending, result: Result) -> None:
+        with self._database.writing(durable=False):
+            self._keep(pending, result)
+            self._outbox.done(pending)
+            if result.is_provisional:
+                seconds = pause(pending.attempts + 1, FIRST_HOLD, LONGEST_HOLD)
+                self._outbox.hold_again(pending, seconds, "sent with a reference by identifier alone")
+        self._recover()
+        acknowledged = self._acknowledged.pop(pending.name, None)
+        lag = None if acknowledged is None else time.monotonic() - acknowledged
+        self._sent[pending.name] = time.monotonic()
+        _shorten(self._sent)
+        self._observer.published_to(self.name, Action.DONE, lag)
+        log.info(
+            "published_to_target",
+            target=self.name,
+            type=pending.type,
+            id=pending.name,
+            resources=len(result.learnt),
+            lag=None if lag is None else round(lag, 4),
+        )
+
+    def _note_server(self, pending: Pending, result: Result) -> None:
+        """The server fails: leave it alone for a while."""
+        is_first, self._failures = not self._failures, self._failures + 1
+        seconds = max(pause(self._failures, FIRST_PAUSE, LONGEST_PAUSE), result.retry_after)
+        if result.action is Action.SUSPECT:
+            if self._note_study(pending, result, costs=is_first):
+                self._recover()
+                return
+            if is_first:
+                # Others are tried before it counts as the server's.
+                seconds = result.retry_after
+        elif self._reason != result.reason:
+            self._outbox.postpone(pending, 0.0, result.reason, result.outcome, attempts=pending.attempts)
+        self._not_before = time.monotonic() + seconds
+        self._reason = result.reason
+        log.warning(
+            "publishing_paused", target=self.name, reason=result.reason, again_seconds=round(seconds, 1)
+        )
+
+    def _note_study(self, pending: Pending, result: Result, *, costs: bool = True) -> bool:
+        """Postpone it, hold it back, or make it a dead letter; return whether it is one."""
+        attempts = pending.attempts + costs
+        action = result.action
+        if action is Action.HOLD:
+            self._outbox.hold(pending, pause(attempts, FIRST_HOLD, LONGEST_HOLD), result.reason)
+        elif action is Action.GIVE_UP or attempts >= MOST_ATTEMPTS:
+            action = Action.GIVE_UP
+            self._outbox.give_up(pending, result.reason, result.outcome)
+        else:
+            seconds = max(pause(max(attempts, 1), FIRST_STUDY_PAUSE, LONGEST_STUDY_PAUSE), result.retry_after)
+            self._outbox.postpone(pending, seconds, result.reason, result.outcome, attempts=attempts)
+        log.warning(
+            "publish_to_target_failed",
+            target=self.name,
+            type=pending.type,
+            id=pending.name,
+            reason=result.reason,
+            attempts=attempts,
+            is_dead=action is Action.GIVE_UP,
+        )
+        return action is Action.GIVE_UP
+
+    def _recover(self) -> None:
+        if self._failures:
+            log.info("publishing_goes_on", target=self.name)
+        self._failures, self._reason, self._not_before = 0, "", 0.0
+
+
+def _shorten(times: dict[str, float]) -> None:
+    if len(times) > REMEMBERED:
+        del times[next(iter(times))]

@@ -1,0 +1,1 @@
+"""DICOMweb (PS3.18): search, retrieve, store and delete studies over HTTP."""

@@ -1,0 +1,1 @@
+"""What DICOMweb sends and takes: media types, multipart bodies, the DICOM JSON and Native DICOM models."""

@@ -1,0 +1,1 @@
+"""FHIR REST: what the index knows as resources, in each FHIR version."""

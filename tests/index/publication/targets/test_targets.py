@@ -1,0 +1,144 @@
+"""Published to a FHIR server: every change, in order, once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.daemon import eventually
+from support.dicom import ROOT, instance
+from support.fhir_server import FhirServer, Request, Response
+from support.filling import keep
+from support.targets import Site, here, target, there
+
+Sites = Callable[..., Site]
+
+
+@pytest.mark.parametrize("method", ["transaction", "resources"])
+@pytest.mark.parametrize("version", ["dstu2", "r4", "r5"])
+def test_the_server_has_what_the_files_have(site: Sites, tmp_path: Path, method: str, version: str) -> None:
+    server = FhirServer(version)
+    made = site(target(server, method=method))
+    for study in (1, 2, 3):
+        for number in (1, 2):
+            keep(made.index, instance(study, 1, number, ReferringPhysicianName="House^Greg"))
+    assert made.is_published()
+    assert [] == made.left()
+    assert here(tmp_path / "data", version) == there(server)
+    server.close()
+
+
+def test_what_has_not_changed_is_not_sent_again(site: Sites, server: FhirServer) -> None:
+    made = site(target(server))
+    keep(made.index, instance(1, 1, 1))
+    assert made.is_published()
+    first = len(server.writes)
+    keep(made.index, instance(1, 1, 2))
+    assert made.is_published()
+    second = server.writes[first:]
+    urls = [entry["request"]["url"] for one in second for entry in one.json["entry"]]
+    assert {f"ImagingStudy/{ROOT}.1"} == set(urls)
+    assert 2 == server.resources[f"ImagingStudy/{ROOT}.1"]["numberOfInstances"]
+    assert 'W/"1"' == second[0].json["entry"][0]["request"]["ifMatch"]
+
+
+def test_a_target_that_is_added_later_is_filled(
+    site: Sites, server: FhirServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from index.publication.targets import outbox
+
+    monkeypatch.setattr(outbox, "FILLED", 2)
+    monkeypatch.setattr(outbox, "MOST_FILLED", 3)
+    before = site()
+    for study in range(1, 8):
+        keep(before.index, instance(study))
+    before.index.catch_up()
+    before.close()
+    made = site(target(server))
+    assert made.is_published()
+    assert here(tmp_path / "data") == there(server)
+
+
+def test_one_that_was_down_loses_nothing_and_slows_no_other(
+    site: Sites, server: FhirServer, tmp_path: Path
+) -> None:
+    other = FhirServer()
+    is_down = True
+    server.script = lambda _: Response(503, b"", {"Retry-After": "0"}) if is_down else None
+    made = site(target(server, "down"), target(other, "up"))
+    for study in range(1, 6):
+        keep(made.index, instance(study))
+    assert eventually(lambda: 5 == len(other.of("ImagingStudy")))
+    assert eventually(lambda: {"down"} == {name for name, *_ in made.left()} and 5 == len(made.left()))
+    assert here(tmp_path / "data") == there(other)
+    assert eventually(lambda: "503" in made.index.targets.failing().get("down", ""))
+    assert {("down", "waiting", 0)} == {(name, state, tries) for name, _, state, tries in made.left()}
+    is_down = False
+    assert made.is_published()
+    assert here(tmp_path / "data") == there(server)
+    assert {} == made.index.targets.failing()
+    other.close()
+
+
+def test_a_restart_goes_on_where_it_was(site: Sites, server: FhirServer, tmp_path: Path) -> None:
+    made = site(target(server))
+    keep(made.index, instance(1))
+    assert made.is_published()
+    made.close()
+    count = len(server.writes)
+    made = site(target(server))
+    keep(made.index, instance(2))
+    assert made.is_published()
+    bodies = [one.json for one in server.writes[count:]]
+    assert {f"ImagingStudy/{ROOT}.2"} == {
+        entry["request"]["url"]
+        for body in bodies
+        for entry in body["entry"]
+        if entry["request"]["url"].startswith("ImagingStudy")
+    }
+    assert here(tmp_path / "data") == there(server)
+
+
+def test_never_two_of_one_study_at_the_same_time(site: Sites, server: FhirServer) -> None:
+    running: list[str] = []
+    faults = []
+
+    def slow(request: Request) -> Response | None:
+        if request.is_write:
+            urls = [entry["request"]["url"] for entry in request.json["entry"]]
+            mine = [url for url in urls if url.startswith("ImagingStudy")]
+            faults.extend(set(mine) & set(running))
+            running.extend(mine)
+            # The first is alone: it brings the endpoint. The second waits for another one.
+            if len(server.writes) > 1:
+                eventually(lambda: server.most_at_once > 1, 50)
+            for url in mine:
+                running.remove(url)
+        return None
+
+    server.script = slow
+    made = site(target(server, concurrency=4))
+    for number in range(1, 4):
+        for study in range(1, 9):
+            keep(made.index, instance(study, 1, number))
+    assert made.is_published()
+    assert 1 < server.most_at_once <= 4
+    assert [] == faults
+    assert [3] * 8 == [one["numberOfInstances"] for one in server.of("ImagingStudy")]
+
+
+def test_deleted_studies_go_and_what_only_they_had(site: Sites, server: FhirServer, tmp_path: Path) -> None:
+    made = site(target(server))
+    for study in (1, 2):
+        keep(made.index, instance(study))
+    assert made.is_published()
+    made.index.delete(f"{ROOT}.1")
+    assert eventually(lambda: [f"{ROOT}.2"] == [one["id"] for one in server.of("ImagingStudy")])
+    assert made.is_published()
+    assert here(tmp_path / "data") == there(server)
+    assert [f"{ROOT}.2"] == [one["id"] for one in server.of("ImagingStudy")]
+    assert 1 == len(server.of("Patient"))
+    # It comes again.
+    keep(made.index, instance(1))
+    assert made.is_published()
+    assert here(tmp_path / "data") == there(server)
