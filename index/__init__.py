@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from index.commitment.storage_commitment import Report as CommitmentReport
     from index.completion.completions import Completion, Completions
     from index.database.attribute_tables import outdated_instances
+    from index.database.server_facts import server_facts
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
     from index.dicom.transcoding import DEFLATED, TRANSCODE_LIMIT, TRANSCODED, NotTranscodable, transcode
@@ -262,6 +263,7 @@ __all__ = [
     "parse_token",
     "probe_target",
     "reindex",
+    "server_facts",
     "short_of",
     "store_fault",
     "take_over",
@@ -276,6 +278,7 @@ _MODULES = {
     "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
     "index.completion.completions": "Completion Completions",
     "index.database.attribute_tables": "outdated_instances",
+    "index.database.server_facts": "server_facts",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED TRANSCODE_LIMIT transcode",
@@ -336,11 +339,11 @@ _MODULES = {
     "index.storage.opening": "store_fault",
     "index.storage.room": "free_space",
     "index.supervisor": "Supervisor Worker WorkerState",
-    "index.web.page.live_state": "LiveAssociation LiveState Refusal STORED_NUMBERS STORED_SECONDS",
-    "index.web.page.page": "Page",
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
     "index.web.feed": "FeedService",
     "index.web.fhir.face": "Fhir",
+    "index.web.page.live_state": "LiveAssociation LiveState Refusal STORED_NUMBERS STORED_SECONDS",
+    "index.web.page.page": "Page",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

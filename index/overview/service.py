@@ -1,6 +1,5 @@
 """What an operator looks at, as the façade hands it out at `Index.overview`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,15 +8,12 @@ from peewee import SQL, fn
 from index.database.connection import Database
 from index.database.tables import Instance, Series, Study, StudyListing
 from index.errors import NotFound
-from index.forwarding.outbox import Outbox
 from index.overview.orders import OrderOverview
 from index.overview.situations import Situation, in_situation, situations
 from index.overview.story import StudyStory, story_of
 from index.publication.listing import Listed
 from index.publication.search import Position, find, position
 from index.query.study_filter import StudyFilter
-from index.reception.acceptance import ConflictAcceptance
-from index.storage.object_store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +47,8 @@ class InstanceLine:
 class Overview:
     """Reads for an operator's page. Safe to use from many threads."""
 
-    def __init__(
-        self, database: Database, objects: ObjectStore, outbox: Outbox, unlink_removed: Callable[[], object]
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self.conflicts = ConflictAcceptance(database, objects, outbox, unlink_removed)
         self.orders = OrderOverview(database)
 
     def studies(

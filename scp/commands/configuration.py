@@ -46,10 +46,15 @@ def check(
     with exit_on_bad_configuration():
         configuration, sources = load_with_sources(config, flags_by_section(data), check_files=True)
     logs.configure(configuration.log)
+    from index import server_facts
     from scp.daemon.checks import find_faults, find_warnings
 
     faults, warnings = find_faults(configuration), find_warnings(configuration)
-    said = list(_targets(configuration)) if targets else []
+    server = server_facts(configuration.data, configuration.index)
+    warnings += server.warnings
+    said = [(fact, False) for fact in server.facts] + [(server.fault, True)] * bool(server.fault)
+    targets_said = list(_targets(configuration)) if targets else []
+    said += targets_said
     faults += [text for text, is_fault in said if is_fault]
     values = [(dotted(key_path), *rest) for key_path, *rest in _in_force(configuration, sources)]
     if as_json:
@@ -59,7 +64,8 @@ def check(
                 "sources": {key: source for key, _, source in values},
                 "warnings": warnings,
                 "faults": faults,
-                **({"targets": [text for text, _ in said]} if targets else {}),
+                "index": server.facts,
+                **({"targets": [text for text, _ in targets_said]} if targets else {}),
             }
         )
     else:

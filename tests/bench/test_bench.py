@@ -18,7 +18,8 @@ from support.daemon import run
         ("maintenance", (), 9),
         ("window", (), 5),
         ("retrieve", (), 11),
-        ("dicomweb", (), 17),
+        pytest.param("scale", (), 21, marks=pytest.mark.long),
+        pytest.param("dicomweb", (), 17, marks=pytest.mark.long),
     ],
 )
 def test_a_benchmark_prints_its_table(module: str, options: tuple[str, ...], lines: int) -> None:

@@ -181,7 +181,7 @@ class Operating:
         return f"{count} resources are published again." if count else "There was nothing to publish again."
 
     def _accept(self, fields: Fields) -> str:
-        uid = self._index.overview.conflicts.accept(fields["path"])
+        uid = self._index.conflicts.accept(fields["path"])
         study, _ = self._index.overview.place(uid)
         return (
             f"Instance {uid} of study {study} now has the data set that was kept aside; the one that it had"
