@@ -146,7 +146,7 @@ def test_scripts_in_names_are_text(seen: Seen) -> None:
     browser = seen.browser
     browser.open("/studies?text=jane")
     browser.follow("<script>")
-    assert f"{EVIL_NAME}, Jane" == browser.find("h1").text
+    assert f"{EVIL_NAME}, Jane" == browser.text_of("h1")
     assert browser.driver.title.startswith(EVIL_NAME)
     assert not browser.all("main script, img[src='/x']")
     assert [] == browser.complaints()
@@ -158,13 +158,13 @@ def test_what_arrives_now(seen: Seen, tmp_path: Path) -> None:
     browser.open("/")
     assert browser.shows("live")
     seen.send(tmp_path / "new", instance(50, 1, 1))
-    before = browser.find("#plot").text
+    before = browser.text_of("#plot")
     seen.send(tmp_path / "newer", instance(51, 1, 1))
-    assert eventually(lambda: before != browser.find("#plot").text)
+    assert eventually(lambda: before != browser.text_of("#plot"))
     run("echoscu", "-aet", "STRANGER", "-aec", "WRONG", seen.daemon.host, str(seen.daemon.port))
-    assert eventually(lambda: "STRANGER" in browser.find("#refusals").text)
-    assert "called aet" in browser.find("#refusals").text
-    assert "ok" == browser.find("#health .state").text
+    assert eventually(lambda: "STRANGER" in browser.text_of("#refusals"))
+    assert "called aet" in browser.text_of("#refusals")
+    assert "ok" == browser.text_of("#health .state")
     assert browser.first_paint() > 0
 
 
@@ -174,11 +174,11 @@ def test_an_association_is_shown_while_it_lasts(seen: Seen) -> None:
 
     browser = seen.browser
     browser.open("/")
-    assert "Nobody is connected" in browser.find("#associations").text
+    assert "Nobody is connected" in browser.text_of("#associations")
     peer = associated(seen.daemon.port, CT_IMAGE_STORAGE)
-    assert eventually(lambda: "SCU" in browser.find("#associations").text)
+    assert eventually(lambda: "SCU" in browser.text_of("#associations"))
     peer.socket.close()
-    assert eventually(lambda: "Nobody is connected" in browser.find("#associations").text)
+    assert eventually(lambda: "Nobody is connected" in browser.text_of("#associations"))
 
 
 def test_a_study_is_found_by_half_a_name(seen: Seen) -> None:
@@ -196,10 +196,10 @@ def test_a_study_is_found_by_half_a_name(seen: Seen) -> None:
 def test_why_it_is_not_in_the_ehr_and_to_mend_it(seen: Seen) -> None:
     browser = seen.browser
     browser.open(f"/studies/{STUDY}")
-    why = browser.find(".reasons").text
+    why = browser.text_of(".reasons")
     assert "In conflict" in why
     assert "No order" in why
-    assert "kept aside" in browser.find(".story").text
+    assert "kept aside" in browser.text_of(".story")
     browser.follow("Accept it")
     browser.press("Accept it")
     assert browser.shows("now has the data set that was kept aside")

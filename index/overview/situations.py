@@ -6,7 +6,17 @@ from enum import StrEnum
 from typing import Any
 
 from index.database.connection import Database
-from index.database.tables import Conflict, Instance, OutboxRow, OutboxState, Series, Study, StudyOrder
+from index.database.tables import (
+    CompletionRow,
+    Conflict,
+    Instance,
+    OutboxRow,
+    OutboxState,
+    Series,
+    Study,
+    StudyOrder,
+)
+from index.database.target_tables import PublishOutbox, PublishState
 from index.procedures.completeness import incomplete_uids
 
 # A sender that still sends pauses for less, in seconds: most modalities send an instance every few seconds.
@@ -22,7 +32,7 @@ class Situation(StrEnum):
     UNMATCHED = "unmatched"
     CONFLICT = "in conflict"
     UNPUBLISHED = "unpublished"
-    DEAD_LETTERS = "not forwarded"
+    DEAD_LETTERS = "not delivered"
 
 
 def in_situation(situation: Situation) -> Any:
@@ -48,15 +58,23 @@ def _is_incomplete() -> Any:
     return Study.uid.in_(incomplete_uids())
 
 
+def _told_complete() -> Any:
+    return CompletionRow.select(CompletionRow.study_uid).where(CompletionRow.told > 0)
+
+
 def _has_dead_letters() -> Any:
     dead = OutboxRow.select(Series.study).join(Instance, on=(Instance.uid == OutboxRow.uid))
     dead = dead.join(Series, on=(Instance.series == Series.id))
-    return Study.id.in_(dead.where(OutboxRow.state == OutboxState.DEAD))
+    at_targets = PublishOutbox.select(PublishOutbox.name).where(
+        (PublishOutbox.type == "ImagingStudy") & (PublishOutbox.state == PublishState.DEAD)
+    )
+    is_dead = Study.id.in_(dead.where(OutboxRow.state == OutboxState.DEAD))
+    return is_dead | Study.uid.in_(at_targets)
 
 
 _CONDITIONS: Mapping[Situation, Callable[[], Any]] = {
     Situation.ARRIVING: _is_arriving,
-    Situation.COMPLETE: lambda: ~_is_arriving() & ~_is_incomplete(),
+    Situation.COMPLETE: lambda: Study.uid.in_(_told_complete()) & ~_is_incomplete(),
     Situation.INCOMPLETE: _is_incomplete,
     Situation.UNMATCHED: lambda: Study.uid.not_in(StudyOrder.select(StudyOrder.study_uid)),
     Situation.CONFLICT: lambda: Study.uid.in_(Conflict.select(Conflict.study_uid)),

@@ -8,6 +8,7 @@ from peewee import JOIN, SQL, fn
 from index.database.connection import Database
 from index.database.tables import (
     Change,
+    CompletionRow,
     Conflict,
     ImagingOrder,
     Instance,
@@ -24,6 +25,7 @@ from index.database.tables import (
     StudyOrder,
     StudyVariant,
 )
+from index.database.target_tables import PublishOutbox
 from index.election.patients import study_patient
 from index.election.values import Variant, elect
 from index.errors import NotFound
@@ -80,12 +82,13 @@ class SeriesLine:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """Instances of the study that cannot be sent to a peer, and why the last of them could not."""
+    """What of the study waits for a peer, or for a FHIR server, and why the last of it could not be sent."""
 
     peer: str
     state: str
     instances: int
     error: str
+    of_resource: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def story_of(database: Database, uid: str) -> StudyStory:
         orders = tuple(_orders(database, uid))
         rule, doubt = _match(database, uid)
         events = [*_of_orders(database, orders), *_of_steps(database, uid)]
-        events += [*_of_instances(database, row), *_of_resources(database, uid)]
+        events += [*_of_instances(database, row), *_of_resources(database, uid), *_completed(database, uid)]
         events += [
             Event(one.received, "conflict", f"data set of {one.uid} kept aside: {one.path}") for one in aside
         ]
@@ -151,7 +154,7 @@ def story_of(database: Database, uid: str) -> StudyStory:
             doubt,
             completeness(database, uid),
             aside,
-            tuple(_outbox(database, row)),
+            tuple(_outbox(database, row, uid)),
             _subject(database, row, uid),
         )
 
@@ -243,6 +246,16 @@ def _of_resources(database: Database, uid: str) -> Iterator[Event]:
         yield Event(at, "publication", f"ImagingStudy {fhir.upper()} {kind}, version {version}")
 
 
+def _completed(database: Database, uid: str) -> Iterator[Event]:
+    table = CompletionRow
+    query = table.select(table.told, table.reason, table.instances, table.later)
+    for told, reason, instances, later in database.rows(
+        query.where((table.study_uid == uid) & (table.told > 0))
+    ):
+        more = f", and {later} came later" if later else ""
+        yield Event(told, "complete", f"it was told to be complete by {reason}: {instances} instances{more}")
+
+
 def _kept_aside(database: Database, uid: str) -> Iterator[KeptAside]:
     """Yield the data sets kept aside that differ from what is indexed, of the study or against it."""
     table = Conflict
@@ -255,15 +268,21 @@ def _kept_aside(database: Database, uid: str) -> Iterator[KeptAside]:
         yield KeptAside(conflicting, study, path, size, received, study == uid)
 
 
-def _outbox(database: Database, study: int) -> Iterator[DeadLetters]:
+def _outbox(database: Database, study: int, uid: str) -> Iterator[DeadLetters]:
     table = OutboxRow
     query = table.select(table.peer, table.state, fn.COUNT(SQL("*")), fn.MAX(table.error))
     query = query.join(Instance, on=(Instance.uid == table.uid)).join(
         Series, on=(Instance.series == Series.id)
     )
     query = query.where(Series.study == study).group_by(table.peer, table.state)
-    for row in database.rows(query.order_by(table.peer, table.state)):
+    notices = table.select(table.peer, table.state, SQL("1"), table.error).where(table.uid == uid)
+    for row in (*database.rows(query.order_by(table.peer, table.state)), *database.rows(notices)):
         yield DeadLetters(*row)
+    target = PublishOutbox
+    resources = target.select(target.target, target.state, SQL("1"), target.error)
+    mine = (target.type == "ImagingStudy") & (target.name == uid)
+    for row in database.rows(resources.where(mine).order_by(target.target)):
+        yield replace(DeadLetters(*row), of_resource=True)
 
 
 def _subject(database: Database, study: int, uid: str) -> Subject:

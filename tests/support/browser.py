@@ -45,7 +45,12 @@ class Browser:
     @property
     def text(self) -> str:
         """What the page shows."""
-        return str(self.driver.find_element(By.TAG_NAME, "body").text)
+        return self.text_of("body")
+
+    def text_of(self, selector: str) -> str:
+        """What an element shows, in one step: the page replaces elements by itself."""
+        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        return str(self.driver.execute_script(script, selector))
 
     def shows(self, text: str) -> bool:
         """Wait until the page shows a text; return whether it does."""

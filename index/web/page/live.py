@@ -19,6 +19,7 @@ from index.errors import IndexFault
 from index.facade import Index
 from index.forwarding.listing import OutboxStatus
 from index.hooks import State
+from index.publication.targets.listing import TargetStatus
 from index.web.page.live_state import STORED_SECONDS, LiveAssociation, LiveState, Refusal
 from index.web.page.rendering import Templates
 
@@ -62,6 +63,7 @@ class Snapshot:
     refusals: Sequence[Refusal]
     stored: Sequence[int]
     forwarding: Sequence[OutboxStatus]
+    targets: Sequence[TargetStatus]
 
     @property
     def per_second(self) -> float:
@@ -92,10 +94,11 @@ class Snapshots:
         if self._health is None or now - self._health[0] >= HEALTH_SECONDS:
             self._health = now, self._live.health()
         status, checks = self._health[1]
-        state, forwarding, fault = None, list[OutboxStatus](), ""
+        state, forwarding, targets, fault = None, list[OutboxStatus](), list[TargetStatus](), ""
         try:
             state = self._index.state()
             forwarding = self._index.outbox.listing.status()
+            targets = self._index.targets.listing.status()
         except (IndexFault, OSError) as error:
             fault = str(error)
         return Snapshot(
@@ -108,6 +111,7 @@ class Snapshots:
             self._live.refusals()[:MAX_REFUSALS],
             self._live.stored(),
             forwarding,
+            targets,
         )
 
     def _rated(self, now: float) -> list[Rated]:

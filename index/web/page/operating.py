@@ -11,6 +11,7 @@ from index.dicom.uids import is_uid
 from index.errors import NotFound
 from index.facade import Index
 from index.forwarding.listing import OutboxFilter
+from index.publication.targets.listing import TargetFilter
 from index.web.page.forms import BadForm
 from index.web.page.live_state import LiveState
 
@@ -58,6 +59,13 @@ ACTIONS = {
             "Instances that could not be forwarded are tried again at once.",
             "Send again",
             ("peer", "uid"),
+        ),
+        Action(
+            "republish",
+            "Publish dead letters again",
+            "Resources that a FHIR server did not take are published to it again at once.",
+            "Publish again",
+            ("target", "uid"),
         ),
         Action(
             "accept",
@@ -146,6 +154,7 @@ class Operating:
         self._actions: dict[str, Callable[[Fields], str]] = {
             "verify": lambda fields: self.verification.begin(repair=fields.get("repair") == "yes"),
             "retry": self._retry,
+            "republish": self._republish,
             "accept": self._accept,
             "delete": self._delete,
             "reload": lambda _: live.reload(),
@@ -164,6 +173,12 @@ class Operating:
             _check_uid(fields["uid"])
         count = self._index.outbox.listing.retry(OutboxFilter(fields["peer"], fields["uid"]))
         return f"{count} instances are tried again." if count else "There was nothing to try again."
+
+    def _republish(self, fields: Fields) -> str:
+        if fields["uid"]:
+            _check_uid(fields["uid"])
+        count = self._index.targets.listing.retry(TargetFilter(fields["target"], fields["uid"]))
+        return f"{count} resources are published again." if count else "There was nothing to publish again."
 
     def _accept(self, fields: Fields) -> str:
         uid = self._index.conflicts.accept(fields["path"])

@@ -287,6 +287,7 @@ class Page:
             given=request.query_params,
             peers=self._live.peers(),
             routed=[one.peer for one in self._index.outbox.listing.status()],
+            targets=[one.target for one in self._index.targets.listing.status()],
             token=self._forms.token(path),
             target=path,
             verification=self._operating.verification,

@@ -9,7 +9,7 @@ import orjson
 from index.errors import IndexFault, NotExpressible, NotFound
 from index.facade import Index
 from index.overview.situations import Situation
-from index.overview.story import StudyStory
+from index.overview.story import DeadLetters, StudyStory
 
 if TYPE_CHECKING:
     from index.publication.feed import Entry
@@ -87,15 +87,7 @@ def _reasons(story: StudyStory, published: list[Published]) -> "list[Reason]":
         which = "a data set of this study" if one.is_of_study else f"a data set of study {one.study_uid}"
         why = f"{which} has the SOP Instance UID {one.uid} of another one, and is kept aside"
         reasons.append(Reason("In conflict", why, f"/operating/accept?path={one.path}", "Accept it"))
-    for sent in story.outbox:
-        if sent.state == "dead":
-            why = f"{sent.instances} instances cannot be sent to {sent.peer}: {sent.error}"
-            reasons.append(Reason("Not forwarded", why, f"/operating/retry?uid={story.uid}", "Send again"))
-        else:
-            why = f"{sent.instances} instances wait for {sent.peer}" + (
-                f": {sent.error}" if sent.error else ""
-            )
-            reasons.append(Reason("Being forwarded", why))
+    reasons += [_undelivered(story.uid, sent) for sent in story.outbox]
     if Situation.UNMATCHED in story.situations:
         why = story.doubt.replace("\n", "; ") or story.rule or "no order fits"
         reasons.append(Reason("No order", why, f"{mine}/match", "Match it"))
@@ -110,6 +102,19 @@ def _reasons(story: StudyStory, published: list[Published]) -> "list[Reason]":
             Reason("Incomplete", f"{len(missing)} instances that steps name are not here: {named}")
         )
     return reasons
+
+
+def _undelivered(uid: str, sent: DeadLetters) -> Reason:
+    """Return why something of the study is not at a peer or a FHIR server."""
+    if sent.of_resource:
+        error = sent.error or "not tried yet"
+        why = f"{sent.peer} does not have the last version; it is {sent.state}: {error}"
+        return Reason("Not at the FHIR server", why, f"/operating/republish?uid={uid}", "Publish again")
+    if sent.state == "dead":
+        why = f"{sent.instances} instances cannot be sent to {sent.peer}: {sent.error}"
+        return Reason("Not forwarded", why, f"/operating/retry?uid={uid}", "Send again")
+    error = f": {sent.error}" if sent.error else ""
+    return Reason("Being forwarded", f"{sent.instances} instances wait for {sent.peer}{error}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,10 @@ PATHS = (
     "/orders/1",
     "/orders/1/remove",
     "/operating",
-    *(f"/operating/{action}" for action in ("verify", "retry", "accept", "delete", "reload", "echo")),
+    *(
+        f"/operating/{action}"
+        for action in ("verify", "retry", "republish", "accept", "delete", "reload", "echo")
+    ),
 )
 POSTS = (
     "/orders/new",
@@ -196,7 +199,7 @@ def test_pages_of_the_list_go_on_and_back(filled: Index, monkeypatch: pytest.Mon
         ("state=in+conflict", True),
         ("state=unpublished", False),
         ("state=incomplete", False),
-        ("state=not+forwarded", False),
+        ("state=not+delivered", False),
         ("state=complete", False),
     ],
 )
