@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from index.commitment.storage_commitment import Report as CommitmentReport
     from index.completion.completions import Completion, Completions
     from index.database.attribute_tables import outdated_instances
+    from index.database.server_facts import server_facts
     from index.database.settings import IndexSettings
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
     from index.dicom.transcoding import DEFLATED, TRANSCODE_LIMIT, TRANSCODED, NotTranscodable, transcode
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
     from index.maintenance.backup import BackedUp
     from index.maintenance.deletion import Deleted
     from index.maintenance.migrate_index import Migrated, migrate_index
+    from index.maintenance.migrate_storage import MigratedStorage, migrate_storage
     from index.maintenance.rebuild import Rebuilt
     from index.maintenance.retention import Expired
     from index.maintenance.verify import Finding
+    from index.orders.by_hand import BadOrder, date_of, order_by_hand, short_of, time_of, uid_of
     from index.orders.listing import ListedOrder
     from index.orders.records import NewOrder, OrderStatus, Source
     from index.orders.service import Orders
@@ -64,8 +67,9 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.targets.checks.probe import probe_target
+    from index.publication.targets.http.client import NoAnswer
     from index.publication.targets.listing import TargetEntry, TargetFilter
-    from index.publication.targets.probe import probe_target
     from index.publication.targets.service import Targets
     from index.publication.targets.settings import PublishSettings, TargetSettings
     from index.query.charsets import is_charset
@@ -101,6 +105,14 @@ if TYPE_CHECKING:
     from index.web.dicomweb.service import DicomWeb, DicomWebSettings
     from index.web.feed import FeedService
     from index.web.fhir.face import Fhir
+    from index.web.page.live_state import (
+        STORED_NUMBERS,
+        STORED_SECONDS,
+        LiveAssociation,
+        LiveState,
+        Refusal,
+    )
+    from index.web.page.page import Page
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
     from index.web.safety.guard import Guard
@@ -121,6 +133,8 @@ __all__ = [
     "STATES",
     "STEP_CREATED_ONLY",
     "STEP_REQUIRED",
+    "STORED_NUMBERS",
+    "STORED_SECONDS",
     "STUDY_ROOT",
     "TRANSCODED",
     "TRANSCODE_LIMIT",
@@ -130,6 +144,7 @@ __all__ = [
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
+    "BadOrder",
     "BadStepValue",
     "Caller",
     "Callers",
@@ -166,11 +181,15 @@ __all__ = [
     "Kept",
     "Key",
     "ListedOrder",
+    "LiveAssociation",
+    "LiveState",
     "Locked",
     "Migrated",
+    "MigratedStorage",
     "MissingAttribute",
     "MissingValue",
     "NewOrder",
+    "NoAnswer",
     "NoSuchStep",
     "NotExpressible",
     "NotFound",
@@ -187,11 +206,13 @@ __all__ = [
     "OutboxFilter",
     "Outcome",
     "Outgoing",
+    "Page",
     "Procedures",
     "PublishSettings",
     "QueryOptions",
     "Queue",
     "Rebuilt",
+    "Refusal",
     "Report",
     "Resources",
     "RetentionSettings",
@@ -227,6 +248,7 @@ __all__ = [
     "WorklistSettings",
     "check_tokens",
     "cut_off",
+    "date_of",
     "everything",
     "free_space",
     "is_charset",
@@ -234,15 +256,21 @@ __all__ = [
     "is_uid",
     "keep_all",
     "migrate_index",
+    "migrate_storage",
     "new_token",
+    "order_by_hand",
     "outdated_instances",
     "parse_token",
     "probe_target",
     "reindex",
+    "server_facts",
+    "short_of",
     "store_fault",
     "take_over",
+    "time_of",
     "token_lines",
     "transcode",
+    "uid_of",
 ]
 
 # The names of each module; "Name=Other" where it is Other in the module.
@@ -250,6 +278,7 @@ _MODULES = {
     "index.commitment.storage_commitment": "CommitmentReport=Report Commitments",
     "index.completion.completions": "Completion Completions",
     "index.database.attribute_tables": "outdated_instances",
+    "index.database.server_facts": "server_facts",
     "index.database.settings": "IndexSettings",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED TRANSCODE_LIMIT transcode",
@@ -268,9 +297,11 @@ _MODULES = {
     "index.maintenance.backup": "BackedUp",
     "index.maintenance.deletion": "Deleted",
     "index.maintenance.migrate_index": "Migrated migrate_index",
+    "index.maintenance.migrate_storage": "MigratedStorage migrate_storage",
     "index.maintenance.rebuild": "Rebuilt",
     "index.maintenance.retention": "Expired",
     "index.maintenance.verify": "Finding",
+    "index.orders.by_hand": "BadOrder date_of order_by_hand short_of time_of uid_of",
     "index.orders.listing": "ListedOrder",
     "index.orders.records": "NewOrder OrderStatus Source",
     "index.orders.service": "Orders",
@@ -282,8 +313,9 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.targets.checks.probe": "probe_target",
+    "index.publication.targets.http.client": "NoAnswer",
     "index.publication.targets.listing": "TargetEntry TargetFilter",
-    "index.publication.targets.probe": "probe_target",
     "index.publication.targets.service": "Targets",
     "index.publication.targets.settings": "PublishSettings TargetSettings",
     "index.query.charsets": "is_charset",
@@ -310,6 +342,8 @@ _MODULES = {
     "index.web.dicomweb.service": "DicomWeb DicomWebSettings",
     "index.web.feed": "FeedService",
     "index.web.fhir.face": "Fhir",
+    "index.web.page.live_state": "LiveAssociation LiveState Refusal STORED_NUMBERS STORED_SECONDS",
+    "index.web.page.page": "Page",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
     "index.web.safety.guard": "Guard",

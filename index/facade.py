@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -16,7 +16,7 @@ from index.database.connection import Database
 from index.database.node import Ownership
 from index.database.opening import open_database, sqlite_path
 from index.database.settings import IndexSettings
-from index.errors import DatabaseFault, NotFound
+from index.errors import DatabaseFault
 from index.forwarding.outbox import Outbox
 from index.forwarding.settings import RouteSettings
 from index.hooks import Observer, State
@@ -28,29 +28,21 @@ from index.orders.service import Orders
 from index.orders.settings import WorklistSettings
 from index.procedures.steps import Procedures
 from index.procedures.without_mpps import StepsWithoutMpps
-from index.publication.conflicts import (
-    ConflictingObject,
-    conflicting_objects,
-    describe_conflicts,
-    summaries_in_conflict,
-)
 from index.publication.directory import Directory
-from index.publication.feed import Entry, changes, last_change, pruned
 from index.publication.following import DirectoryFollower
 from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.resources import Resources
-from index.publication.search import find, fits
 from index.publication.study import StudyPublication
-from index.publication.study_rows import announced_summaries, load_study
 from index.publication.targets.service import Targets
 from index.publication.targets.settings import PublishSettings
 from index.query.queries import Queries
 from index.query.retrieval import Retrieval
-from index.query.study_filter import StudyFilter
+from index.reading import Reading
+from index.reception.acceptance import ConflictAcceptance
 from index.reception.instance import InstanceReceiver
 from index.reception.reception import Reception
-from index.records import Disagreed, Origin
+from index.records import Origin
 from index.settings import RetentionSettings, StorageSettings
 from index.state import StateReader
 from index.storage.durable import keep_from_others, make_folder
@@ -71,11 +63,13 @@ log = structlog.get_logger(__name__)
 CATCH_UP_SECONDS = 10.0
 
 
-class Index:
+class Index(Reading):
     """Everything that is remembered below one data directory. Safe to use from many threads.
 
     Raises OSError where the data directory cannot be used, DatabaseFault where the database cannot.
     """
+
+    _lock: DirectoryLock | None = None
 
     def __init__(
         self,
@@ -95,6 +89,7 @@ class Index:
     ) -> None:
         """Open it. `joins`: `serve` may add an empty data directory to a PostgreSQL index of others."""
         storage, index = storage or StorageSettings(), index or IndexSettings()
+        worklist = worklist or WorklistSettings()
         url = index.url.get_secret_value() if index.url else None
         sync = storage.durability == "power-loss"
         make_folder(data, sync=sync)
@@ -124,7 +119,6 @@ class Index:
         self.workers = Supervisor()
         self._directory = Directory(data, sync=sync)
         self.resources = Resources(self._database, self._directory)
-        worklist = worklist or WorklistSettings()
         self.orders = Orders(self._database, worklist, self.workers)
         self.worklist = Worklist(self._database, worklist)
         self._on_fatal = on_fatal
@@ -154,6 +148,7 @@ class Index:
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
         )
+        self.conflicts = ConflictAcceptance(self._database, self._objects, self.outbox, self._deletion.finish)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
         self._maintenance = MaintenanceWorker(self._database, self._retention, pace, self.workers)
         self._store_keeping = StoreKeeping(self._database, self._objects, self.workers)
@@ -169,7 +164,6 @@ class Index:
             self._deletion.finish,
         )
         self._state = StateReader(self._database, self._objects, self._reception, self._publisher)
-        self._lock: DirectoryLock | None = None
         self._reception.make_whole()
 
     def serve(self) -> None:
@@ -281,13 +275,15 @@ class Index:
     ) -> "BackedUp":
         """Back up index and objects into a folder, or renew what is there, while all goes on.
 
-        Raises DatabaseFault where the index is PostgreSQL's, with the commands to be used; Locked, NotKept,
-        OSError.
+        Raises DatabaseFault where the index is PostgreSQL's, or the store is shared, with the commands to be
+        used; Locked, NotKept, OSError.
         """
-        from index.maintenance.backup import Backup, of_bucket, with_postgresql_tools
+        from index.maintenance.backup import Backup, with_postgresql_tools
 
         if self._objects.is_shared:
-            raise of_bucket()
+            from index.maintenance.store_backup import with_store_tools
+
+            raise with_store_tools(self.data, self._database, target, self._objects.url)
         if self._index_file is None:
             raise with_postgresql_tools(self.data, self._database, target)
         backup = Backup(self.data, self._database, target, link=link, progress=progress)
@@ -342,54 +338,6 @@ class Index:
     def state(self) -> State:
         """Return how it stands now, also while the database is away. Raises DatabaseFault, OSError."""
         return self._state.read()
-
-    def studies(self) -> list[dict[str, Any]]:
-        """Return all studies that have instances, in the order of their arrival: see `find_studies`."""
-        return list(self.find_studies())
-
-    def find_studies(self, wanted: StudyFilter | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the studies that a filter asks for, each as a mapping of the contract's keys."""
-        return (one.summary.row() for one in find(self._database, wanted or StudyFilter()))
-
-    def announced(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
-        """Return the same of studies that performed steps tell of, and of which nothing has arrived."""
-        found = announced_summaries(self._database)
-        return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
-
-    def studies_in_conflict(self, wanted: StudyFilter | None = None) -> list[dict[str, Any]]:
-        """Return the studies of which every data set is kept aside, with `conflicts`: how many those are."""
-        found = summaries_in_conflict(self._database, self._objects)
-        return [summary.row() for summary, name in found if fits(summary, name, wanted or StudyFilter())]
-
-    def kept_aside(self, uid: str) -> list[ConflictingObject]:
-        """Return the data sets of a study that are kept aside."""
-        return conflicting_objects(self._database, uid)
-
-    def resource(self, uid: str, version: str | None = None) -> tuple[bytes, tuple[Disagreed, ...]]:
-        """Return a study's ImagingStudy, as its file has it, and where its instances disagree.
-
-        Raises NotFound, NotExpressible.
-        """
-        try:
-            study = load_study(self._database, uid)
-        except NotFound as error:
-            if found := self.kept_aside(uid):
-                raise NotFound(f"{error}; it {describe_conflicts(found)}") from error
-            raise
-        published = self._publication.resources(study, version or self._fhir.versions[0])
-        return published[0].content, tuple(study.disagreements)
-
-    def changes(self, since: int = 0) -> Iterator[Entry]:
-        """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""
-        return changes(self._database, since)
-
-    def last_change(self) -> int:
-        """Return the number of the last entry of the change feed; 0 where there is none."""
-        return last_change(self._database)
-
-    def changes_pruned(self) -> int:
-        """Return the number up to which entries of the change feed have been deleted; 0: none was."""
-        return pruned(self._database)
 
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""

@@ -111,6 +111,12 @@ class StorageSettings(Section):
         description="How many conflicting data sets are kept in conflicts/; further ones are only logged.",
     )
 
+    def at(self, url: str) -> "StorageSettings":
+        """Return the settings of another store; `data`: of the data directory. Raises ValidationError."""
+        place = {"endpoint": self.endpoint, "region": self.region} if url.startswith("s3:") else {}
+        given: dict[str, Any] = {} if url == "data" else {"url": url, **place}
+        return StorageSettings(durability=self.durability, **given)
+
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:

@@ -82,7 +82,8 @@ class Integrity:
 
     def holds(self, path: str) -> bool:
         """Whether an object is to be found here, not in the data directory of another node."""
-        return self._objects.holds(path)
+        objects = self._objects
+        return objects.holds(path) and not (objects.may_be_elsewhere(path) and not objects.is_there(path))
 
     def last_verified(self) -> int:
         """Return when the last `verify` began that read every object; 0: never."""

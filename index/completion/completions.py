@@ -10,16 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from peewee import SQL
+from peewee import SQL, Query
 
-from index.completion.evidence import (
-    Reason,
-    is_complete_by_mpps,
-    is_complete_by_order,
-    last_change_of_steps,
-)
+from index.completion.evidence import Facts, Reason, facts_of, is_complete_by_mpps
 from index.database.connection import Database
 from index.database.mark_changed import now
+from index.database.statements import Placeholder
 from index.database.tables import Change, CompletionRow, Instance, Resource, Series, Study
 from index.errors import DatabaseFault, NotKept
 from index.forwarding.notifications import Notifications
@@ -100,59 +96,48 @@ class Completions:
 
     def note(self, study_uid: str, instances: int) -> None:
         """Note that a study is being published with so many instances, in the transaction that does it."""
-        execute, row = self._database.execute, CompletionRow
-        mine = row.study_uid == study_uid
-        found = self._database.rows(row.select(row.told, row.reason, row.instances, row.later).where(mine))
-        if not instances:
-            if found:
-                execute(row.delete().where(mine))
-            return
-        told, reason, before, later = found[0] if found else (0, "", 0, 0)
-        if told:
-            if instances - before > later and reason != Reason.EARLIER:
-                execute(row.update(later=instances - before).where(mine))
-                if not later:
-                    log.info("study_reopened", study_uid=study_uid, reason=reason, instances=instances)
-                    self._observer.study_reopened(reason)
-            return
-        due = self._due(study_uid)
-        new = row.insert(study_uid=study_uid, due=due)
-        execute(new.on_conflict(conflict_target=[row.study_uid], update={row.due: due}))
+        facts, mine = facts_of(self._database, study_uid), CompletionRow.study_uid == study_uid
+        if facts is None or not instances:
+            if facts and facts.told is not None:
+                self._database.execute(CompletionRow.delete().where(mine))
+        elif not facts.told:
+            self._put(study_uid, due=self._due(facts), covered=facts.covered)
+        elif instances - facts.instances > facts.later and facts.reason != Reason.EARLIER:
+            later = instances - facts.instances
+            self._database.execute(CompletionRow.update(later=later).where(mine))
+            if not facts.later:
+                log.info("study_reopened", study_uid=study_uid, reason=facts.reason, instances=instances)
+                self._observer.study_reopened(facts.reason)
 
-    def _due(self, study_uid: str) -> int | None:
+    def _put(self, study_uid: str, *, due: int | None, covered: int) -> None:
+        self._database.prepared(_put_row).run(study_uid=study_uid, due=due, covered=covered)
+
+    def _due(self, facts: Facts) -> int | None:
         """Return when a study has been quiet for long enough if nothing comes from now on; None: never.
 
         Of its instances and steps: what an order or a merge of patients changes is no sign that more comes.
         """
-        quiet = self._quiet
-        if is_complete_by_order(self._database, study_uid):
-            quiet = min(quiet, ORDER_QUIET_SECONDS)
+        quiet = min(self._quiet, ORDER_QUIET_SECONDS) if facts.is_complete_by_order else self._quiet
         if quiet == math.inf:
             return None
-        ((received,),) = self._database.rows(Study.select(Study.last_received).where(Study.uid == study_uid))
-        stepped = last_change_of_steps(self._database, study_uid) or 0
-        return int(max(received, stepped) + quiet * 1000)
+        return int(max(facts.received, facts.stepped or 0) + quiet * 1000)
 
     def published(self, study_uid: str) -> None:
         """Tell that a study is complete, if it is: it has just been published. Does not raise."""
-        row = CompletionRow
-        query = row.select(row.due).where(row.study_uid == study_uid, row.told == 0)
         try:
-            for (due,) in self._database.rows(query):
-                self._wake(math.inf if due is None else due)
-                if last_change_of_steps(self._database, study_uid, in_progress=True) is None:
-                    self._tell(study_uid, self._evidence(study_uid))
+            facts = facts_of(self._database, study_uid)
+            if facts and facts.told == 0:
+                self._wake(math.inf if facts.due is None else facts.due)
+                if facts.in_progress is None:
+                    self._tell(study_uid, self._evidence(study_uid, facts))
         except (NotKept, DatabaseFault) as error:  # it is told when it has been quiet
             log.warning("completion_not_told", study_uid=study_uid, reason=str(error))
 
-    def _evidence(self, study_uid: str) -> Reason | None:
+    def _evidence(self, study_uid: str, facts: Facts) -> Reason | None:
         """Return why a study is complete at once; None where that is not known."""
-        if is_complete_by_mpps(self._database, study_uid):
+        if facts.stepped is not None and is_complete_by_mpps(self._database, study_uid):
             return Reason.MPPS
-        row = CompletionRow
-        covered = row.select(row.id).join(Study, on=(Study.uid == row.study_uid))
-        covered = covered.where(row.study_uid == study_uid, row.covered >= Study.instance_count)
-        return Reason.COMMITMENT if self._database.rows(covered) else None
+        return Reason.COMMITMENT if facts.covered >= facts.instance_count else None
 
     def committed(self, uids: Sequence[str]) -> None:
         """Take in that a storage commitment for these instances, and no others, was reported. Raises NotKept.
@@ -164,13 +149,10 @@ class Completions:
             query = Instance.select(Study.uid).join(Series).join(Study)
             for (study,) in self._database.rows(query.where(Instance.uid.in_(uids[start : start + PAGE]))):
                 counts[study] = counts.get(study, 0) + 1
-        row = CompletionRow
         for study, count in counts.items():
             with self._database.writing(durable=False):
-                new = row.insert(study_uid=study, due=self._due(study), covered=count)
-                self._database.execute(
-                    new.on_conflict(conflict_target=[row.study_uid], update={row.covered: count})
-                )
+                if facts := facts_of(self._database, study):
+                    self._put(study, due=self._due(facts), covered=count)
             self.published(study)
 
     def find_quiet(self) -> float:
@@ -184,20 +166,19 @@ class Completions:
             for (study_uid,) in rows:
                 self._worker.beat()
                 self._tell_quiet(study_uid)
-        rows = self._database.rows(row.select(row.due).where(row.told == 0).order_by(row.due).limit(1))
-        return math.inf if not rows or rows[0][0] is None else float(rows[0][0])
+        # Not the minimum of all: SQLite would read every row.
+        first = row.select(row.due).where(row.told == 0, row.due.is_null(False)).order_by(row.due)
+        return next((float(due) for (due,) in self._database.rows(first.limit(1))), math.inf)
 
     def _tell_quiet(self, study_uid: str) -> None:
-        in_progress = last_change_of_steps(self._database, study_uid, in_progress=True)
-        if in_progress is not None:
-            due = int(in_progress + STEP_SECONDS * 1000)
-            if due > now():
-                self._postpone(study_uid, due)
-                return
-        reason = self._evidence(study_uid)
-        if reason is None and is_complete_by_order(self._database, study_uid):
-            reason = Reason.ORDER
-        if reason is None and self._quiet == math.inf:
+        if (facts := facts_of(self._database, study_uid)) is None:
+            self._postpone(study_uid, None)
+            return
+        reason = self._evidence(study_uid, facts) or (Reason.ORDER if facts.is_complete_by_order else None)
+        abandoned = None if facts.in_progress is None else int(facts.in_progress + STEP_SECONDS * 1000)
+        if abandoned is not None and abandoned > now():
+            self._postpone(study_uid, abandoned)
+        elif reason is None and self._quiet == math.inf:
             self._postpone(study_uid, None)
         elif not self._tell(study_uid, reason or Reason.QUIET):
             # It waits for its publication, which sets the time anew.
@@ -278,3 +259,11 @@ class Completions:
                 if seconds <= 0:
                     return
                 self._changed.wait(None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))
+
+
+def _put_row(p: Placeholder) -> Query:
+    row, zero, none = CompletionRow, SQL("0"), SQL("''")
+    values = {row.due: p("due"), row.covered: p("covered")}
+    new = {row.study_uid: p("study_uid"), row.told: zero, row.reason: none, row.instances: zero}
+    put = row.insert({**new, row.later: zero, **values})
+    return put.on_conflict(conflict_target=[row.study_uid], update=values)

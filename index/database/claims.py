@@ -30,6 +30,8 @@ class Work(StrEnum):
     UPSTREAM = "upstream"
     # With the row id of the commitment.
     COMMITMENT = "commitment"
+    # With the name of the target that is published to.
+    TARGET = "target"
     # The outbox of nodes that are silent.
     OUTBOX = "outbox"
 

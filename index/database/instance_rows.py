@@ -153,13 +153,22 @@ class InstanceRows:
 
     def find(self, uids: Sequence[str]) -> dict[str, ExistingInstance]:
         """Return what the index holds under these SOP Instance UIDs."""
-        columns = Instance.uid, Instance.id, Instance.path, Instance.sha1, Series.study, Instance.received
-        query = Instance.select(*columns).join(Series)
-        found = {}
-        for some in chunked(uids, UIDS_AT_ONCE):
-            for uid, *row in self._database.rows(query.where(Instance.uid.in_(some))):
-                found[uid] = ExistingInstance(*row)
-        return found
+        columns = Instance.uid, Instance.series, Instance.id, Instance.path, Instance.sha1, Instance.received
+        rows = [
+            row
+            for some in chunked(uids, UIDS_AT_ONCE)
+            for row in self._database.rows(Instance.select(*columns).where(Instance.uid.in_(some)))
+        ]
+        # Mostly there are none. In one query PostgreSQL may read all series, since it expects many.
+        studies: dict[int, int] = {}
+        for some in chunked({series for _, series, *_ in rows}, UIDS_AT_ONCE):
+            query = Series.select(Series.id, Series.study).where(Series.id.in_(some))
+            studies.update(self._database.rows(query))
+        return {
+            uid: ExistingInstance(row, path, sha1, studies[series], received)
+            for uid, series, row, path, sha1, received in rows
+            if series in studies
+        }
 
     def add(self, batch: Sequence[StoredObject]) -> list[int]:
         """Insert instances that are not there, and count them in; return their studies' row ids.

@@ -104,6 +104,12 @@ def silent_nodes(database: Database) -> frozenset[int]:
     return frozenset(node.id for node in nodes(database) if node.is_silent)
 
 
+def silent_numbers(database: Database) -> frozenset[int]:
+    """Return the numbers in paths of the nodes that are not served now; of an index with one node, none."""
+    known = numbered(database)
+    return frozenset(number for number, node in known.items() if node.is_silent and len(known) > 1)
+
+
 def place_of(database: Database, number: int) -> str:
     """Return host and path of the node with this number in its paths."""
     found = [node for node in nodes(database) if number in (FIRST, node.id)]

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from pathlib import Path
 
 from index.database.connection import Database
 from index.database.tables import Conflict, Instance, StoreRow
@@ -27,6 +28,10 @@ def _check(database: Database, objects: ObjectStore) -> None:
     url, identity = known[0] if known else ("", "")
     if url == objects.url:
         return
+    if objects.url.startswith("file:"):
+        folder = Path(objects.url.removeprefix("file://")).resolve()
+        if folder.is_relative_to(objects.data.resolve()) or objects.data.resolve().is_relative_to(folder):
+            raise ForeignStore(f"storage.url: {objects.url} and the data directory {objects.data} overlap")
     if not isinstance(objects, RemoteStore):
         raise ForeignStore(
             f"storage.url is not set, and the objects of this index are in {url}: set it again, or move them"

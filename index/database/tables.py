@@ -170,6 +170,7 @@ class Resource(Table):
     """A published resource, unique by FHIR version, type and name. `version` counts its contents.
 
     `sha256`, `size` (in bytes) and `changed` are of the content. Size 0: none is kept.
+    `terms`: the number of the tables that its terms were made by; 0: they are still to be made.
     """
 
     fhir = peewee.TextField()
@@ -180,6 +181,22 @@ class Resource(Table):
     deleted = peewee.IntegerField()
     changed = peewee.BigIntegerField(default=0)
     size = peewee.BigIntegerField(default=0)
+    terms = peewee.BigIntegerField(default=0)
+
+
+class ResourceTerm(Table):
+    """A value that a resource is found by (FHIR search): index/publication/terms/.
+
+    `value` is folded, `exact` is a text as it stands. `low` and `high` (excluded): what a date covers.
+    """
+
+    resource = peewee.ForeignKeyField(Resource)
+    parameter = peewee.BigIntegerField()
+    system = peewee.TextField()
+    value = peewee.TextField()
+    exact = peewee.TextField()
+    low = peewee.BigIntegerField(null=True)
+    high = peewee.BigIntegerField(null=True)
 
 
 class ResourceContent(Table):
@@ -236,6 +253,19 @@ class StoreRow(Table):
         """The class name is not the table's."""
 
         table_name = "object_store"
+
+
+class MigrationRow(Table):
+    """A migration of the objects that has begun; the instances up to the row id `last` are copied."""
+
+    url = peewee.TextField()
+    identity = peewee.TextField()
+    last = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        """The class name is not the table's."""
+
+        table_name = "storage_migration"
 
 
 class ImagingOrder(Table):

@@ -81,7 +81,7 @@ class Outbox(Queue[Outgoing]):
 
         Raises NotKept.
         """
-        if self._database.is_sqlite or not self._objects.is_shared:
+        if self._database.is_sqlite or not self._objects.sees_all:
             return 0
         silent = [str(number or "") for number, node in numbered(self._database).items() if node.is_silent]
         left = OutboxRow.node.in_([name for name in silent if name != self.node])

@@ -75,14 +75,6 @@ def with_postgresql_tools(data: Path, database: Database, target: Path) -> Datab
     return fault
 
 
-def of_bucket() -> DatabaseFault:
-    """Return the fault that a bucket is not copied by us."""
-    return DatabaseFault(
-        "storage.url: `backup` does not copy a bucket: dump or copy the index first, then copy the bucket by "
-        "its own tools, or keep versions in it"
-    )
-
-
 class Backup:
     """A backup of `data` and its SQLite index into `target`; with `link`, by hard links where possible."""
 

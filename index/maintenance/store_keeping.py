@@ -5,16 +5,19 @@ the daemon was killed. A day later nothing is on its way to a row any more.
 """
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import structlog
 
 from index.database.connection import Database
 from index.database.mark_changed import now
+from index.database.node import silent_numbers
 from index.database.tables import Instance, RemovedObject, StoreRow, UnindexedObject
 from index.errors import IndexFault
-from index.storage.object_keys import day_of, is_year
+from index.storage.object_keys import day_of, is_year, node_of
 from index.storage.object_store import ObjectStore
 from index.storage.remote.store import RemoteStore
 from index.supervisor import Supervisor
@@ -30,6 +33,8 @@ AT_ONCE = 64
 SWEEP_SECONDS = DAY_SECONDS = 86_400.0
 # Rows that are read, and keys that are removed, at once.
 PAGE = 1000
+# A database that is back may get rows of before: keys are looked at again after so long. In seconds.
+CONFIRM_SECONDS = 3600.0
 # So many orphans may be what crashes have left. More, and more than a tenth of all, are another index's.
 FEW = 100
 SHARE = 10
@@ -45,6 +50,8 @@ class StoreKeeping:
         self._objects = objects
         self._worker = workers.add("object store", self._run, depends=True)
         self._fault = ""
+        self._not_uploaded: set[str] = set()
+        self._orphans: Orphans | None = None
 
     def start(self) -> None:
         """Begin, where there is a shared store."""
@@ -63,8 +70,7 @@ class StoreKeeping:
                 if objects.away:
                     objects.ask(lambda: objects.remote.state("identity"))
                 self._upload(objects)
-                if self._is_time():
-                    sweep(self._database, objects)
+                self._sweep(objects)
             except (IndexFault, OSError) as error:  # the store, or the database, may be back at the next look
                 if str(error) != self._fault:
                     log.warning("store_keeping_failed", reason=str(error))
@@ -75,13 +81,32 @@ class StoreKeeping:
                 self._worker.done()
 
     def _upload(self, objects: RemoteStore) -> None:
-        """Upload what waits. Raises OSError where the store fails."""
+        """Upload what waits. Raises OSError where the store fails; one that cannot be read stops no other."""
+        failed = []
         with ThreadPoolExecutor(UPLOADS, thread_name_prefix="uploading") as uploads:
             while (paths := objects.pending.take(AT_ONCE)) and not self._worker.stopping.is_set():
                 self._worker.beat()
                 for path, done in [(path, uploads.submit(objects.upload, path)) for path in paths]:
-                    done.result()
+                    try:
+                        done.result()
+                    except OSError as error:
+                        if objects.away:
+                            raise
+                        if path not in self._not_uploaded:
+                            log.exception("not_uploaded", path=path)
+                            self._not_uploaded.add(path)
+                        failed.append((path, error))
                     objects.pending.done(path)
+        objects.pending.add(path for path, _ in failed)
+        if failed:
+            raise failed[0][1]
+
+    def _sweep(self, objects: RemoteStore) -> None:
+        if self._orphans is None and self._is_time():
+            self._orphans = find_orphans(self._database, objects)
+        if self._orphans and time.monotonic() - self._orphans.found > CONFIRM_SECONDS:
+            orphans, self._orphans = self._orphans, None
+            remove_orphans(self._database, objects, orphans)
 
     def _is_time(self) -> bool:
         """Whether orphans are to be looked for, by this node; no other does so now."""
@@ -92,30 +117,45 @@ class StoreKeeping:
             return bool(self._database.execute(StoreRow.update(looked=now()).where(due)))
 
 
-def sweep(database: Database, objects: RemoteStore) -> int:
-    """Remove the keys without a row of the days since the last time that are over for a day; return how many.
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Keys without a row, of so many keys of the days until `last`; when they were `found`, monotonic."""
 
-    Where these are many, none is removed: another index may use the store. Raises OSError, IndexFault.
+    keys: frozenset[str]
+    total: int
+    last: int
+    found: float
+
+
+def find_orphans(database: Database, objects: RemoteStore) -> Orphans | None:
+    """Return the keys without a row of the days since the last time that are over for a day; None: not now.
+
+    Where these are many, another index may use the store. Raises OSError, IndexFault.
     """
     ((swept, identity),) = database.rows(StoreRow.select(StoreRow.swept, StoreRow.identity))
     if objects.identity() != identity:
         log.error("store_not_swept", url=objects.url, why="its object `identity` is not that of this index")
-        return 0
-    unfinished = objects.remote.tidy(DAY_SECONDS)
+        return None
+    objects.remote.tidy(DAY_SECONDS)
     last = dt.datetime.fromtimestamp(now() / 1000 - DAY_SECONDS, dt.UTC).date() - dt.timedelta(days=1)
     objects.remove_folders(last)
     keys = _keys(objects, swept, _number(last))
-    total = len(keys)
-    orphans = _without_row(database, keys) if keys else set()
-    if len(orphans) > max(FEW, total // SHARE):
-        log.error("store_not_swept", keys=total, without_row=len(orphans), why="too many: see `verify`")
-        return 0
-    for path in orphans:
-        objects.remove(path)
+    orphans = _without_row(database, keys)
+    if len(orphans) > max(FEW, len(keys) // SHARE):
+        log.error("store_not_swept", keys=len(keys), without_row=len(orphans), why="too many: see `verify`")
+        return None
+    return Orphans(frozenset(orphans), len(keys), _number(last), time.monotonic())
+
+
+def remove_orphans(database: Database, objects: RemoteStore, orphans: Orphans) -> int:
+    """Remove those that have no row still; return how many. Raises OSError, IndexFault."""
+    left = sorted(_without_row(database, set(orphans.keys)))
+    for at in range(0, len(left), PAGE):
+        objects.remove_all(left[at : at + PAGE])
     with database.writing():
-        database.execute(StoreRow.update(swept=_number(last)))
-    log.info("store_swept", until=last.isoformat(), keys=total, orphans=len(orphans), unfinished=unfinished)
-    return len(orphans)
+        database.execute(StoreRow.update(swept=orphans.last))
+    log.info("store_swept", until=orphans.last, keys=orphans.total, orphans=len(left))
+    return len(left)
 
 
 def _number(day: dt.date) -> int:
@@ -140,7 +180,14 @@ def _days(objects: RemoteStore) -> Iterator[str]:
 
 
 def _without_row(database: Database, keys: set[str]) -> set[str]:
-    """Return the keys that no row has. Rows are read from the newest on: there is no index by path."""
+    """Return the keys that no row has. Rows are read from the newest on: there is no index by path.
+
+    A node that is not served may have a journal that tells of its keys.
+    """
+    silent = silent_numbers(database)
+    keys = {key for key in keys if node_of(key) not in silent}
+    if not keys:
+        return set()
     first = min(day for key in keys if (day := day_of(key)))
     oldest = int(dt.datetime.combine(first, dt.time(), dt.UTC).timestamp() * 1000) - _MARGIN_MS
     left = set(keys)

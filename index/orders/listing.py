@@ -37,9 +37,10 @@ def list_orders(database: Database, order: int | None = None) -> list[ListedOrde
     query = table.select(*columns, table.patient_attributes, table.attributes).order_by(table.id)
     rows = database.rows(query.where(table.id == order) if order is not None else query)
     by_start = step.select(step.order, step.attributes).order_by(step.start_date, step.start_time, step.id)
-    steps = _grouped(database.rows(by_start))
     by_uid = match.select(match.order, match.study_uid).order_by(match.study_uid)
-    studies = _grouped(database.rows(by_uid))
+    if order is not None:
+        by_start, by_uid = by_start.where(step.order == order), by_uid.where(match.order == order)
+    steps, studies = _grouped(database.rows(by_start)), _grouped(database.rows(by_uid))
     return [
         ListedOrder(
             row,

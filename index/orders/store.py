@@ -53,6 +53,10 @@ class OrderStore:
         (row,) = self.put_all([order])
         return row
 
+    def is_known(self, order: NewOrder) -> bool:
+        """Tell whether the order of this source, sender and identity is there."""
+        return self._find(order.source, order.sender, order.identity) is not None
+
     def put_all(self, orders: Iterable[NewOrder]) -> list[int]:
         """Add or change several orders in one transaction."""
         given = list(orders)
@@ -95,7 +99,7 @@ class OrderStore:
         """Put an order in the caller's transaction; return its row id, and the order as it is kept."""
         before = self._find(order.source, order.sender, order.identity)
         order = self._merged(order, before[0] if before and order.partial else None)
-        key = digest("order", order.source, order.sender, order.identity)
+        key = key_of(order)
         order = replace(order, attributes=_with_procedure_id(order.attributes, key))
         uid = str(order.attributes.get("StudyInstanceUID") or (before[1] if before else self._new_uid(order)))
         status = order.status
@@ -270,6 +274,11 @@ _CHANGED = (
     *("charset", "stamp", "placer", "filler", "accession", "accession_issuer", "procedure_id"),
     *("study_uid", "status", "changed"),
 )
+
+
+def key_of(order: NewOrder) -> str:
+    """Return the key of an order, of which its resource has its id."""
+    return digest("order", order.source, order.sender, order.identity)
 
 
 def _find_order(p: Placeholder) -> Query:

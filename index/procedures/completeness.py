@@ -1,6 +1,7 @@
 """The performed steps of studies, and whether all instances that they name are in the index."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from peewee import JOIN
 
@@ -62,6 +63,12 @@ def incomplete(database: Database) -> list[Completeness]:
 
     Also studies without any instance, but no deleted studies.
     """
+    rows = database.rows(incomplete_uids().distinct().order_by(PerformedStepStudy.study_uid))
+    return [completeness(database, uid) for (uid,) in rows]
+
+
+def incomplete_uids() -> Any:
+    """Return the query for the UIDs of these studies."""
     table = PerformedInstance
     missing = (
         table.select(table.step)
@@ -71,5 +78,4 @@ def incomplete(database: Database) -> list[Completeness]:
     query = PerformedStepStudy.select(PerformedStepStudy.study_uid).join(PerformedStep)
     wanted = (PerformedStep.state == PerformedStepStatus.IN_PROGRESS) | PerformedStep.id.in_(missing)
     wanted &= PerformedStepStudy.study_uid.not_in(Study.select(Study.uid).where(Study.withdrawn == 1))
-    rows = database.rows(query.where(wanted).distinct().order_by(PerformedStepStudy.study_uid))
-    return [completeness(database, uid) for (uid,) in rows]
+    return query.where(wanted)

@@ -7,10 +7,9 @@ mark that the study is published. The files below `fhir/` follow the feed: index
 import gzip
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 from peewee import SQL, Query
@@ -18,6 +17,9 @@ from peewee import SQL, Query
 from index.database.connection import Database
 from index.database.tables import Change, ChangePruned, Resource, ResourceContent, Study, StudyResource
 from index.errors import ChangesPruned
+from index.publication.terms.extraction import Term, terms_of
+from index.publication.terms.parameters import TERMS
+from index.publication.terms.saving import remove_terms, save_terms
 
 CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 # Entries that are read at a time, and so held in memory.
@@ -79,7 +81,8 @@ class FeedChanges:
 
     `kept`: rows of resources that the study still has. `dropped`: those that it no longer has; `others` has
     another study that has them, `orphaned` are those that none has. `unfilled` have not changed, but their
-    content is not in the index. `contents` are the compressed ones that are to be written.
+    content is not in the index, or their terms are not. `contents`, which are compressed, and `terms` are to
+    be written.
     """
 
     changed: list[PublishedResource]
@@ -88,6 +91,7 @@ class FeedChanges:
     others: dict[Key, int]
     unfilled: dict[int, PublishedResource]
     contents: dict[Key, bytes]
+    terms: dict[Key, list[Term]]
 
     @property
     def orphaned(self) -> set[Key]:
@@ -104,30 +108,32 @@ def compare_with_feed(
     database: Database,
     study: int,
     resources: Iterable[PublishedResource],
-    contents: Mapping[Key, bytes] = MappingProxyType({}),
+    before: FeedChanges | None = None,
 ) -> FeedChanges:
     """Compare the resources that a study is to have with those in the feed.
 
-    `contents` are those of the same resources that are compressed already.
+    `before`: what an earlier comparison of the same resources has made.
     """
     known = {
-        (fhir, kind, name): (row, "" if deleted else sha256, size)
-        for row, fhir, kind, name, sha256, deleted, size in _rows(database, resources)
+        (fhir, kind, name): (row, "" if deleted else sha256, size and terms == TERMS)
+        for row, fhir, kind, name, sha256, deleted, size, terms in _rows(database, resources)
     }
     changed, kept, unfilled = [], set(), {}
     for resource in resources:
-        row, sha256, size = known.get(resource.key, (None, "", 0))
+        row, sha256, is_filled = known.get(resource.key, (None, "", False))
         if sha256 != resource.sha256:
             changed.append(resource)
-        elif not size:
+        elif not is_filled:
             unfilled[row] = resource
         if row is not None:
             kept.add(row)
     dropped = {key: row for row, key in _resources_of(database, study) if row not in kept}
     others = {key: other for key, row in dropped.items() for other in _other_study(database, study, row)}
     written = (*changed, *unfilled.values())
-    made = {one.key: contents.get(one.key) or compressed(one.content) for one in written}
-    return FeedChanges(changed, kept, dropped, others, unfilled, made)
+    contents, terms = (before.contents, before.terms) if before else ({}, {})
+    contents = {one.key: contents.get(one.key) or compressed(one.content) for one in written}
+    terms = {one.key: terms.get(one.key) or terms_of(*one.key[:2], one.content) for one in written}
+    return FeedChanges(changed, kept, dropped, others, unfilled, contents, terms)
 
 
 def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tuple[Any, ...]]:
@@ -138,7 +144,8 @@ def _rows(database: Database, resources: Iterable[PublishedResource]) -> list[tu
     rows: list[tuple[Any, ...]] = []
     for fhir, of_version in by_version.items():
         row = Resource
-        query = row.select(row.id, row.fhir, row.type, row.name, row.sha256, row.deleted, row.size)
+        columns = row.id, row.fhir, row.type, row.name, row.sha256, row.deleted, row.size, row.terms
+        query = row.select(*columns)
         names = [resource.name for resource in of_version]
         rows += database.rows(query.where((row.fhir == fhir) & row.name.in_(names)))
     return rows
@@ -162,24 +169,27 @@ def record_changes(
     database: Database,
     study: int,
     resources: Iterable[PublishedResource],
-    contents: Mapping[Key, bytes] = MappingProxyType({}),
+    before: FeedChanges | None = None,
 ) -> FeedChanges:
     """Write resources and entries of a publication, the ImagingStudy after those that it refers to.
 
     Inside the transaction that marks the study published. Until its end no other process draws a number: the
-    order of numbers is that in which readers see them. `contents`: see compare_with_feed. Return what was
+    order of numbers is that in which readers see them. `before`: see compare_with_feed. Return what was
     written.
     """
     database.lock_feed()
-    changes = compare_with_feed(database, study, resources, contents)
+    changes = compare_with_feed(database, study, resources, before)
     now = time.time_ns() // 1_000_000
     rows = set(changes.kept)
     # The ImagingStudy is the first that is built.
     for resource in reversed(changes.changed):
-        rows.add(_upsert(database, resource, changes.contents[resource.key], now))
+        row = _upsert(database, resource, changes.contents[resource.key], now)
+        save_terms(database, row, changes.terms[resource.key])
+        rows.add(row)
     execute = database.execute
     for row, resource in changes.unfilled.items():
-        _fill(database, row, resource, changes.contents[resource.key])
+        if _fill(database, row, resource, changes.contents[resource.key]):
+            save_terms(database, row, changes.terms[resource.key])
     for key, row in sorted(changes.dropped.items(), key=lambda one: one[0][1] != "ImagingStudy"):
         execute(
             StudyResource.delete().where((StudyResource.study == study) & (StudyResource.resource == row))
@@ -205,7 +215,7 @@ def _upsert(database: Database, resource: PublishedResource, content: bytes, now
     ((row, version, deleted),) = found or [(None, 0, 1)]
     version += 1
     values = {"version": version, "sha256": resource.sha256, "deleted": 0, "changed": now}
-    values["size"] = len(resource.content)
+    values |= {"size": len(resource.content), "terms": TERMS}
     if row:
         database.execute(Resource.update(values).where(Resource.id == row))
     else:
@@ -223,17 +233,21 @@ def _put_content(p: Callable[[str], SQL]) -> Query:
     )
 
 
-def _fill(database: Database, row: int, resource: PublishedResource, content: bytes) -> None:
-    """Keep the content of a resource that an earlier version published; it has not changed."""
+def _fill(database: Database, row: int, resource: PublishedResource, content: bytes) -> bool:
+    """Keep the content of a resource that an earlier version published, if it has not changed."""
     same = (Resource.id == row) & (Resource.sha256 == resource.sha256)
-    if database.execute(Resource.update(size=len(resource.content)).where(same)):
-        database.prepared(_put_content).run(id=row, content=content)
+    filled = Resource.update(size=len(resource.content), terms=TERMS).where(same)
+    if not database.execute(filled):
+        return False
+    database.prepared(_put_content).run(id=row, content=content)
+    return True
 
 
 def _delete(database: Database, row: int, now: int) -> None:
     gone = {"version": Resource.version + 1, "deleted": 1, "sha256": "", "size": 0, "changed": now}
     database.execute(Resource.update(gone).where(Resource.id == row))
     database.execute(ResourceContent.delete().where(ResourceContent.id == row))
+    remove_terms(database, row)
     ((version,),) = database.rows(Resource.select(Resource.version).where(Resource.id == row))
     database.execute(Change.insert(resource=row, version=version, kind=DELETED, changed=now))
 

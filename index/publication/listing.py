@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import JOIN, SQL, chunked, fn
+from peewee import SQL, chunked, fn
 
 from index.database.connection import Database
 from index.database.tables import (
@@ -231,16 +231,23 @@ def _sources(
 
 def outdated(database: Database) -> list[int]:
     """Return the studies whose row is not of their revision, or is still to be made."""
-    return sorted({study for query in outdated_queries() for (study,) in database.rows(query)})
+    changed_query, to_make = outdated_queries()
+    changed = dict(database.rows(changed_query))
+    for some in chunked(list(changed), BATCH):
+        made = StudyListing.select(StudyListing.id, StudyListing.revision)
+        for study, revision in database.rows(made.where(StudyListing.id.in_(some))):
+            if changed[study] == revision:
+                del changed[study]
+    return sorted({*changed, *(study for (study,) in database.rows(to_make))})
 
 
 def outdated_queries() -> list[Any]:
-    """Return the queries for both; each reads a partial index."""
-    row = StudyListing
-    changed = Study.select(Study.id).join(row, JOIN.LEFT_OUTER, on=(row.id == Study.id))
-    other = row.id.is_null() | (row.revision != Study.revision)
-    to_make = row.select(row.id).where(row.revision < SQL("0"))
-    return [changed.where((Study.revision != Study.published) & other), to_make]
+    """Return the queries for the studies that have changed, with their revisions, and for those to be made.
+
+    Each reads a partial index. For a join PostgreSQL would expect all studies to have changed.
+    """
+    changed = Study.select(Study.id, Study.revision).where(Study.revision != Study.published)
+    return [changed, StudyListing.select(StudyListing.id).where(StudyListing.revision < SQL("0"))]
 
 
 def bring_up_to_date(database: Database, studies: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from index.hooks import Observer
 from index.publication.due import DueStudies
 from index.publication.filling import ContentFilling
 from index.publication.study import Postponed, PublicationResult, StudyPublication
+from index.publication.terms.filling import TermFilling
 from index.settings import PublishSettings
 from index.supervisor import Supervisor
 
@@ -56,6 +57,7 @@ class Publisher:
         self._observer = observer or Observer()
         self._due = DueStudies()
         self._filling = ContentFilling(database)
+        self._terms = TermFilling(database)
         # When the study that is being published became due.
         self._publishing_since: float | None = None
         self._last_change = time.monotonic()
@@ -215,6 +217,8 @@ class Publisher:
                 return
             if not self._filling.is_done:
                 self.schedule(self._filling.go_on())
+            elif not self._terms.is_done:
+                self._terms.go_on()
             else:
                 self._publication.directory.compare_some()
         except Exception:  # the next look comes soon

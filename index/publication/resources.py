@@ -8,7 +8,7 @@ from typing import Any
 from peewee import JOIN, SQL, Query
 
 from index.database.connection import Database
-from index.database.tables import Change, Resource, ResourceContent
+from index.database.tables import Change, Resource, ResourceContent, StudyResource
 from index.publication.directory import Directory
 from index.publication.feed import Entry, compressed
 from index.storage.durable import open_file
@@ -52,6 +52,27 @@ class Resources:
         version, changed, deleted, content = row
         gzipped = b"" if deleted else bytes(content or b"") or self._of_file(fhir, type, name)
         return StoredResource(fhir, type, name, version, changed, bool(deleted), gzipped)
+
+    def of_patient(self, fhir: str, name: str) -> list[tuple[str, str]]:
+        """Return type and id of a Patient and of all that their studies have, the Patient first.
+
+        Nothing where there is no such Patient. Raises NotKept.
+        """
+        found = self._database.rows(
+            Resource.select(Resource.id).where(
+                (Resource.fhir == fhir)
+                & (Resource.type == "Patient")
+                & (Resource.name == name)
+                & (Resource.deleted == 0)
+            )
+        )
+        if not found:
+            return []
+        of_studies = StudyResource.select(StudyResource.study).where(StudyResource.resource == found[0][0])
+        query = Resource.select(Resource.type, Resource.name).distinct().join(StudyResource)
+        query = query.where(StudyResource.study.in_(of_studies), Resource.fhir == fhir, Resource.deleted == 0)
+        own = ("Patient", name)
+        return [own, *sorted({(kind, one) for kind, one in self._database.rows(query)} - {own})]
 
     def _of_file(self, *key: str) -> bytes:
         """Return the same of a resource that an earlier version published as a file only."""

@@ -5,6 +5,8 @@ What was made at the last publication is read. Studies that have changed since a
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import peewee
@@ -12,11 +14,11 @@ from peewee import SQL, fn
 
 from index.database.connection import Database
 from index.database.patterns import fits_pattern
-from index.database.tables import StudyListing, StudyTerm
+from index.database.tables import Study, StudyListing, StudyTerm
 from index.errors import NotKept
 from index.publication.listing import COLUMNS, ROW, Listed, as_they_are, bring_up_to_date, from_row, outdated
 from index.publication.study_rows import Summary
-from index.query.study_filter import StudyFilter, TextTest
+from index.query.study_filter import StudyFilter, TextTest, WordTest
 
 # Studies that the first query reads, and the later ones: most lists are left after the first.
 FIRST_PAGE = 50
@@ -25,6 +27,12 @@ PAGE = 1000
 FEW = 300
 # Changed studies that are elected anew for each list; of more, the rows are made first.
 CHANGED = 500
+
+# The columns of what identifies a study besides its UID.
+IDENTIFIERS = ("patient_id", "accession")
+
+Position = tuple[Any, int]
+"""Where a study stands in a list: the value that it is ordered by, and its row id."""
 
 # By sort: the column that orders; the row id is last, so that no two studies are equal.
 ORDERS: dict[str, peewee.Field] = {
@@ -37,15 +45,39 @@ ORDERS: dict[str, peewee.Field] = {
 }
 
 
-def find(database: Database, wanted: StudyFilter) -> Iterator[Listed]:
-    """Yield the studies that a filter asks for, in its order."""
+def find(
+    database: Database, wanted: StudyFilter, after: Position | None = None, among: Any = None
+) -> Iterator[Listed]:
+    """Yield the studies that a filter asks for, in its order.
+
+    `after`: only those behind the study of this `position`. `among`: a query for the row ids of studies,
+    only of which they are.
+    """
     changed = _changed(database)
     if not changed:
-        return _made(database, wanted)
-    fits = [one for one in as_they_are(database, sorted(changed)) if _fits(one, wanted)]
-    fits.sort(key=_sort_key(wanted), reverse=wanted.is_descending)
-    made = (one for one in _made(database, wanted) if one.id not in changed)
-    return heapq.merge(made, fits, key=_sort_key(wanted), reverse=wanted.is_descending)
+        return _made(database, wanted, after, among)
+    key = position(wanted)
+    fits = [one for one in as_they_are(database, _among(database, changed, among)) if _fits(one, wanted)]
+    fits = sorted(_behind(fits, wanted, after), key=key, reverse=wanted.is_descending)
+    made = (one for one in _made(database, wanted, after, among) if one.id not in changed)
+    return heapq.merge(made, fits, key=key, reverse=wanted.is_descending)
+
+
+def _among(database: Database, changed: set[int], among: Any) -> list[int]:
+    if among is None:
+        return sorted(changed)
+    query = Study.select(Study.id).where(Study.id.in_(sorted(changed)), Study.id.in_(among))
+    return sorted(study for (study,) in database.rows(query))
+
+
+def _behind(found: Iterable[Listed], wanted: StudyFilter, after: Position | None) -> Iterable[Listed]:
+    """Return the studies that stand behind a position."""
+    key = position(wanted)
+    if after is None:
+        return found
+    if wanted.is_descending:
+        return (one for one in found if key(one) < after)
+    return (one for one in found if key(one) > after)
 
 
 def fits(summary: Summary, name: str, wanted: StudyFilter) -> bool:
@@ -79,7 +111,8 @@ def _changed(database: Database) -> set[int]:
     return set(changed)
 
 
-def _sort_key(wanted: StudyFilter) -> Callable[[Listed], tuple[Any, int]]:
+def position(wanted: StudyFilter) -> Callable[[Listed], Position]:
+    """Return the function that tells where a study stands in the order asked for."""
     column = ORDERS[wanted.order].column_name
     value = COLUMNS[column]
     return lambda one: (value(one), one.id)
@@ -91,43 +124,69 @@ def _fits(one: Listed, wanted: StudyFilter) -> bool:
         return False
     if not all(test.fits(one.column(column)) for column, test in wanted.columns.items()):
         return False
-    terms = one.terms if wanted.terms else ()
-    return all(
+    terms = one.terms if wanted.terms or wanted.words else set()
+    if not all(
         any(kind == its_kind and test.fits(value) for its_kind, value in terms)
         for kind, test in wanted.terms.items()
-    )
+    ):
+        return False
+    names = [value for kind, value in terms if kind == "name"]
+    identifiers = [one.column(column) for column in IDENTIFIERS]
+    return all(word.fits(names, identifiers, one.summary.uid) for word in wanted.words)
 
 
-def _made(database: Database, wanted: StudyFilter) -> Iterator[Listed]:
+def _made(database: Database, wanted: StudyFilter, after: Position | None, among: Any) -> Iterator[Listed]:
     """Yield the same of the rows that are made."""
     few = _few(database, wanted)
     if few is None:
-        yield from _pages(database, wanted)
+        yield from _pages(database, wanted, after, among)
         return
-    rows = database.rows(
-        StudyListing.select(*ROW).where(StudyListing.id.in_(few), StudyListing.revision >= 0)
-    )
-    fits = [one for one in map(from_row, rows) if _fits(one, wanted)]
-    yield from sorted(fits, key=_sort_key(wanted), reverse=wanted.is_descending)
+    query = StudyListing.select(*ROW).where(StudyListing.id.in_(few), StudyListing.revision >= 0)
+    rows = database.rows(query if among is None else query.where(StudyListing.id.in_(among)))
+    fits = _behind([one for one in map(from_row, rows) if _fits(one, wanted)], wanted, after)
+    yield from sorted(fits, key=position(wanted), reverse=wanted.is_descending)
 
 
 def _few(database: Database, wanted: StudyFilter) -> list[int] | None:
     """Return the studies of a value asked for that few have, or None: all values are those of many."""
-    for query in _by_value(database, wanted):
-        rows = database.rows(query.limit(FEW + 1))
-        if len(rows) <= FEW:
-            return [study for (study,) in rows]
+    for queries in _by_value(database, wanted):
+        found: set[int] = set()
+        for query in queries:
+            found.update(study for (study,) in database.rows(query.limit(FEW + 1)))
+        if len(found) <= FEW:
+            return sorted(found)
     return None
 
 
-def _by_value(database: Database, wanted: StudyFilter) -> Iterator[Any]:
-    """Yield a query of an index for the studies of each value asked for."""
-    of_state = StudyListing.state == wanted.of_state
+def _by_value(database: Database, wanted: StudyFilter) -> Iterator[list[Any]]:
+    """Yield the queries of indexes for the studies of each value asked for."""
     for name, test in wanted.columns.items():
-        yield StudyListing.select(StudyListing.id).where(of_state, _passes(database, _column(name), test))
+        yield [_by_column(database, wanted, name, test)]
     for kind, test in wanted.terms.items():
-        query = StudyTerm.select(StudyTerm.study).where(StudyTerm.kind == kind)
-        yield query.where(_passes(database, StudyTerm.value, test)).distinct()
+        yield [_by_term(database, kind, test)]
+    for word in wanted.words:
+        yield list(_by_word(database, wanted, word))
+
+
+def _by_column(database: Database, wanted: StudyFilter, name: str, test: TextTest) -> Any:
+    of_state = StudyListing.state == wanted.of_state
+    return StudyListing.select(StudyListing.id).where(of_state, _passes(database, _column(name), test))
+
+
+def _by_term(database: Database, kind: str, test: TextTest) -> Any:
+    query = StudyTerm.select(StudyTerm.study).where(StudyTerm.kind == kind)
+    return query.where(_passes(database, StudyTerm.value, test)).distinct()
+
+
+def _by_word(database: Database, wanted: StudyFilter, word: WordTest) -> Iterator[Any]:
+    """Yield the queries for the studies that pass a word's test."""
+    for test in word.names:
+        yield _by_term(database, "name", test)
+    for test in word.identifiers:
+        for column in IDENTIFIERS:
+            yield _by_column(database, wanted, column, test)
+    for test in word.uid:
+        yield Study.select(Study.id).where(_passes(database, Study.uid, test))
 
 
 def _column(name: str) -> Any:
@@ -151,28 +210,32 @@ def _conditions(database: Database, wanted: StudyFilter) -> Iterable[Any]:
             _passes(database, StudyTerm.value, test),
         )
         yield fn.EXISTS(has)
+    for word in wanted.words:
+        yield StudyListing.id.in_(reduce(or_, _by_word(database, wanted, word)))
 
 
-def _pages(database: Database, wanted: StudyFilter) -> Iterator[Listed]:
-    last: Listed | None = None
-    size = FIRST_PAGE
+def _pages(database: Database, wanted: StudyFilter, last: Position | None, among: Any) -> Iterator[Listed]:
+    size, key = FIRST_PAGE, position(wanted)
     while True:
-        rows = database.rows(page(database, wanted, last).limit(size))
+        query = page(database, wanted, last)
+        query = query if among is None else query.where(StudyListing.id.in_(among))
+        rows = database.rows(query.limit(size))
         for row in rows:
-            last = from_row(row)
-            yield last
+            found = from_row(row)
+            last = key(found)
+            yield found
         if len(rows) < size:
             return
         size = PAGE
 
 
-def page(database: Database, wanted: StudyFilter, last: Listed | None = None) -> Any:
-    """Return the query for one page, behind the study that was the `last` of the page before."""
+def page(database: Database, wanted: StudyFilter, last: Position | None = None) -> Any:
+    """Return the query for one page, behind the position of the `last` study of the page before."""
     column = ORDERS[wanted.order]
     by: Sequence[Any] = (column,) if column is StudyListing.id else (column, StudyListing.id)
     query = StudyListing.select(*ROW).where(*_conditions(database, wanted))
     if last is not None:
-        values = _sort_key(wanted)(last)[-len(by) :]
+        values = last[-len(by) :]
         here, there = (peewee.Tuple(*by), peewee.Tuple(*values)) if len(by) > 1 else (by[0], values[0])
         query = query.where(here < there if wanted.is_descending else here > there)
     return query.order_by(*(one.desc() if wanted.is_descending else one for one in by))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import orjson
 import structlog
 
 from index.completion.completions import Completions
@@ -14,6 +15,7 @@ from index.database.node import clock
 from index.database.tables import Study
 from index.errors import ClaimLost, NotExpressible, NotFound
 from index.imagingstudy import Rules, build
+from index.imagingstudy.bundle import transaction_bundle
 from index.publication.directory import encode
 from index.publication.feed import PublishedResource, compare_with_feed, record_changes
 from index.publication.following import DirectoryFollower
@@ -106,7 +108,7 @@ class StudyPublication:
             if self._hold([study, *before.others.values()]).get(study) != published:
                 raise ClaimLost(f"study {uid}: another process has published it meanwhile")
             self._completions.note(uid, instances)
-            changes = record_changes(database, study, resources, before.contents)
+            changes = record_changes(database, study, resources, before)
             seconds = max(self._pace.interval, self._pace.backoff * (time.monotonic() - began))
             until = clock(database) + int(seconds * 1000)
             database.execute(row.update(published=revision, paused_until=until).where(row.id == study))
@@ -161,3 +163,8 @@ class StudyPublication:
             self._logged[key] = digest
         if len(self._logged) > REMEMBERED:
             del self._logged[next(iter(self._logged))]
+
+
+def bundled(resources: Sequence[PublishedResource]) -> bytes:
+    """Return a study's resources as one transaction Bundle, which any FHIR server takes."""
+    return encode(transaction_bundle(orjson.loads(one.content) for one in resources))

@@ -3,7 +3,7 @@
 import datetime as dt
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,6 +17,7 @@ KEY_LENGTH = 200
 # Behind every text that begins the same.
 _END = "\U0010ffff"
 _WILDCARD = re.compile(r"[*?]")
+_OF_UID = re.compile(r"[\d.*?]+")
 _DATE = re.compile(r"\d{4}-?\d{2}-?\d{2}")
 
 STATES = ("registered", "available", "cancelled", "entered-in-error", "unknown")
@@ -78,7 +79,8 @@ class StudyFilter:
     `patient` (PatientID), `accession` and `modality` match as a whole, `name` by any of its component groups
     or components, without regard to case and accents; all may have the wildcards * and ?. `since` and
     `until` are dates of the study (StudyDate), both included. `sort` is one of SORTS, with - before it the
-    other way round.
+    other way round. `text` is words, each of which begins the patient's name or a component of it, the
+    PatientID, the Accession Number or the Study Instance UID.
     """
 
     patient: str = ""
@@ -89,6 +91,7 @@ class StudyFilter:
     until: str = ""
     state: str = ""
     sort: str = "arrival"
+    text: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -133,6 +136,39 @@ class StudyFilter:
             "name": _name(plain_name(self.name).strip()),
         }
         return {kind: test for kind, test in tests.items() if test}
+
+    @cached_property
+    def words(self) -> tuple["WordTest", ...]:
+        """The tests of the words of `text`."""
+        return tuple(map(_word, dict.fromkeys(self.text.split())))
+
+
+class WordTest(NamedTuple):
+    """A word asked for: a study passes where one of its names, identifiers or its UID does."""
+
+    names: tuple[TextTest, ...]
+    identifiers: tuple[TextTest, ...]
+    uid: tuple[TextTest, ...]
+
+    def fits(self, names: Iterable[str], identifiers: Iterable[str], uid: str) -> bool:
+        """Whether a study passes; `names` are terms of its name."""
+        by_test = ((self.names, tuple(names)), (self.identifiers, tuple(identifiers)), (self.uid, (uid,)))
+        return any(test.fits(value) for tests, values in by_test for test in tests for value in values)
+
+
+def _word(word: str) -> WordTest:
+    names = _beginning(plain_name(word).strip("^= "))
+    # Identifiers are compared as they are: many sites write theirs in capitals, and ask in small letters.
+    identifiers = dict.fromkeys(test for text in (word, word.upper()) for test in _beginning(text))
+    return WordTest(names, tuple(identifiers), _beginning(word) if _OF_UID.fullmatch(word) else ())
+
+
+def _beginning(wanted: str) -> tuple[TextTest, ...]:
+    """Return the test for what a value begins with; none for what is empty."""
+    if not wanted.strip("*"):
+        return ()
+    test = _text(wanted if wanted.endswith("*") else wanted + "*")
+    return (test,) if test else ()
 
 
 def _text(wanted: str, end: str = "") -> TextTest | None:

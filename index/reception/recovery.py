@@ -171,7 +171,7 @@ class Replay:
         path = self._home(record)
         if path is None:  # a duplicate, or deleted, or not kept aside for want of room
             while left := self._objects.standing(record.facts["incoming"], record.facts["path"]):
-                self._objects.discard(left)
+                self._objects.remove(left)
         elif record.content:
             restore(self._objects, path, record.content)
         elif source := self._objects.standing(record.facts["incoming"]):

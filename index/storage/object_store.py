@@ -34,7 +34,7 @@ from index.storage.object_keys import folder_name, folder_number
 from index.storage.processes import started
 from index.storage.reserve import Reserve
 from index.storage.room import Room
-from index.storage.walk import objects_of
+from index.storage.walk import dated_objects, objects_of
 
 log = structlog.get_logger(__name__)
 
@@ -133,10 +133,7 @@ class ObjectStore(FolderReader):
         return DirectFile(self._below + path)
 
     def reserve(self, size: int, standing: str = "") -> str:  # noqa: ARG002  where it arrived
-        """Return a path below the data directory for an object of so many bytes, in the current folder.
-
-        Raises OSError where no folder can be made.
-        """
+        """Return a path for an object of so many bytes, in the current folder. Raises OSError."""
         with self._lock:
             if self._filled == FOLDER_SIZE:
                 self._folder, self._filled = f"objects/{self._claim_folder().name}", 0
@@ -362,10 +359,12 @@ class ObjectStore(FolderReader):
         """Yield the paths of all objects in folders where some may have been filed after `last`.
 
         These are its own folder, the one before it and all later ones, and those that have changed since
-        `received` (ms since 1970): several processes file at a time. What has the name of an object and is
-        not a file, such as a FIFO, is named: to `pass_over`, or else in the log. Raises OSError.
+        `received` (ms since 1970): several processes file at a time. What has an object's name and is no
+        file, such as a FIFO, is named: to `pass_over`, or else in the log. Raises OSError.
         """
         first = (folder_number(last.split("/")[1], self.node) or 1) - 1 if last else 0
+        if last is None:
+            yield from dated_objects(self._objects)
         for number, folder in sorted(self._folders()):
             if number >= first or folder.stat().st_mtime_ns // 1_000_000 >= received - CLOCK:
                 for path, is_file in objects_of(folder):

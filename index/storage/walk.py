@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from index.storage.object_keys import is_year
+
 
 def files_below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
     """Yield every file of a folder and of its folders, in order of name.
@@ -13,6 +15,12 @@ def files_below(folder: Path, on_error: Callable[[OSError], None] | None = None)
     for path, folders, names in os.walk(folder, onerror=on_error):
         folders.sort()
         yield from (Path(path) / name for name in sorted(names))
+
+
+def dated_objects(folder: Path) -> Iterator[str]:
+    """Yield the paths of the objects in `objects/` that came back from a store of several nodes."""
+    for year in sorted(entry for entry in folder.iterdir() if is_year(f"objects/{entry.name}")):
+        yield from (f"objects/{file.relative_to(folder)}" for file in files_below(year))
 
 
 def objects_of(folder: Path) -> list[tuple[str, bool]]:

@@ -29,6 +29,9 @@ def check(
     config: Config = None,
     data: Data = None,
     as_json: AsJSON = False,  # noqa: FBT002  typer's way
+    targets: Annotated[  # noqa: FBT002
+        bool, typer.Option("--targets", help="Also ask each of [[publish.targets]] what it can do.")
+    ] = False,
     example: Annotated[bool, typer.Option("--example", help="Print a commented example file.")] = False,  # noqa: FBT002
 ) -> None:
     """Print the values in force, their sources, and what is open; or all that would stop a start."""
@@ -43,9 +46,16 @@ def check(
     with exit_on_bad_configuration():
         configuration, sources = load_with_sources(config, flags_by_section(data), check_files=True)
     logs.configure(configuration.log)
+    from index import server_facts
     from scp.daemon.checks import find_faults, find_warnings
 
     faults, warnings = find_faults(configuration), find_warnings(configuration)
+    server = server_facts(configuration.data, configuration.index)
+    warnings += server.warnings
+    said = [(fact, False) for fact in server.facts] + [(server.fault, True)] * bool(server.fault)
+    targets_said = list(_targets(configuration)) if targets else []
+    said += targets_said
+    faults += [text for text, is_fault in said if is_fault]
     values = [(dotted(key_path), *rest) for key_path, *rest in _in_force(configuration, sources)]
     if as_json:
         print_json(
@@ -54,6 +64,8 @@ def check(
                 "sources": {key: source for key, _, source in values},
                 "warnings": warnings,
                 "faults": faults,
+                "index": server.facts,
+                **({"targets": [text for text, _ in targets_said]} if targets else {}),
             }
         )
     else:
@@ -61,6 +73,9 @@ def check(
 
         for key, value, source in values:
             print_line(f"{key} = {orjson.dumps(value).decode()}  # {source}")
+        for text, is_fault in said:
+            if not is_fault:
+                print_line(f"# {text}")
         for warning in warnings:
             print_message(f"warning: {warning}")
         for fault in faults:
@@ -93,6 +108,15 @@ def _in_force(configuration: "Configuration", sources: "Sources") -> Iterator[tu
             yield key_path, str(configuration.data), _data_source()
         else:
             yield key_path, value, sources.of(key_path) or "default"
+
+
+def _targets(configuration: "Configuration") -> Iterator[tuple[str, bool]]:
+    """Ask each target what it can do; yield sentences, and whether each is a fault."""
+    from index import probe_target
+
+    for one in configuration.publish.targets:
+        for finding in probe_target(one):
+            yield f"publish target {one.name} ({one.url}): {finding.text}", finding.is_fault
 
 
 def _data_source() -> str:

@@ -1,9 +1,9 @@
-"""`delete`, `verify`, `reindex`, `migrate-index`, `retain`, `backup`: maintenance of a data directory."""
+"""Maintenance of a data directory: `delete`, `verify`, `reindex`, `retain`, `backup`, and migrations."""
 
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from scp.commands.application import (
     use_index,
 )
 from scp.commands.output import print_json, print_line, print_message, progress
+
+if TYPE_CHECKING:
+    from index import StorageSettings
 
 MEGABYTE = 1_000_000
 
@@ -139,6 +142,72 @@ def migrate_index(
     print_message(
         "set [index] url to TO before the daemon starts again; FROM would lack what comes from now on"
     )
+
+
+@app.command("migrate-storage")
+def migrate_storage(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FROM", help="Where the objects are: `data`, or a URL as in [storage] url."),
+    ],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Where they are to be: the same.")],
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Copy all objects to another store while no daemon runs, prove the copies equal, and use that store.
+
+    `data` is the data directory. FROM keeps its objects. Run it again where it was interrupted: it goes on.
+    """
+    from index import migrate_storage as copy_objects
+
+    configuration = load_configuration(config, data)
+    _check_stores(configuration.storage, source, target)
+    with exit_on_fault():
+        migrated = copy_objects(
+            configuration.data,
+            configuration.storage,
+            configuration.index,
+            source,
+            target,
+            partial(progress, unit="objects"),
+        )
+    if as_json:
+        print_json(asdict(migrated))
+    for path, reason in migrated.faults:
+        print_message(f"not migrated {path}: {reason}")
+    if migrated.faults:
+        print_message("imagingstudyd: FROM stays in use; see `imagingstudyd verify`, then run it again")
+    if migrated.elsewhere:
+        print_message(
+            f"{migrated.elsewhere} objects are kept by other nodes: run it there; FROM stays in use"
+        )
+    if not as_json:
+        print_line(f"{migrated.objects} objects, {migrated.bytes} bytes in TO; {migrated.copied} copied now")
+    if not migrated.switched:
+        raise typer.Exit(FAILED)
+    where = f"; the objects of FROM are in {migrated.left}" if migrated.left else ""
+    print_message(
+        "every object of the index is in TO, with its SHA-1: "
+        f"{'take [storage] url away' if target == 'data' else 'set [storage] url to TO'} before the daemon "
+        f"starts{where}"
+    )
+
+
+def _check_stores(storage: "StorageSettings", source: str, target: str) -> None:
+    """End with status 2 where FROM or TO cannot be used."""
+    from pydantic import ValidationError
+
+    faults = ["FROM and TO are the same"] if source == target else []
+    for name, url in (("FROM", source), ("TO", target)):
+        try:
+            storage.at(url)
+        except ValidationError as error:
+            faults += [f"{name}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+    for fault in faults:
+        print_message(fault)
+    if faults:
+        raise typer.Exit(WRONG_USAGE)
 
 
 def _check_urls(**urls: str) -> None:

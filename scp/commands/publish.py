@@ -1,7 +1,8 @@
 """`publish`: what waits to be published to [[publish.targets]], and what could not be."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -17,6 +18,7 @@ from scp.commands.application import (
     use_index,
 )
 from scp.commands.output import print_json, print_json_array, print_line, print_message, print_table
+from scp.commands.studies import Fhir
 
 if TYPE_CHECKING:
     from index import Index, TargetEntry, TargetFilter, TargetSettings
@@ -169,12 +171,85 @@ def probe(
         raise typer.Exit(FAILED)
 
 
+@publish.command()
+def verify(
+    name: Name,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare.")] = False,  # noqa: FBT002
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Compare what a target has with what the index has; send again what differs.
+
+    Ends with 1 where something differs and is not sent again.
+    """
+    from index import NoAnswer
+
+    with use_index(config, data) as index, exit_on_fault():
+        if name not in [one.name for one in index.targets.settings]:
+            _unknown(name, [one.name for one in index.targets.settings])
+        work = index.targets.verify(name, mends=not dry_run)
+        is_left = False
+        try:
+            for one in work.run():
+                is_left |= not one.is_mended
+                if as_json:
+                    print_json({"type": one.type, "id": one.name, "what": one.what, "mended": one.is_mended})
+                else:
+                    done = ": sent again" if one.is_mended else ""
+                    print_line(f"{one.type}/{one.name} {one.what}{done}")
+        except NoAnswer as error:
+            print_message(f"imagingstudyd: {name}: {error}")
+            raise typer.Exit(FAILED) from None
+    print_message(f"{work.count} resources compared")
+    if is_left:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of the files, which replace older ones.")
+    ],
+    fhir: Annotated[Fhir, typer.Option(help="FHIR version.")] = Fhir.R4,
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Only what has changed since, as 2026-11-26T08:00:00+01:00.")
+    ] = "",
+    config: Config = None,
+    data: Data = None,
+    as_json: AsJSON = False,  # noqa: FBT002
+) -> None:
+    """Write all resources as NDJSON files with a manifest (FHIR Bulk Data), to load a platform at once.
+
+    The manifest's transactionTime is the --since of the next export.
+    """
+    from datetime import datetime
+
+    try:
+        at = datetime.fromisoformat(since).astimezone() if since else None
+    except ValueError:
+        print_message(f"imagingstudyd: --since {since} is no time, as 2026-11-26T08:00:00+01:00")
+        raise typer.Exit(WRONG_USAGE) from None
+    with use_index(config, data) as index, exit_on_fault():
+        done = index.targets.export(str(fhir), folder, at)
+    if as_json:
+        print_json({"exported": done.counts, "deleted": done.deleted})
+    else:
+        for kind, count in sorted(done.counts.items()):
+            print_line(f"{kind} {count}")
+        if done.deleted:
+            print_line(f"deleted {done.deleted}")
+
+
 def _settings(configuration: "Configuration", name: str) -> "TargetSettings":
-    for one in configuration.publish.targets:
-        if one.name == name:
-            return one
-    known = ", ".join(one.name for one in configuration.publish.targets) or "none is configured"
-    print_message(f"imagingstudyd: {name} is not in [[publish.targets]]: {known}")
+    found = next((one for one in configuration.publish.targets if one.name == name), None)
+    return found or _unknown(name, [one.name for one in configuration.publish.targets])
+
+
+def _unknown(name: str, known: list[str]) -> NoReturn:
+    print_message(
+        f"imagingstudyd: {name} is not in [[publish.targets]]: {', '.join(known) or 'none is there'}"
+    )
     raise typer.Exit(WRONG_USAGE)
 
 

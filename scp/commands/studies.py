@@ -32,6 +32,9 @@ Complete = Annotated[
 Incomplete = Annotated[
     bool, typer.Option("--incomplete", help="Only those with steps in progress or instances missing.")
 ]
+Bundled = Annotated[
+    bool, typer.Option("--bundle", help="With all that it refers to, as a transaction Bundle.")
+]
 
 
 class Fhir(StrEnum):
@@ -165,12 +168,13 @@ def show(
     config: Config = None,
     data: Data = None,
     as_json: AsJSON = False,  # noqa: FBT002
+    bundle: Bundled = False,  # noqa: FBT002
 ) -> None:
     """Print a study's ImagingStudy; --json prints the same bytes as its file."""
     import orjson
 
     with use_index(config, data) as index:
-        content, disagreements = index.resource(uid, fhir)
+        content, disagreements = index.resource(uid, fhir, bundle=bundle)
         steps = index.procedures.completeness(uid)
         completion = index.completions.told([uid]).get(uid)
         conflicts = index.kept_aside(uid)

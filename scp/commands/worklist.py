@@ -1,6 +1,6 @@
 """`worklist` and `match`: orders and matches by hand, for a site without a RIS."""
 
-from datetime import datetime
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,39 +46,21 @@ class Sex(StrEnum):
     O = "O"  # noqa: E741  the standard's own letter
 
 
-def _date(text: str) -> str:
-    """Check a date of 20260102 or 2026-01-02."""
-    return _moment(text, ("%Y%m%d", "%Y-%m-%d"), "%Y%m%d", "a date like 20260102 or 2026-01-02")
+def _checked(name: str) -> Callable[[str], str]:
+    """Return a parser for typer of the index's check of this name."""
 
+    def parse(text: str) -> str:
+        import index
 
-def _time(text: str) -> str:
-    """Check a time of 1015, 101500, 10:15 or 10:15:00."""
-    forms = ("%H%M", "%H%M%S", "%H:%M", "%H:%M:%S")
-    return _moment(text, forms, "%H%M%S", "a time like 1015, 10:15 or 10:15:00")
-
-
-def _moment(text: str, forms: tuple[str, ...], form: str, allowed: str) -> str:
-    for allowed_form in forms:
         try:
-            return datetime.strptime(text, allowed_form).strftime(form)  # noqa: DTZ007  the scanner's local time
-        except ValueError:
-            continue
-    raise typer.BadParameter(f"{text!r} is not {allowed}")
+            return str(getattr(index, name)(text))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse
 
 
-def _uid(text: str) -> str:
-    from index import is_uid
-
-    if not is_uid(text):
-        raise typer.BadParameter(f"{text!r} is not 1 to 64 characters of [0-9.]")
-    return text
-
-
-def _short(text: str) -> str:
-    """Check a value of VR SH, CS or AE (PS3.5 Table 6.2-1)."""
-    if not 1 <= len(text.strip()) <= 16 or "\\" in text:  # noqa: PLR2004
-        raise typer.BadParameter(f"{text!r} is not 1 to 16 characters without a backslash")
-    return text.strip()
+_date, _time, _uid, _short = map(_checked, ("date_of", "time_of", "uid_of", "short_of"))
 
 
 @worklist.command()
@@ -106,32 +88,28 @@ def add(
     as_json: AsJSON = False,  # noqa: FBT002  typer's way
 ) -> None:
     """Add an order of one step; with the accession number or procedure id of an order, change that one."""
-    from index import NewOrder, Source
+    from index import order_by_hand
 
-    now = datetime.now().astimezone()
-    patient = {"PatientID": patient_id, "PatientName": patient_name, "PatientBirthDate": birth_date}
-    patient |= {"PatientSex": str(sex or ""), "IssuerOfPatientID": issuer}
-    attributes = {
-        "AccessionNumber": accession,
-        "RequestedProcedureID": procedure_id or accession,
-        "RequestedProcedureDescription": procedure,
-        "ReferringPhysicianName": referrer,
-        "ReasonForTheRequestedProcedure": reason,
-        "StudyInstanceUID": study_uid,
+    given = {
+        "patient_id": patient_id,
+        "patient_name": patient_name,
+        "accession": accession,
+        "birth_date": birth_date,
+        "sex": str(sex or ""),
+        "issuer": issuer,
+        "procedure": procedure,
+        "procedure_id": procedure_id,
+        "modality": modality,
+        "station": station,
+        "date": date,
+        "time": time,
+        "step_id": step_id,
+        "study_uid": study_uid,
+        "referrer": referrer,
+        "reason": reason,
     }
-    step = {
-        "ScheduledProcedureStepID": step_id,
-        "ScheduledProcedureStepDescription": procedure,
-        "Modality": modality,
-        "ScheduledStationAETitle": station,
-        "ScheduledProcedureStepStartDate": date or now.strftime("%Y%m%d"),
-        "ScheduledProcedureStepStartTime": time or now.strftime("%H%M%S"),
-    }
-    identity = accession or procedure_id or study_uid or now.isoformat()
     with use_index(config, data, create=True) as index:
-        row = index.orders.add(
-            NewOrder(Source.CLI, "", identity, patient, attributes, [step], charset="ISO_IR 192")
-        )
+        row = index.orders.add(order_by_hand(given))
         (listed,) = index.orders.listed(row)
         publish(index)
     if as_json:

@@ -20,6 +20,7 @@ from scp.association.quota import limit_for_unknown_callers
 from scp.daemon.rejection import NOT_ANSWERED, CallerRejecter
 from scp.daemon.sockets import listen
 from scp.observing.association_info import AssociationInfo
+from scp.observing.association_record import AssociationRecord
 from scp.observing.metrics import Metrics
 from scp.services.retrieve import RetrieveService
 from scp.services.store import StoreService
@@ -123,6 +124,10 @@ class Listener:
         """Return the number of associations, with those that are being negotiated."""
         with self._lock:
             return len(self._associations)
+
+    def records(self) -> list[AssociationRecord]:
+        """Return the records of the associations now, the oldest first."""
+        return [association.record for association in self._snapshot()]
 
     def makes_progress(self, seconds: float) -> bool:
         """Whether the accept loop makes another round within that time, or is stopping."""
@@ -252,7 +257,7 @@ class Listener:
                 self._serve(connection, address, secure=True)
             else:
                 self._log.warning("association_refused", address=address, why="limit of associations")
-                self._metrics.association_refused(NOT_ANSWERED)
+                self._metrics.association_refused(NOT_ANSWERED, address=address)
                 connection.close()
 
     @contextlib.contextmanager
@@ -288,7 +293,7 @@ class Listener:
             self._associations.pop(idle)
         if not idle.record.is_ending:
             self._log.warning("association_refused", address=idle.record.address, why="silent for too long")
-            self._metrics.association_refused(NOT_ANSWERED)
+            self._metrics.association_refused(NOT_ANSWERED, address=idle.record.address)
         idle.interrupt()
         return self._has_room(address)
 

@@ -72,7 +72,7 @@ class CallerRejecter:
             self._log.warning(
                 "association_refused", address=first.address, why="too many callers beyond the limit"
             )
-            self._metrics.association_refused(NOT_ANSWERED)
+            self._metrics.association_refused(NOT_ANSWERED, address=first.address)
             self._drop(first)
         connection.setblocking(False)
         self._watch(_Caller(connection, address))
@@ -135,7 +135,8 @@ class CallerRejecter:
             why="limit of associations",
             rejected="2/3/2",
         )
-        self._metrics.association_refused(Rejection.LOCAL_LIMIT.name.lower())
+        reason = Rejection.LOCAL_LIMIT.name.lower()
+        self._metrics.association_refused(reason, titles.calling, caller.address)
         try:
             caller.connection.send(_ANSWER)
             # To close at once could reset the connection before the peer has read the answer.

@@ -16,6 +16,7 @@ from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import Health, health
 from scp.daemon.http.server import HttpServer
 from scp.daemon.listener import Listener
+from scp.daemon.live import Live, Reloads
 from scp.daemon.open_index import open_index
 from scp.daemon.systemd import TLS_SOCKET, Watchdog, notify, reloading, stopping
 from scp.observing import logs
@@ -82,6 +83,8 @@ class Daemon:
         self._sockets = dict(sockets or {})
         self._fault: DatabaseFault | None = None
         self._metrics = Metrics()
+        self._reloads = Reloads()
+        self._stopping = threading.Event()
         self._shares = shares(raise_limit())
 
     def run(self) -> int:
@@ -156,6 +159,7 @@ class Daemon:
         drain = self._configuration.dicom.timeouts.drain
         stopping(drain + CLOSE_SECONDS)
         log.info("stopping", associations=listener.active())
+        self._stopping.set()
         listener.stop(drain)
         if http:
             http.stop()
@@ -180,7 +184,10 @@ class Daemon:
         def make() -> "Application":
             from scp.daemon.http.application import make_application
 
-            return make_application(index, self._configuration, healthy, self._metrics)
+            live = Live(
+                listener, self._metrics.recent, healthy, self._in_force, self._reloads, self._stopping
+            )
+            return make_application(index, self._configuration, healthy, self._metrics, live)
 
         return HttpServer(settings, make, self._shares.http, index.workers)
 
@@ -202,16 +209,17 @@ class Daemon:
         except (ConfigurationError, ValueError) as error:
             faults = error.faults if isinstance(error, ConfigurationError) else [str(error)]
             log.error("reload_refused", faults=faults)  # noqa: TRY400  the faults are enough
+            self._reloads.done(f"Not reloaded: {'; '.join(faults)}")
         except Exception as error:  # such as a file that cannot be read any more: the daemon goes on
             log.exception("reload_refused", faults=[f"{type(error).__name__}: {error}"])
+            self._reloads.done(f"Not reloaded: {type(error).__name__}: {error}")
         else:
             logs.configure(configuration.log)
-            log.info(
-                "reloaded",
-                peers=len(configuration.peers),
-                routes=len(configuration.routes),
-                needs_restart=needs_restart(self._started_with, configuration),
-            )
+            late = needs_restart(self._started_with, configuration)
+            peers, routes = len(configuration.peers), len(configuration.routes)
+            log.info("reloaded", peers=peers, routes=routes, needs_restart=late)
+            restart = f"; a restart is needed for {', '.join(late)}" if late else ""
+            self._reloads.done(f"Reloaded: {peers} peers, {routes} routes{restart}.")
             self._configuration = configuration
             for delivery in deliveries:
                 delivery.reload()

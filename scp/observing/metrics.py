@@ -14,6 +14,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from index import IndexFault, Observer, State, WorkerState
+from scp.observing.recent import Recent
 
 if TYPE_CHECKING:
     from index import Outbox, Targets
@@ -46,6 +47,7 @@ class Metrics(Observer):
     """One daemon's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
+        self.recent = Recent()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -134,6 +136,7 @@ class Metrics(Observer):
             counter = self._bytes_counters[peer] = self._bytes.labels(peer)
         counter.inc(size)
         self._store_seconds.observe(seconds)
+        self.recent.count_stored()
 
     def indexed(self, calling_aet: str, outcome: str, seconds: float) -> None:
         """See index.Observer."""
@@ -144,9 +147,10 @@ class Metrics(Observer):
         counter.inc()
         self._indexed_seconds.observe(seconds)
 
-    def store_failed(self, calling_aet: str, status: str) -> None:
+    def store_failed(self, calling_aet: str, status: str, reason: str = "", address: str = "") -> None:
         """Count a C-STORE that failed; its status in four hexadecimal digits."""
         self._stores.labels(self._peer(calling_aet), status).inc()
+        self.recent.refused("instance", f"{status} {reason}".strip(), calling_aet, address)
 
     def stored_with_doubts(self, calling_aet: str) -> None:
         """Count an instance that was kept with doubts."""
@@ -160,9 +164,10 @@ class Metrics(Observer):
         """Count an accepted association that has ended."""
         self._associations.labels(self._peer(calling_aet)).inc()
 
-    def association_refused(self, reason: str) -> None:
+    def association_refused(self, reason: str, calling_aet: str = "", address: str = "") -> None:
         """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
+        self.recent.refused("association", reason.replace("_", " "), calling_aet, address)
 
     def forwarded(self, peer: str, outcome: str) -> None:
         """Count an attempt to forward an instance: sent, warning, failed, dead."""

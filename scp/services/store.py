@@ -176,7 +176,8 @@ class StoreOperation:
     def _failed(self, fault: Exception) -> int:
         """Count and log a failure; return its status."""
         status = status_of(fault, C_STORE)
-        self._metrics.store_failed(self._record.info.calling_aet, f"{status:04X}")
+        info = self._record.info
+        self._metrics.store_failed(info.calling_aet, f"{status:04X}", str(fault), info.address)
         self._record.log.error(
             "store",
             status=f"{status:04X}",

@@ -35,7 +35,6 @@ class UpstreamWorklist:
         self._index = index
         self._settings = settings
         self._configuration = configuration
-        self._turns = index.orders.upstream_turns(settings.interval)
         self._worker = index.workers.add("worklist-upstream", self._run, depends=True)
         self._stopping = self._worker.stopping
 
@@ -48,10 +47,11 @@ class UpstreamWorklist:
         self._worker.stop(STOP_SECONDS)
 
     def _run(self) -> None:
+        turns = self._index.orders.upstream_turns(self._settings.interval)
         while not self._stopping.is_set():
             seconds = self._settings.interval
             try:
-                with self._turns.next(self._settings.peer.strip()) as turn:
+                with turns.next(self._settings.peer.strip()) as turn:
                     if turn:
                         self.query()
             except Unreachable as error:
@@ -62,7 +62,7 @@ class UpstreamWorklist:
                 self._worker.failed(error)
             else:
                 self._worker.done()
-                seconds = self._turns.pause
+                seconds = turns.pause
             self._worker.wait(seconds)
 
     def query(self) -> TakenOver:

@@ -119,7 +119,8 @@ class Negotiation(ACSE):
     def _reject(self, rejection: Rejection) -> None:
         """Send A-ASSOCIATE-RJ."""
         self._record.set_outcome("rejected", rejection.name.lower())
-        self._context.metrics.association_refused(rejection.name.lower())
+        info = self._record.info
+        self._context.metrics.association_refused(rejection.name.lower(), info.calling_aet, info.address)
         self.send_reject(*rejection.value)
 
     def _confirm(self, user: UserIdentityNegotiation) -> None:
@@ -157,3 +158,5 @@ class Negotiation(ACSE):
         if refused:
             why = "not among the peer's services" if grant.is_known else "no entry in [[peers]]"
             self._record.log.warning("services_refused", services=sorted(refused), why=why)
+            info, named = self._record.info, ", ".join(sorted(refused))
+            self._context.metrics.recent.refused("service", f"{named}: {why}", info.calling_aet, info.address)

@@ -18,6 +18,7 @@ from support.daemon import run
         ("maintenance", (), 9),
         ("window", (), 5),
         ("retrieve", (), 11),
+        pytest.param("scale", (), 21, marks=pytest.mark.long),
         pytest.param("dicomweb", (), 17, marks=pytest.mark.long),
     ],
 )

@@ -13,9 +13,13 @@ class Failure(Enum):
 
     NONE = "none"
     UNAVAILABLE = "503"
+    FORBIDDEN = "403"
     HANG = "hang"
     # The server gets the request, and its answer is lost.
     CUT_ANSWER = "cut answer"
+
+
+_ANSWERS = {Failure.UNAVAILABLE: b"503 Slow Down", Failure.FORBIDDEN: b"403 Forbidden"}
 
 
 class FailingServer:
@@ -52,10 +56,9 @@ class FailingServer:
             line = head.split(b"\r\n")[0].decode()
             self.requests.append(line)
             failure = self.failure if self.only(line) else Failure.NONE
-            if failure is Failure.UNAVAILABLE:
-                connection.sendall(
-                    b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                )
+            if failure in _ANSWERS:
+                head = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                connection.sendall(head % _ANSWERS[failure])
             elif failure is Failure.HANG:
                 while self.failure is Failure.HANG and not self._over.wait(0.05):
                     pass

@@ -29,9 +29,11 @@ def import_all() -> None:
     import pynetdicom._handlers  # noqa: F401
     import uvicorn.protocols.http.h11_impl  # noqa: F401
 
+    import scp.daemon.http.application
     import scp.daemon.http.connections
     import scp.daemon.http.monitoring
     import scp.daemon.service  # noqa: F401
+    from index import Page  # noqa: F401
     from scp.commands.main import register_commands
 
     register_commands()

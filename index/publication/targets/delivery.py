@@ -15,6 +15,7 @@ from index.publication.targets.knowledge import Current, Knowledge, Learnt
 from index.publication.targets.look_up import NotFoundThere, find, search
 from index.publication.targets.outbox import IMAGING_STUDY, Pending
 from index.publication.targets.settings import TargetSettings
+from index.publication.targets.webhook import tell
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,8 @@ class Delivery:
     def deliver(self, plan: Plan) -> Result:
         """Send it. No exception tells of the server; raises NotKept."""
         try:
+            if self._settings.method == "webhook":
+                return self._tell(plan)
             if (wrong := self._check_capability()) is not None:
                 return wrong
             if not plan.resources:
@@ -84,6 +87,15 @@ class Delivery:
             result = error.result
         except NoAnswer as error:
             result = no_answer(error)
+        return replace(result, action=Action.GIVE_UP) if result.action is Action.FORGET else result
+
+    def _tell(self, plan: Plan) -> Result:
+        """Tell a webhook. Only of studies: other resources are parts of them."""
+        if plan.pending.type != IMAGING_STUDY:
+            return Result(Action.DONE)
+        study = next((one for one in plan.resources if one.type == IMAGING_STUDY), None)
+        complete = self._knowledge.complete(plan.pending.name) if study else None
+        result = tell(self._client, self._settings, plan.pending, study, complete)
         return replace(result, action=Action.GIVE_UP) if result.action is Action.FORGET else result
 
     def _check_capability(self) -> Result | None:

@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from peewee import JOIN
+from peewee import JOIN, chunked
 
+from index.completion.completions import COMPLETE
 from index.database.connection import Database
-from index.database.tables import Resource, ResourceContent, Study, StudyResource
+from index.database.tables import Change, Resource, ResourceContent, Study, StudyResource
 from index.database.target_tables import PublishedAtTarget
 from index.publication.resources import Resources
+
+# Names in one statement, far below the 32,766 values that SQLite binds.
+CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,14 @@ class Knowledge:
             return []
         return [self._read(*row) for row in rows]
 
+    def complete(self, uid: str) -> tuple[int, str] | None:
+        """Return with which number in the feed a study was last told to be complete, and why."""
+        row = Change
+        query = row.select(row.id, row.reason).join(Resource).order_by(row.id.desc()).limit(1)
+        is_it = (Resource.fhir == self._fhir) & (Resource.type == "ImagingStudy") & (Resource.name == uid)
+        found = self._database.rows(query.where(is_it, row.kind == COMPLETE))
+        return (int(found[0][0]), str(found[0][1])) if found else None
+
     def one(self, kind: str, name: str) -> Current | None:
         """Return a resource as it is now; None: it is deleted."""
         found = self._resources.read(self._fhir, kind, name)
@@ -81,6 +93,35 @@ class Knowledge:
             for name, *values in self._database.rows(query.where(which)):
                 known[f"{kind}/{name}"] = Learnt(*values)
         return known
+
+    def referring(self, resources: Sequence[str]) -> list[str]:
+        """Return the studies that refer to these, whose ids there change; inside a transaction.
+
+        They are to be sent again: nothing is known any more of what they say there.
+        """
+        names: set[str] = set()
+        for local in resources:
+            kind, _, name = local.partition("/")
+            query = Study.select(Study.uid).join(StudyResource).join(Resource)
+            is_it = (Resource.fhir == self._fhir) & (Resource.type == kind) & (Resource.name == name)
+            names |= {uid for (uid,) in self._database.rows(query.where(is_it))}
+        row = PublishedAtTarget
+        is_study = (row.target == self._target) & (row.type == "ImagingStudy")
+        found = []
+        for some in chunked(sorted(names), CHUNK):
+            sent = self._database.rows(row.select(row.name).where(is_study, row.name.in_(some)))
+            found += [name for (name,) in sent]
+            self._database.execute(row.update(sha256="").where(is_study, row.name.in_(some)))
+        return found
+
+    def renamed(self, learnt: Mapping[str, Learnt]) -> list[str]:
+        """Return those that the server had under another id before."""
+        known = self.learnt(one.split("/", 1) for one in learnt)  # type: ignore[misc]  # pairs
+        return [
+            local
+            for local, one in learnt.items()
+            if local in known and known[local].server_id != one.server_id
+        ]
 
     def keep(self, learnt: Mapping[str, Learnt], forgotten: Sequence[str] = ()) -> None:
         """Remember this, and forget those; inside a transaction."""

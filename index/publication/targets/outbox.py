@@ -145,6 +145,10 @@ class TargetOutbox:
             changed = PublishTarget.update(filled=filled)
             self._database.execute(changed.where(PublishTarget.name == self.target))
 
+    def add_studies(self, names: Sequence[str]) -> None:
+        """Let these studies be sent again; inside a transaction."""
+        self._add({(IMAGING_STUDY, name): (0, now()) for name in names})
+
     def _add(self, added: dict[tuple[str, str], tuple[int, int]]) -> None:
         row = PublishOutbox
         is_dead = row.state == PublishState.DEAD
@@ -167,7 +171,7 @@ class TargetOutbox:
             self._database.execute(insert)
 
     def due(self, at: int, without: Iterable[int], count: int) -> list[Pending]:
-        """Return what is to be sent at a time, at most so many: the oldest first, then what has failed."""
+        """Return what is due at a time, at most so many: the oldest first, after them what has failed."""
         row = PublishOutbox
         columns = row.id, row.type, row.name, row.number, row.state, row.attempts, row.created
         query = row.select(*columns).where(*self._waiting(), row.due <= at)

@@ -1,12 +1,17 @@
 """All targets of a configuration: started with the daemon, woken by the publisher."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from index.database.claims import Claim, Claims, Work
 from index.database.connection import Database
 from index.database.tables import Study
-from index.errors import IndexFault
+from index.errors import ClaimLost, IndexFault
 from index.hooks import Observer
 from index.publication.resources import Resources
 from index.publication.targets.listing import TargetListing
@@ -14,6 +19,8 @@ from index.publication.targets.settings import TargetSettings
 from index.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from index.publication.targets.checks.verification import TargetVerification
+    from index.publication.targets.export import Exported
     from index.publication.targets.http.client import TargetClient
     from index.publication.targets.worker import TargetWorker
 
@@ -28,14 +35,13 @@ class Targets:
         settings: Sequence[TargetSettings],
         observer: Observer | None,
         workers: Supervisor,
-        claim: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._database = database
         self._resources = resources
         self.settings = settings
         self._observer = observer or Observer()
         self._workers = workers
-        self._claim = claim
+        self._claims = _TargetClaims(database.claims)
         self._running: list[tuple[TargetWorker, TargetClient]] = []
         self.listing = TargetListing(database, [one.name for one in settings])
 
@@ -61,7 +67,7 @@ class Targets:
                 Delivery(settings, client, knowledge),
                 self._observer,
                 self._workers,
-                self._claim,
+                self._claims.is_held,
             )
             self._running.append((worker, client))
             worker.start()
@@ -72,6 +78,7 @@ class Targets:
             worker.stop()
             client.close()
         self._running = []
+        self._claims.release()
 
     def study_published(self, study: int, acknowledged: float | None, is_complete: bool) -> None:  # noqa: FBT001  a callback's
         """A study (its row) has been published. `is_complete`: the association that brought it has ended."""
@@ -83,6 +90,55 @@ class Targets:
         for worker, _ in self._running:
             worker.wake(uid, acknowledged, is_complete=is_complete)
 
+    def verify(self, name: str, *, mends: bool) -> "TargetVerification":
+        """Return a comparison of what a target has with what the index has."""
+        from index.publication.targets.checks.verification import TargetVerification
+
+        settings = next(one for one in self.settings if one.name == name)
+        return TargetVerification(self._database, self._resources, settings, mends=mends)
+
+    def export(self, fhir: str, folder: Path, since: datetime | None = None) -> "Exported":
+        """Write all resources as NDJSON files, or those that have changed since. Raises OSError, NotKept."""
+        from index.publication.targets.export import export
+
+        return export(self._database, self._resources, fhir, folder, since)
+
     def failing(self) -> dict[str, str]:
         """Return the targets to which nothing can be sent now, each with the reason."""
         return {worker.name: worker.failure for worker, _ in self._running if worker.failure}
+
+
+class _TargetClaims:
+    """The targets that this node publishes to: of several nodes one at a time, as long as it is there."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._lock = threading.Lock()
+        self._held: dict[str, tuple[Claim, ExitStack]] = {}
+
+    def is_held(self, name: str) -> bool:
+        """Take a target where nobody else has it; return whether it is ours. Raises NotKept."""
+        with self._lock:
+            if name in self._held:
+                claim, stack = self._held[name]
+                try:
+                    claim.check()
+                except ClaimLost:
+                    del self._held[name]
+                    stack.close()
+                else:
+                    return True
+            stack = ExitStack()
+            taken = stack.enter_context(self._claims.claimed(Work.TARGET, name))
+            if taken is None:
+                stack.close()
+                return False
+            self._held[name] = (taken, stack)
+            return True
+
+    def release(self) -> None:
+        """Let other nodes have them."""
+        with self._lock:
+            for _, stack in self._held.values():
+                stack.close()
+            self._held.clear()

@@ -43,6 +43,9 @@ class TargetSettings(Section):
         description="transaction: one Bundle for a study and all that it refers to. resources: one after the"
         " other, for servers without transactions. webhook: no FHIR server; url is told of each change.",
     )
+    payload: Literal["id", "resource"] = Field(
+        "id", description="What a webhook is told: which study has changed, or also its ImagingStudy."
+    )
     write: Literal["put", "conditional"] = Field(
         "put",
         description="put: resources have the ids that they have here. conditional: the server gives ids;"

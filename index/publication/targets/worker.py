@@ -77,6 +77,8 @@ class TargetWorker:
         ]
         self._idle = 0
         self._stopping = False
+        # Whether it was ours when that was last looked at.
+        self._is_claimed = False
         # On the monotonic clock: when the feed is looked at, and rows; before when nothing is sent.
         self._look_at = self._pick_at = self._not_before = 0.0
         # In a row, of the server.
@@ -150,12 +152,18 @@ class TargetWorker:
                     self._in_flight[plan.pending.id] = plan
                     self._start_another()
                     return plan
-                until = max(self._not_before, min(self._look_at, self._pick_at))
                 with worker.waiting():
-                    self._changed.wait(max(0.0, until - time.monotonic()))
+                    self._changed.wait(self._seconds())
             return None
         finally:
             self._idle -= 1
+
+    def _seconds(self) -> float | None:
+        """Return after what time there may be something to do; None: when the one that is tried is over."""
+        if self._failures and self._in_flight:
+            return None
+        until = max(self._not_before, min(self._look_at, self._pick_at))
+        return max(0.0, until - time.monotonic())
 
     def _start_another(self) -> None:
         """Let another thread look for more, where this one was the last that waited."""
@@ -170,12 +178,12 @@ class TargetWorker:
             return None
         if moment >= self._look_at:
             self._look_at = moment + LOOK_SECONDS[self._database.is_sqlite]
-            if not self._claim(self.name):
-                self._pick_at = math.inf
-                return None
-            while self._outbox.advance():
+            self._is_claimed = self._claim(self.name)
+            while self._is_claimed and self._outbox.advance():
                 pass
             self._pick_at = 0.0
+        if not self._is_claimed:
+            self._pick_at = math.inf
         if moment < self._pick_at:
             return None
         self._pick_at = math.inf
@@ -217,7 +225,7 @@ class TargetWorker:
             return
         if result.learnt or result.forgotten:
             with self._database.writing(durable=False):
-                self._knowledge.keep(result.learnt, result.forgotten)
+                self._keep(pending, result)
         self._observer.published_to(self.name, result.action, None)
         if result.action in (Action.PAUSE, Action.SUSPECT):
             self._note_server(pending, result)
@@ -225,9 +233,15 @@ class TargetWorker:
             self._recover()
             self._note_study(pending, result)
 
+    def _keep(self, pending: Pending, result: Result) -> None:
+        """Remember what was learnt. Studies that refer to what has another id there now are sent again."""
+        others = self._knowledge.referring(self._knowledge.renamed(result.learnt))
+        self._knowledge.keep(result.learnt, result.forgotten)
+        self._outbox.add_studies([name for name in others if name != pending.name])
+
     def _note_done(self, pending: Pending, result: Result) -> None:
         with self._database.writing(durable=False):
-            self._knowledge.keep(result.learnt, result.forgotten)
+            self._keep(pending, result)
             self._outbox.done(pending)
             if result.is_provisional:
                 seconds = pause(pending.attempts + 1, FIRST_HOLD, LONGEST_HOLD)

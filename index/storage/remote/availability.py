@@ -45,7 +45,7 @@ class Availability:
         tries = self._begin()
         try:
             result = act()
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, FileExistsError, PermissionError):  # it tells of one object
             self.answered()
             raise
         except OSError as error:
@@ -66,10 +66,23 @@ class Availability:
             self._is_tried = bool(self.failing)
             return self._is_tried
 
+    def write(self, act: Callable[[], T]) -> T:
+        """Make a request that writes: where the store does not let us, it is of no use. Raises as it does."""
+
+        def write() -> T:
+            try:
+                return act()
+            except PermissionError as error:
+                raise OSError(None, str(error.strerror or error)) from error
+
+        return self(write)
+
     def noting(self, act: Callable[[], T]) -> T:
         """Go on with a request that has begun. Raises what it raises."""
         try:
             return act()
+        except (FileNotFoundError, FileExistsError, PermissionError):
+            raise
         except OSError as error:
             self.failed(error)
             raise

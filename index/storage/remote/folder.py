@@ -22,8 +22,9 @@ class SharedFolder:
 
     at_once = CHUNK
 
-    def __init__(self, root: Path, *, sync: bool = True) -> None:
-        self._root, self._sync = root, sync
+    def __init__(self, root: Path, *, sync: bool = True, is_mounted: bool = False) -> None:
+        """`is_mounted`: that needs no proof."""
+        self._root, self._sync, self._is_mounted = root, sync, is_mounted
 
     def open(self, path: str) -> ObjectFile:
         """See Remote."""
@@ -129,7 +130,7 @@ class SharedFolder:
             return
         if folder == self._root:
             raise OSError(None, f"{self._root}: no such folder")
-        if not is_first and not (self._root / IDENTITY).is_file():
+        if not (is_first or self._is_mounted) and not (self._root / IDENTITY).is_file():
             raise OSError(None, f"{self._root / IDENTITY} is missing: is the folder mounted?")
         self._make_folder(folder.parent, is_first=is_first)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)

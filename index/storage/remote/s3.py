@@ -59,6 +59,8 @@ def tried(act: Callable[[], T]) -> T:
         raise
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
         raise FileExistsError(str(error)) from error
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        raise PermissionError(None, f"object store: {str(error).splitlines()[0]}") from error
     except exceptions.BaseError as error:
         raise OSError(None, f"object store: {str(error).splitlines()[0]}") from error
 
@@ -197,10 +199,8 @@ class Bucket:
         """See Remote."""
         import obstore
 
-        # One by one where there is one: not every service knows requests for many.
-        which = paths[0] if len(paths) == 1 else list(paths)
         with contextlib.suppress(FileNotFoundError):
-            tried(lambda: obstore.delete(self._store, which))
+            tried(lambda: obstore.delete(self._store, list(paths)))
 
     def listed(self, folder: str) -> Iterator[tuple[str, int, int]]:
         """See Remote."""

@@ -6,6 +6,7 @@ from typing import Any
 from index.publication.terms.parameters import parameters_of, types_of
 from index.web.fhir.forms import FHIR_VERSIONS
 from index.web.fhir.outcomes import MEDIA_TYPES
+from index.web.fhir.search_request import COMMON, includes, reverse_includes
 
 INTERACTIONS = ("read", "vread", "history-instance", "search-type")
 """What every type of resource can do (http://hl7.org/fhir/restful-interaction)."""
@@ -40,12 +41,16 @@ def capabilities(fhir: str, base: str) -> dict[str, Any]:
 
 def _resource(fhir: str, type: str) -> dict[str, Any]:  # noqa: A002  FHIR's word
     found = parameters_of(fhir, type)
+    named = [*COMMON.items(), *((each.name, each.kind) for each in found.values())]
+    included = includes(fhir, type), reverse_includes(fhir, type)
+    lists = {"searchInclude": included[0], "searchRevInclude": included[1]}
     return {
         "type": type,
         "interaction": [{"code": code} for code in INTERACTIONS],
         "versioning": "versioned",
         "readHistory": False,
-        "searchParam": [{"name": each.name, "type": str(each.kind)} for each in found.values()],
+        **{name: values for name, values in lists.items() if values},
+        "searchParam": [{"name": name, "type": str(kind)} for name, kind in named],
     }
 
 

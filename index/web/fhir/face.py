@@ -15,8 +15,11 @@ from index.facade import Index
 from index.imagingstudy import VERSIONS
 from index.web.fhir.capabilities import capabilities
 from index.web.fhir.forms import encoded, form_of
+from index.web.fhir.operations import Operations
+from index.web.fhir.orders import OrderIntake
 from index.web.fhir.outcomes import MEDIA_TYPES, Refused, code_of, outcome
 from index.web.fhir.reading import Reading
+from index.web.fhir.searching import Searching
 from index.web.rights import Right, needs
 
 log = structlog.get_logger(__name__)
@@ -34,7 +37,7 @@ class Fhir:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes: one application for each version, and one for what is beside them."""
-        served = [
+        served: list[BaseRoute] = [
             Mount(
                 f"/{version}",
                 _application(version, _Version(self._index, version, self._public_url).routes()),
@@ -42,6 +45,9 @@ class Fhir:
             for version in VERSIONS
             if version in self._versions
         ]
+        if "r4" in self._versions:
+            # The base has no slash at its end.
+            served.insert(0, _Version(self._index, "r4", self._public_url).base_route("/r4"))
         return [Mount(PREFIX, _application("r4", served))]
 
 
@@ -52,6 +58,9 @@ class _Version:
         self._fhir = fhir
         self._public_url = public_url
         self._reading = Reading(index, fhir)
+        self._operations = Operations(index, fhir, self.base)
+        self._intake = OrderIntake(index.orders)
+        self._searching = Searching(index, fhir)
 
     def base(self, request: Request) -> str:
         """Return the address of this version, as this caller reaches it."""
@@ -62,18 +71,57 @@ class _Version:
         """Return the routes, those with the most parts first."""
         reads: list[tuple[str, Callable[[Request], Response]]] = [
             ("/metadata", self.metadata),
+            ("/ImagingStudy/{id}/$bundle", self._operations.bundle),
+            ("/Patient/{id}/$everything", self._operations.everything),
             ("/{type}/{id}/_history/{version}", self._reading.vread),
             ("/{type}/{id}/_history", self.history),
             ("/{type}/{id}", self._reading.read),
+            ("/{type}", self.search),
         ]
         guard = needs(Right.READ, self._refuse)
-        return [Route(path, guard(endpoint)) for path, endpoint in reads]
+        return [
+            *self._writes(),
+            Route("/{type}/_search", guard(self.search_by_form), methods=["GET", "POST"]),
+            *(Route(path, guard(endpoint)) for path, endpoint in reads),
+        ]
+
+    def _writes(self) -> list[BaseRoute]:
+        """Return the routes by which orders come in: as R4 only, whose ServiceRequest we read."""
+        if self._fhir != "r4":
+            return []
+        guard = needs(Right.WRITE, self._refuse)
+        return [
+            self.base_route("/"),
+            Route("/ServiceRequest", guard(self._create), methods=["POST"]),
+            Route("/ServiceRequest/{id}", guard(self._update), methods=["PUT"]),
+        ]
+
+    def base_route(self, path: str) -> BaseRoute:
+        """Return the route of transactions."""
+        return Route(path, needs(Right.WRITE, self._refuse)(self._transaction), methods=["POST"])
+
+    async def _create(self, request: Request) -> Response:
+        return await self._intake.create(request, self.base(request))
+
+    async def _update(self, request: Request) -> Response:
+        return await self._intake.update(request, self.base(request))
+
+    async def _transaction(self, request: Request) -> Response:
+        return await self._intake.transaction(request, self.base(request))
 
     def metadata(self, request: Request) -> Response:
         """Return what works, as a CapabilityStatement or Conformance."""
         form = form_of(request.query_params.multi_items(), request.headers, self._fhir)
         content = encoded(capabilities(self._fhir, self.base(request)), pretty=form.pretty)
         return Response(content, media_type=MEDIA_TYPES[self._fhir])
+
+    def search(self, request: Request) -> Response:
+        """Return a page of a search."""
+        return self._searching.get(request, self.base(request))
+
+    async def search_by_form(self, request: Request) -> Response:
+        """Return a page of a search whose parameters are a form."""
+        return await self._searching.post(request, self.base(request))
 
     def history(self, request: Request) -> Response:
         """Return the history of a resource."""

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from index import Index
+from index import Index, LiveState
 from scp.daemon.health import Health
 from scp.daemon.http.monitoring import PATHS, monitoring_routes
 from scp.observing.metrics import Metrics
@@ -32,21 +32,26 @@ class Application:
 
 
 def make_application(
-    index: Index, configuration: Configuration, health: Callable[[], Health], metrics: Metrics
+    index: Index,
+    configuration: Configuration,
+    health: Callable[[], Health],
+    metrics: Metrics,
+    live: LiveState | None = None,
 ) -> Application:
-    """Return the application of a daemon."""
-    routes = [*monitoring_routes(health, metrics), *faces(index, configuration)]
+    """Return the application of a daemon; `live`: what its page is told."""
+    routes = [*monitoring_routes(health, metrics), *faces(index, configuration, live)]
     return guarded(routes, configuration.http)
 
 
-def faces(index: Index, configuration: Configuration) -> list[BaseRoute]:
+def faces(index: Index, configuration: Configuration, live: LiveState | None = None) -> list[BaseRoute]:
     """Return the routes of FHIR, the change feed, DICOMweb and the page."""
-    from index import FeedService, Fhir
+    from index import FeedService, Fhir, Page
 
     return [
         *Fhir(index, configuration.fhir.versions, configuration.http.public_url).routes(),
         *FeedService(index).routes(),
         *dicomweb(index, configuration),
+        *Page(index, live, tuple(configuration.fhir.versions)).routes(),
     ]
 
 

@@ -145,9 +145,9 @@ def test_when_its_order_says_so_and_nothing_is_being_sent(index: Index) -> None:
     put(index, 1)
     order(index, OrderStatus.COMPLETED)
     assert told(index) is None
-    pass_time(index, completions_module.ORDER_QUIET_SECONDS - 5)
+    pass_time(index, completions_module.ORDER_QUIET_SECONDS / 3)
     assert told(index) is None
-    pass_time(index, 10)
+    pass_time(index, completions_module.ORDER_QUIET_SECONDS)
     assert ("order", 1, 0) == told(index)
 
 
@@ -180,10 +180,10 @@ def test_a_step_that_an_image_ends_is_no_completed_order(tmp_path: Path) -> None
 def test_when_it_has_been_quiet(index: Index, counts: Counts) -> None:
     put(index, 1)
     put(index, 1, study=2)
-    pass_time(index, 599)
+    pass_time(index, 500)
     assert told(index) is None
     put(index, 2)
-    pass_time(index, 2)
+    pass_time(index, 101)
     assert (None, ("quiet", 1, 0)) == (told(index), told(index, f"{ROOT}.2"))
     pass_time(index, 600)
     assert ("quiet", 2, 0) == told(index)

@@ -9,7 +9,7 @@ import pytest
 
 from index import Index, PublishSettings, RetentionSettings
 from index.database.claims import Work
-from index.database.tables import Change, ImagingOrder, OutboxRow
+from index.database.tables import Change, ImagingOrder, OutboxKind, OutboxRow
 from index.database.turns import Turns
 from index.maintenance.retention import MaintenanceWorker, Retention
 from index.orders.folder import WorklistFolder
@@ -150,7 +150,9 @@ def test_status_tells_what_only_a_silent_node_can_send(two: tuple[Index, Index])
     with one._database.writing():
         for uid, node in (("1.2.1", ""), ("1.2.2", str(other._objects.node))):
             row = {"uid": uid, "state": "waiting", "attempts": 0, "due": 0, "created": 1, "error": ""}
-            one._database.execute(OutboxRow.insert(node=node, peer="ARCHIVE", **row))
+            one._database.execute(
+                OutboxRow.insert(node=node, kind=OutboxKind.INSTANCE, peer="ARCHIVE", **row)
+            )
     (status,) = one.outbox.listing.status()
     assert (2, {}) == (status.waiting, status.silent)
     fall_silent(one, other)
@@ -159,6 +161,6 @@ def test_status_tells_what_only_a_silent_node_can_send(two: tuple[Index, Index])
     assert (2, 1, True) == (status.waiting, status.silent[place], place.endswith(f":{other.data}"))
     # Its objects are in its data directory; in a store that all see, another one sends them.
     assert 0 == one.outbox.take_over()
-    one._objects.is_shared = True
+    one._objects.sees_all = True
     assert 1 == one.outbox.take_over()
     assert 2 == sum(count for _, _, count in one.outbox.counts())

@@ -15,7 +15,7 @@ from index.database.tables import Instance, StoreRow
 from index.errors import ForeignStore
 from index.imagingstudy.settings import FhirSettings
 from index.maintenance import store_keeping
-from index.maintenance.store_keeping import sweep
+from index.maintenance.store_keeping import find_orphans, remove_orphans
 from index.maintenance.verify.findings import Kind
 from index.reindexing import reindex
 from index.storage.object_keys import day_of, new_key, node_of
@@ -148,6 +148,14 @@ def test_verify_indexes_what_has_no_row(tmp_path: Path, storage: StorageSettings
         found = list(index.verify(grace=0, repair=True))
         assert (Kind.OBJECT_WITHOUT_ROW, True) in {(one.kind, one.mended) for one in found}
         assert encoded(LARGE) == read(index, LARGE.SOPInstanceUID)
+
+
+@pytest.mark.parametrize("storage", ["journal"], indirect=True)
+def test_what_was_uploaded_before_its_row_is_found_by_a_replay(index: Index) -> None:
+    keep(index, LARGE)
+    assert eventually(lambda: is_uploaded(index))
+    assert paths(index)[0] == index._objects.standing("incoming/gone", *paths(index))
+    assert None is index._objects.standing("incoming/gone", new_key(0))
 
 
 def test_a_key_tells_node_and_day() -> None:
@@ -284,25 +292,42 @@ def put_orphans(index: Index, count: int, days: float) -> list[str]:
     return keys
 
 
+def sweep(index: Index) -> int:
+    found = find_orphans(index._database, index._objects)
+    return remove_orphans(index._database, index._objects, found) if found else 0
+
+
 @pytest.mark.parametrize("storage", ["s3", "folder"], indirect=True)
 def test_old_keys_without_a_row_are_removed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     receive(index, instance())
     old, young = put_orphans(index, 3, 4), put_orphans(index, 1, 0.5)
-    assert 3 == sweep(index._database, index._objects)
+    assert 3 == sweep(index)
     assert sorted(paths(index) + young) == in_store(index)
     # Four days later what has a row stays.
     later = store_keeping.now() + 4 * 86_400_000
     monkeypatch.setattr(store_keeping, "now", lambda: later)
-    assert 1 == sweep(index._database, index._objects)
+    assert 1 == sweep(index)
     assert paths(index) == in_store(index)
     assert not set(old) & set(in_store(index))
+
+
+@pytest.mark.parametrize("storage", ["folder"], indirect=True)
+def test_a_key_that_gets_its_row_meanwhile_stays(index: Index) -> None:
+    """What the journal had acknowledged, before the database was away for days."""
+    receive(index, instance())
+    (path,) = put_orphans(index, 1, 4)
+    found = find_orphans(index._database, index._objects)
+    index._database.execute(Instance.update(path=path))
+    assert {path} == found.keys
+    assert 0 == remove_orphans(index._database, index._objects, found)
+    assert path in in_store(index)
 
 
 @pytest.mark.parametrize("storage", ["folder"], indirect=True)
 def test_many_keys_without_a_row_are_left(index: Index) -> None:
     """They are of another index: a copy of this one, which was restored for a test, must not remove them."""
     put_orphans(index, 101, 4)
-    assert 0 == sweep(index._database, index._objects)
+    assert 0 == sweep(index)
     assert 101 == len(in_store(index))
 
 
@@ -310,7 +335,7 @@ def test_many_keys_without_a_row_are_left(index: Index) -> None:
 def test_a_store_of_another_identity_is_not_swept(index: Index, tmp_path: Path) -> None:
     put_orphans(index, 1, 4)
     (tmp_path / "shared/identity").write_text("other\n")
-    assert 0 == sweep(index._database, index._objects)
+    assert 0 == sweep(index)
     assert 1 == len(in_store(index))
 
 
@@ -354,6 +379,8 @@ def test_what_waits_at_another_node_is_neither_missing_nor_forgotten(two: tuple[
     other._store_keeping.stop()
     for dataset in (instance(1, 1, 1), instance(1, 1, 2)):
         keep(other, dataset)
+    assert [False, False] == [one._integrity.holds(path) for path in paths(one)]
+    assert [True, True] == [other._integrity.holds(path) for path in paths(one)]
     with pytest.raises(NotFound, match="has to upload it"):
         read(one, instance(1, 1, 1).SOPInstanceUID)
     one._publisher.publish_all()

@@ -162,6 +162,41 @@ def test_the_journal_takes_instances_meanwhile(
         assert 4 == len(paths(index))
 
 
+def test_one_that_cannot_be_read_stops_no_other(
+    tmp_path: Path, by_journal: StorageSettings, proxy: FailingServer
+) -> None:
+    with served(tmp_path, by_journal) as index:
+        proxy.failure = Failure.UNAVAILABLE
+        for number in range(3):
+            keep(index, instance(number=number + 1))
+        (first, *_) = tmp_path.glob("objects/**/*.dcm")
+        content = first.read_bytes()
+        first.unlink()
+        first.mkdir()
+        proxy.failure = Failure.NONE
+        others = {path for path in paths(index) if path != str(first.relative_to(tmp_path))}
+        assert eventually(lambda: others <= set(in_store(index)))
+        assert not index.state().store_away
+        first.rmdir()
+        first.write_bytes(content)
+        assert eventually(lambda: paths(index) == in_store(index))
+
+
+def test_a_store_that_lets_us_remove_nothing_takes_objects(
+    tmp_path: Path, storage: StorageSettings, proxy: FailingServer
+) -> None:
+    with served(tmp_path, storage) as index:
+        receive(index, instance())
+        proxy.only, proxy.failure = lambda line: "?delete" in line, Failure.FORBIDDEN
+        index.delete(f"{ROOT}.1")
+        assert 1 == len(in_store(index))
+        assert "" == index.state().store_away
+        receive(index, instance(2, 1, 1))
+        proxy.failure = Failure.NONE
+        index._deletion.finish()
+        assert paths(index) == in_store(index)
+
+
 def test_what_is_deleted_while_it_is_uploaded_leaves_the_store(
     tmp_path: Path, by_journal: StorageSettings, proxy: FailingServer
 ) -> None:

@@ -90,6 +90,37 @@ def test_a_round_trip_is_said_in_words(config: Path, server: FhirServer) -> None
     assert "the server speaks FHIR 5.0.0, not r4: check url and version" in run()[1]
 
 
+def test_verify_check_and_export_by_the_command_line(
+    tmp_path: Path, server: FhirServer, config: Path
+) -> None:
+    site = Site(tmp_path / "data", target(server))
+    keep(site.index, instance())
+    assert site.is_published()
+    site.close()
+
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [*arguments, "--data", str(site.index.data), "--config", str(config)]
+        done = CliRunner().invoke(register_commands(), command)
+        return done.exit_code, done.stdout
+
+    assert 0 == run("publish", "verify", "ehr")[0]
+    assert 2 == run("publish", "verify", "other")[0]
+    server.resources.pop(f"ImagingStudy/{ROOT}.1")
+    status, said = run("publish", "verify", "ehr", "--dry-run", "--json")
+    found = {"type": "ImagingStudy", "id": f"{ROOT}.1", "what": "is missing", "mended": False}
+    assert (1, found) == (status, json.loads(said))
+    assert (0, f"ImagingStudy/{ROOT}.1 is missing: sent again\n") == run("publish", "verify", "ehr")
+    assert "publish target ehr" in run("check", "--targets")[1]
+    exported = {"exported": {"Patient": 1, "ImagingStudy": 1, "Endpoint": 1}, "deleted": 0}
+    status, said = run("export", str(tmp_path / "out"), "--json")
+    assert (0, exported) == (status, json.loads(said))
+    assert 2 == run("export", str(tmp_path / "out"), "--since", "yesterday")[0]
+    assert 0 == run("publish", "drop", "--all", "--waiting")[0]
+    server.close()
+    assert 1 == run("publish", "verify", "ehr")[0]
+    assert 2 == run("check", "--targets")[0]
+
+
 def test_health_and_metrics_tell_of_a_target_that_is_down(tmp_path: Path, server: FhirServer) -> None:
     server.script = lambda _: Response(503)
     metrics = Metrics()

@@ -141,3 +141,25 @@ def test_a_restored_dump_is_proven_by_verify(url: str, start: Callable[..., Daem
     assert (1, True) == (lost.returncode, "object-missing" in lost.stdout)
     assert 0 == again.stop()
     subprocess.run([*run, "DROP DATABASE restored"], check=True)
+
+
+def test_check_tells_of_the_server_and_its_nodes(
+    url: str, start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    on_server = {"IMAGINGSTUDYD_INDEX__URL": url, "IMAGINGSTUDYD_STORAGE__WATERMARK": "0"}
+    daemon = start(**on_server)
+    checked = cli("check", "--data", str(daemon.data), **on_server)
+    assert 0 == checked.returncode, checked.stderr
+    for said in ("# index: PostgreSQL ", "connections are free", "synchronous_commit = on"):
+        assert said in checked.stdout
+    assert f":{daemon.data}: served, last heartbeat " in checked.stdout
+    assert "fsync = off" in checked.stderr  # as the tests' server is
+    listed = json.loads(cli("check", "--json", "--data", str(daemon.data), **on_server).stdout)
+    assert 4 == len(listed["index"])
+    away = {"IMAGINGSTUDYD_INDEX__URL": "postgresql://u:secret@127.0.0.1:1/d"}
+    refused = cli("check", "--data", str(tmp_path / "other"), **away)
+    assert (2, True, False) == (
+        refused.returncode,
+        "fault: index.url: " in refused.stderr,
+        "secret" in refused.stderr,
+    )

@@ -216,3 +216,18 @@ def test_other_masters(site: Sites, server: FhirServer) -> None:
     assert "4712" == second["identifier"]["value"]
     assert "reference" not in second
     assert (1, 0) == (len(server.of("Practitioner")), len(server.of("Endpoint")))
+
+
+def test_every_study_of_a_patient_follows_it_to_its_new_id(site: Sites, server: FhirServer) -> None:
+    server.resources["Patient/1"] = patient("1")
+    made = site(target(server, patients="look-up"))
+    for study in (1, 2, 3):
+        keep(made.index, instance(study, PatientID="P1"))
+    assert made.is_published()
+    server.resources["Patient/2"] = patient("2")
+    del server.resources["Patient/1"]
+    server.script = lambda request: Response(400) if b'"Patient/1"' in request.body else None
+    keep(made.index, instance(1, 1, 2, PatientID="P1"))
+    assert eventually(lambda: [{"reference": "Patient/2"}] * 3 == subjects(server))
+    assert made.is_published()
+    assert [] == made.left()

@@ -68,6 +68,7 @@ def test_one_that_was_down_loses_nothing_and_slows_no_other(
     made = site(target(server, "down"), target(other, "up"))
     for study in range(1, 6):
         keep(made.index, instance(study))
+    assert eventually(lambda: 5 == len(other.of("ImagingStudy")))
     assert eventually(lambda: {"down"} == {name for name, *_ in made.left()} and 5 == len(made.left()))
     assert here(tmp_path / "data") == there(other)
     assert eventually(lambda: "503" in made.index.targets.failing().get("down", ""))

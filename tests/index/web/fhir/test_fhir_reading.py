@@ -182,7 +182,7 @@ def test_the_last_version_is_kept(tmp_path, web: TestClient) -> None:
         ("GET", "/dstu2/ServiceRequest/1", (404, "not-supported")),
         ("GET", "/r3/Patient/1", (404, "not-found")),
         ("GET", "/r4/a/b/c/d/e", (404, "not-found")),
-        ("GET", "/r4/", (404, "not-found")),
+        ("GET", "/r5/", (404, "not-found")),
         ("GET", "/", (404, "not-found")),
         ("DELETE", f"/r4/ImagingStudy/{STUDY}", (405, "not-supported")),
         ("PATCH", f"/r4/ImagingStudy/{STUDY}", (405, "not-supported")),

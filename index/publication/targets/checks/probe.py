@@ -1,13 +1,16 @@
 """One harmless round trip to a target: what `publish test` and `check --targets` say in words."""
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from index.publication.targets.entries import study_condition
+from index.publication.targets.http.answers import Action
 from index.publication.targets.http.capability import Capability, read_capability
 from index.publication.targets.http.client import NoAnswer, TargetClient
 from index.publication.targets.look_up import NotFoundThere, search
 from index.publication.targets.settings import TargetSettings
+from index.publication.targets.webhook import send
 
 # A UID that no study has (PS3.5 Annex B.2: 2.25. and a UUID, here the one of all zeros).
 _NO_STUDY = "2.25.0"
@@ -22,7 +25,7 @@ class Finding:
 
 
 def probe_target(settings: TargetSettings) -> list[Finding]:
-    """Ask a target what it can do, and for a study that nobody has. Nothing is written."""
+    """Ask a target what it can do, and for a study that nobody has. A webhook gets a message of no study."""
     client = TargetClient(settings)
     try:
         return list(_findings(client, settings))
@@ -33,6 +36,11 @@ def probe_target(settings: TargetSettings) -> list[Finding]:
 
 
 def _findings(client: TargetClient, settings: TargetSettings) -> Iterator[Finding]:
+    if settings.method == "webhook":
+        result = send(client, settings, str(uuid.uuid4()), "test", {})
+        is_taken = result.action is Action.DONE
+        yield Finding("takes a signed message" if is_taken else result.reason, is_fault=not is_taken)
+        return
     capability = read_capability(client)
     yield from _said(capability, settings)
     kinds = {"ImagingStudy": study_condition(settings, _NO_STUDY)}

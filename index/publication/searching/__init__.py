@@ -1,0 +1,1 @@
+"""Searches of the published resources by their terms."""

@@ -1,0 +1,1 @@
+"""A target is asked: what it can do, and whether it has what we have."""
