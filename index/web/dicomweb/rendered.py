@@ -19,7 +19,14 @@ from index.web.dicomweb.formats.rendering import (
     Rendering,
     render,
 )
-from index.web.dicomweb.responses import BAD_REQUEST, NOT_ACCEPTABLE, Refused, Threads, accepted_by
+from index.web.dicomweb.responses import (
+    BAD_REQUEST,
+    NOT_ACCEPTABLE,
+    Refused,
+    Threads,
+    accepted_by,
+    reading,
+)
 from index.web.dicomweb.retrieve_frames import frame_numbers
 from index.web.dicomweb.selecting import select, select_one, uids_of
 
@@ -77,7 +84,7 @@ class RenderedService:
 
 def render_instance(retrieval: "Retrieval", instance: "StoredInstance", number: int, how: Rendering) -> bytes:
     """Return a frame of an instance as an image. Raises IndexFault, OSError."""
-    with StoredDataSet(retrieval.open(instance)) as dataset:
+    with reading(), StoredDataSet(retrieval.open(instance)) as dataset:
         if dataset.pixels is None:
             raise NotDecodable("the instance has no image to be rendered")
         return render(Frames(dataset), number, how)

@@ -1,18 +1,24 @@
 """Responses of DICOMweb, and the threads that read the index and objects for them."""
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 from anyio import CapacityLimiter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from index.errors import IndexFault, Unreadable
 from index.web.dicomweb.formats.media_types import BadMediaType, MediaType, accepted
+
+log = structlog.get_logger(__name__)
 
 PARTIAL_CONTENT, NOT_MODIFIED = 206, 304
 BAD_REQUEST, NOT_FOUND, NOT_ACCEPTABLE, RANGE_NOT_SATISFIABLE = 400, 404, 406, 416
@@ -40,6 +46,18 @@ def refusal(error: Refused) -> Response:
     return PlainTextResponse(f"{error}\n", error.status)
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn what pydicom and decoders raise for damaged bytes, errors of many kinds, into Unreadable."""
+    try:
+        yield
+    except (IndexFault, OSError, Refused):
+        raise
+    except Exception as error:
+        why = next(iter(str(error).splitlines()), "")
+        raise Unreadable(f"the object cannot be read: {type(error).__name__} {why}") from error
+
+
 class Threads:
     """Runs what blocks in threads, so many at one time."""
 
@@ -49,6 +67,10 @@ class Threads:
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Return what a function returns that blocks."""
         return await anyio.to_thread.run_sync(partial(function, *arguments), limiter=self._limiter)
+
+
+class _CutOffError(Exception):
+    """The body of a response that has begun cannot be ended."""
 
 
 class BlocksResponse(StreamingResponse):
@@ -70,11 +92,28 @@ class BlocksResponse(StreamingResponse):
         self._blocks = blocks
         self._close_source = close
         self._fault: Exception | None = None
+        self._first: bytes | None = None
         super().__init__(self._read(), status, headers, media_type)
 
+    async def prepare(self) -> None:
+        """Read the first bytes: a fault that comes before them has a status of its own."""
+        try:
+            self._first = await self._threads.run(self._next)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._threads.run(self._close)
+            raise
+
     async def _read(self) -> AsyncIterator[bytes]:
-        while block := await self._threads.run(self._next):
+        block = self._first if self._first is not None else await self._threads.run(self._next)
+        self._first = None
+        while block:
             yield block
+            try:
+                block = await self._threads.run(self._next)
+            except Exception as error:
+                log.warning("response_cut_off", reason=str(error) or type(error).__name__)
+                raise _CutOffError from error
 
     def _next(self) -> bytes:
         """Return the next bytes, nothing at the end. What came before a fault is sent first."""
@@ -102,7 +141,9 @@ class BlocksResponse(StreamingResponse):
                 await send({**start, "headers": self.raw_headers})
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await super().__call__(scope, receive, send)
+                # Returning before the end of the body closes the connection.
+                with contextlib.suppress(_CutOffError):
+                    await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._threads.run(self._close)

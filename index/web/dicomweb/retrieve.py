@@ -30,6 +30,7 @@ from index.web.dicomweb.responses import (
     content_response,
     is_known,
     not_modified,
+    reading,
 )
 from index.web.dicomweb.selecting import ObjectChoice, object_choices, select, uids_of
 
@@ -128,7 +129,7 @@ class ObjectService:
 
 def metadata_of(retrieval: "Retrieval", instance: "StoredInstance", base: str) -> Model:
     """Return the metadata of an instance, whose long values are bulk data. Raises IndexFault, OSError."""
-    with StoredDataSet(retrieval.open(instance)) as dataset:
+    with reading(), StoredDataSet(retrieval.open(instance)) as dataset:
         header = dataset.header
         study, series = (str(header.get(one, "")) for one in ("StudyInstanceUID", "SeriesInstanceUID"))
         url = f"{base}/studies/{study}/series/{series}/instances/{instance.uid}/bulkdata"

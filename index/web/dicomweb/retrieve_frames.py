@@ -25,6 +25,7 @@ from index.web.dicomweb.responses import (
     content_response,
     is_known,
     not_modified,
+    reading,
 )
 from index.web.dicomweb.retrieve import bulk_path, entity_tag
 from index.web.dicomweb.selecting import select_one, uids_of
@@ -94,6 +95,7 @@ class FrameService:
         uids, ranges = uids_of(request.path_params), accepted_by(request)
         return await self._threads.run(self._frames, uids, request.path_params["frames"], ranges)
 
+    @reading()
     def _frames(self, uids: Sequence[str], text: str, ranges: Sequence[MediaType]) -> Response:
         numbers = frame_numbers(text)
         dataset = StoredDataSet(self._retrieval.open(select_one(self._retrieval, uids)))
@@ -124,6 +126,7 @@ class FrameService:
         uids, path = uids_of(request.path_params), bulk_path(request.path_params["path"])
         return await self._threads.run(self._bulk_data, request, uids, path, accepted_by(request))
 
+    @reading()
     def _bulk_data(
         self, request: Request, uids: Sequence[str], path: Path, ranges: Sequence[MediaType]
     ) -> Response:

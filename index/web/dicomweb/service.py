@@ -19,6 +19,7 @@ from index.web.dicomweb.responses import (
     NOT_ACCEPTABLE,
     NOT_FOUND,
     SERVICE_UNAVAILABLE,
+    BlocksResponse,
     Refused,
     Threads,
     refusal,
@@ -171,7 +172,9 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
 
     async def answer(request: Request) -> Response:
         try:
-            return await endpoint(request)
+            response = await endpoint(request)
+            if isinstance(response, BlocksResponse) and request.method != "HEAD":
+                await response.prepare()
         except Refused as error:
             return refusal(error)
         except (IndexFault, OSError) as error:
@@ -182,5 +185,7 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
                 str(error) if isinstance(error, IndexFault) and status != SERVICE_UNAVAILABLE else "try later"
             )
             return refusal(Refused(status, text))
+        else:
+            return response
 
     return answer

@@ -127,8 +127,14 @@ class Upload:
         data = head[meta.offset :]
         syntax = meta.transfer_syntax or detect_transfer_syntax(data, lambda _, __: b"", len(data))
         current.sop_class, current.instance = meta.sop_class_uid, meta.sop_instance_uid
-        header = read_header(data, syntax)
-        if not (is_complete or header.study_uid or len(head) >= HEAD_LIMIT):
+        try:
+            header = read_header(data, syntax)
+            is_enough = bool(header.study_uid)
+        except IndexFault:
+            is_enough = False
+            if is_complete or len(head) >= HEAD_LIMIT:
+                raise
+        if not (is_enough or is_complete or len(head) >= HEAD_LIMIT):
             # Long values stand before it. What has come is read again when there is twice as much.
             self._enough = 2 * len(head)
             return
