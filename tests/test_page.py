@@ -153,7 +153,7 @@ def test_scripts_in_names_are_text(seen: Seen) -> None:
 
 
 def test_what_arrives_now(seen: Seen, tmp_path: Path) -> None:
-    """The page follows by itself, also what is refused; and again after its connection was lost."""
+    """The page follows by itself, also what is refused."""
     browser = seen.browser
     browser.open("/")
     assert browser.shows("live")
