@@ -129,7 +129,7 @@ class Upload:
         current.sop_class, current.instance = meta.sop_class_uid, meta.sop_instance_uid
         try:
             header = read_header(data, syntax)
-            is_enough = bool(header.study_uid)
+            is_enough = bool(header.study_uid and header.series_uid)
         except IndexFault:
             is_enough = False
             if is_complete or len(head) >= HEAD_LIMIT:
@@ -163,6 +163,7 @@ class Upload:
             if isinstance(kept, Exception):
                 self._set_fault(stored, kept)
             else:
+                stored.study, stored.series = kept.header.study_uid, kept.header.series_uid
                 stored.warning = DOES_NOT_MATCH if any(map(_is_of_all, kept.header.doubts)) else 0
                 self._log_kept(kept)
 
