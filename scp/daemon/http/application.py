@@ -18,7 +18,17 @@ from scp.settings.sections import Configuration
 from scp.wire.status import C_STORE, status_of
 
 # What a viewer's page may see of an answer (RFC 9110; WHATWG Fetch "CORS non-safelisted").
-_EXPOSED = ("ETag", "Last-Modified", "Location", "Content-Location", "Link", "Warning", "X-Total-Count")
+_EXPOSED = (
+    "ETag",
+    "Accept-Ranges",
+    "Content-Range",
+    "Last-Modified",
+    "Location",
+    "Content-Location",
+    "Link",
+    "Warning",
+    "X-Total-Count",
+)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _ASKED = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "Prefer", "Range", "Last-Event-ID")
 
