@@ -4,9 +4,11 @@ import contextlib
 import time
 from collections.abc import Callable
 
+import peewee
 import structlog
 
 from index.database.connection import Database
+from index.database.tables import Change
 from index.errors import CommitsLost, IndexFault
 from index.reception.indexer import Indexer
 from index.reception.log import ReceptionLog
@@ -27,6 +29,8 @@ LOOK_SECONDS = 20.0
 # Numbers of removed objects are given once: the newest stays known after its row has gone.
 _REMOVED_SQLITE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'removed_object'"
 _REMOVED_POSTGRESQL = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM removed_object_id_seq"
+# A resource is deleted some time after its instances: with it go the names that it was found by.
+_DELETED_RESOURCES = "SELECT max(id), max(kind = 'deleted') FROM change WHERE id > ?"
 
 
 class Settling:
@@ -138,6 +142,7 @@ class Deletions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._removed = 0
+        self._last_change = 0
         self._look_again = 0.0
         self._parts: set[int] = set()
         self._log_is_to_empty = False
@@ -145,6 +150,7 @@ class Deletions:
     def begin(self) -> None:
         """Nothing that was deleted before matters. Raises NotKept, DatabaseFault."""
         self._removed = self._ever_removed()
+        self._last_change = self._database.rows(Change.select(peewee.fn.MAX(Change.id)))[0][0] or 0
 
     def look(self) -> bool:
         """See whether anything was deleted, also by another process; return whether a part is to be wiped."""
@@ -156,6 +162,8 @@ class Deletions:
                 if removed != self._removed:
                     self._removed, self._parts = removed, {0, 1}
                     self._log_is_to_empty = self._database.is_sqlite
+                if self._resource_was_deleted():
+                    self._log_is_to_empty = True
                 if self._log_is_to_empty:
                     self._log_is_to_empty = not self._database.empty_log()
         return bool(self._parts)
@@ -172,3 +180,13 @@ class Deletions:
         query = _REMOVED_SQLITE if self._database.is_sqlite else _REMOVED_POSTGRESQL
         with self._database.connection():
             return int(self._database.peewee.execute_sql(query).fetchone()[0])
+
+    def _resource_was_deleted(self) -> bool:
+        """Tell whether the feed has had such an entry since the last look. PostgreSQL has no log of ours."""
+        if not self._database.is_sqlite:
+            return False
+        with self._database.connection():
+            query = self._database.peewee.execute_sql(_DELETED_RESOURCES, (self._last_change,))
+            last, deleted = query.fetchone()
+        self._last_change = last or self._last_change
+        return bool(deleted)

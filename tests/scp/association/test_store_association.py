@@ -190,7 +190,7 @@ def test_an_interrupt_reaches_an_association_that_is_being_opened() -> None:
             association.interrupt()
 
         threading.Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(Unreachable, match="shutdown"):
+        with pytest.raises(Unreachable, match="DEST: is no longer waited for"):
             association.open(configuration, "DEST", PROPOSED)
         accepted[0].close()
 
