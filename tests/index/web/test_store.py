@@ -39,7 +39,11 @@ def post(served: Served, content: bytes, path: str = "/studies", kind: str = TYP
 
 
 def stored(data: Path) -> list[str]:
-    return sorted(pydicom.dcmread(path).SOPInstanceUID for path in (data / "objects").rglob("*.dcm"))
+    """Return the SOP Instance UIDs of all objects; the journal is read until they are written."""
+    files = [path.read_bytes() for path in (data / "objects").rglob("*.dcm")]
+    return sorted(
+        pydicom.dcmread(io.BytesIO(file)).SOPInstanceUID for file in files if b"DICM" == file[128:132]
+    )
 
 
 def test_instances_are_kept_and_named(empty, tmp_path):
