@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.subscriptions.service import Subscriptions
     from index.publication.targets.checks.probe import probe_target
     from index.publication.targets.http.client import NoAnswer
     from index.publication.targets.listing import TargetEntry, TargetFilter
@@ -231,6 +232,7 @@ __all__ = [
     "StoredResource",
     "StudyFilter",
     "StudyQuery",
+    "Subscriptions",
     "Supervisor",
     "TakenOver",
     "TargetEntry",
@@ -313,6 +315,7 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.subscriptions.service": "Subscriptions",
     "index.publication.targets.checks.probe": "probe_target",
     "index.publication.targets.http.client": "NoAnswer",
     "index.publication.targets.listing": "TargetEntry TargetFilter",

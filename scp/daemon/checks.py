@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from index import (
     DATA_NAMES,
@@ -177,6 +178,15 @@ def _open_by_http(configuration: Configuration) -> Iterator[str]:
         yield f"http.trust_network = true: whoever reaches port {http.port} may {may}"
     if http.local == "all":
         yield "http.local = all: whoever works on this machine may delete and match"
+    if http.subscriptions:
+        yield (
+            f"http.subscriptions = {', '.join(http.subscriptions)}: whoever has the rights read and write may"
+            " have this machine send requests there"
+        )
+    for prefix in http.subscriptions:
+        host = urlsplit(prefix).hostname or ""
+        if prefix.startswith("http:") and not is_loopback(host):
+            yield f"http.subscriptions = {prefix}: notifications travel readable, without TLS"
     if http.tls and (notice := expiry_notice(http.tls.certificate)):
         yield f"http.tls.certificate = {notice}"
 

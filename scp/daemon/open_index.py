@@ -21,4 +21,5 @@ def open_index(configuration: Configuration, **options: Any) -> Index:
         **options,
     )
     index.completions.notifications.use(peer.aet for peer in configuration.peers if peer.notify)
+    index.subscriptions.allow(configuration.http.subscriptions)
     return index

@@ -176,6 +176,7 @@ class Daemon:
         self._metrics.add_outbox(index.outbox)
         if index.targets.settings:
             self._metrics.add_targets(index.targets)
+        self._metrics.add_subscriptions(index.subscriptions)
 
         def healthy() -> Health:
             failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}

@@ -17,7 +17,7 @@ from index import IndexFault, Observer, State, WorkerState
 from scp.observing.recent import Recent
 
 if TYPE_CHECKING:
-    from index import Outbox, Targets
+    from index import Outbox, Subscriptions, Targets
 
 # So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
 # series for ever, and callers can make up AE titles.
@@ -126,6 +126,10 @@ class Metrics(Observer):
     def add_targets(self, targets: "Targets") -> None:
         """Add the gauges of the targets that are published to."""
         self._registry.register(_TargetGauges(targets))
+
+    def add_subscriptions(self, subscriptions: "Subscriptions") -> None:
+        """Add the gauge of FHIR Subscriptions."""
+        self._registry.register(_SubscriptionGauges(subscriptions))
 
     def stored(self, calling_aet: str, size: int, seconds: float) -> None:
         """Count an instance that is acknowledged; `size` in bytes, `seconds` from command set to answer."""
@@ -334,3 +338,25 @@ class _TargetGauges:
             oldest.add_metric([one.target], waited)
             up.add_metric([one.target], one.target not in failing)
         yield from (depth, behind, oldest, up)
+
+
+class _SubscriptionGauges:
+    """The same of FHIR Subscriptions."""
+
+    def __init__(self, subscriptions: "Subscriptions") -> None:
+        self._subscriptions = subscriptions
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: see above."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them; none where the index cannot be read."""
+        found = GaugeMetricFamily("imagingstudyd_subscriptions", "FHIR Subscriptions.", labels=["status"])
+        try:
+            counts = self._subscriptions.store.counts()
+        except (IndexFault, OSError):
+            return
+        for status, count in counts.items():
+            found.add_metric([status], count)
+        yield found
