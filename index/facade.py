@@ -147,7 +147,10 @@ class Index(Reading):
         self.retrieval = Retrieval(self._database, self._objects, caught_up)
         self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
-            self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
+            self._database,
+            self._objects,
+            keep_tombstone=self._fhir.withdrawn == "entered-in-error",
+            observer=observer,
         )
         self.conflicts = ConflictAcceptance(self._database, self._objects, self.outbox, self._deletion.finish)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())

@@ -6,6 +6,7 @@ from time import perf_counter
 
 from index import Index, IndexFault, InstanceReceiver, Kept, keep_all
 from scp.observing.association_record import AssociationRecord
+from scp.observing.audit.events import audit_received
 from scp.observing.metrics import Metrics
 from scp.wire.command_set import Command, encode_response
 from scp.wire.status import C_STORE, SUCCESS, error_comment, status_of
@@ -160,6 +161,10 @@ class StoreOperation:
         calling_aet = self._record.info.calling_aet
         seconds = perf_counter() - self._started
         self._metrics.stored(calling_aet, kept.size, seconds)
+        if audit := self._metrics.audit:
+            self._record.received.add(kept)
+            if self._record.received.is_full:
+                audit_received(audit, self._record)
         log.info(
             "store",
             status="0000",

@@ -15,6 +15,7 @@ from pynetdicom.transport import AddressInformation
 
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
+from scp.observing.audit.events import audit_received
 from scp.upperlayer.context import ListenerContext
 from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
@@ -263,5 +264,7 @@ class ServedAssociation(Association):
             "released" if self.is_released else "rejected" if self.is_rejected else "aborted"
         )
         self.record.log_end()
+        if self.record.accepted and (audit := self._context.metrics.audit):
+            audit_received(audit, self.record)
         if self.record.accepted and self._context.on_association_end:
             self._context.on_association_end(self.record.info)
