@@ -121,6 +121,7 @@ def find_warnings(configuration: Configuration) -> list[str]:
         *_open_to_callers(configuration),
         *_open_otherwise(configuration),
         *_open_by_http(configuration),
+        *_audited(configuration),
         *_routed(configuration),
         *_missing_for_mado(configuration),
         *_outdated(configuration),
@@ -189,6 +190,12 @@ def _open_by_http(configuration: Configuration) -> Iterator[str]:
             yield f"http.subscriptions = {prefix}: notifications travel readable, without TLS"
     if http.tls and (notice := expiry_notice(http.tls.certificate)):
         yield f"http.tls.certificate = {notice}"
+
+
+def _audited(configuration: Configuration) -> Iterator[str]:
+    address = configuration.audit.address
+    if address and address.transport in ("udp", "tcp") and not is_loopback(address.host):
+        yield f"audit.syslog = {configuration.audit.syslog}: audit messages travel readable, without TLS"
 
 
 def _stored(storage: StorageSettings) -> Iterator[str]:

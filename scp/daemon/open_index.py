@@ -3,14 +3,15 @@
 from typing import Any
 
 from index import Index
-from scp.daemon.audit import audit_source
-from scp.observing.audit.command import CommandAudit
 from scp.settings.sections import Configuration
 
 
 def open_index(configuration: Configuration, **options: Any) -> Index:
     """Open the index of this configuration; `options` are those of `Index`. Raises OSError, DatabaseFault."""
     if configuration.audit.address and "observer" not in options:
+        from scp.daemon.audit import audit_source
+        from scp.observing.audit.command import CommandAudit
+
         options["observer"] = CommandAudit(configuration.audit, audit_source(configuration))
     index = Index(
         configuration.data,

@@ -6,7 +6,6 @@ from time import perf_counter
 
 from index import Index, IndexFault, InstanceReceiver, Kept, keep_all
 from scp.observing.association_record import AssociationRecord
-from scp.observing.audit.events import audit_received
 from scp.observing.metrics import Metrics
 from scp.wire.command_set import Command, encode_response
 from scp.wire.status import C_STORE, SUCCESS, error_comment, status_of
@@ -164,7 +163,7 @@ class StoreOperation:
         if audit := self._metrics.audit:
             self._record.received.add(kept)
             if self._record.received.is_full:
-                audit_received(audit, self._record)
+                audit.put_received(self._record)
         log.info(
             "store",
             status="0000",

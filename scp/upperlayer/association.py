@@ -15,7 +15,6 @@ from pynetdicom.transport import AddressInformation
 
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
-from scp.observing.audit.events import audit_received
 from scp.upperlayer.context import ListenerContext
 from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
@@ -265,6 +264,6 @@ class ServedAssociation(Association):
         )
         self.record.log_end()
         if self.record.accepted and (audit := self._context.metrics.audit):
-            audit_received(audit, self.record)
+            audit.put_received(self.record)
         if self.record.accepted and self._context.on_association_end:
             self._context.on_association_end(self.record.info)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from index import Actor, ReceivedStudy
 from index import Outcome as Kept
@@ -31,10 +30,6 @@ from scp.observing.audit.codes import (
 )
 from scp.observing.audit.messages import UNKNOWN, AuditEvent, OtherObject, Party, Source, StudyObject
 
-if TYPE_CHECKING:
-    from scp.observing.association_record import AssociationRecord
-    from scp.observing.audit.trail import AuditTrail
-
 # What a receiver has done with the instances, the strongest first (PS3.15 Table A.5.3.7-1).
 _ACTIONS = ((Kept.REPLACED, Action.UPDATE), (Kept.STORED, Action.CREATE))
 
@@ -60,11 +55,6 @@ def received(source: Source, sender: Party, studies: Iterable[ReceivedStudy]) ->
         yield AuditEvent(INSTANCES_TRANSFERRED, Action.CREATE, parties, study=study, received=one)
 
 
-def audit_received(audit: "AuditTrail", record: "AssociationRecord") -> None:
-    """Put what came over an association since this was last done."""
-    audit.put_all(received(audit.source, sender_of(record.info), record.received.take()))
-
-
 def sender_of(info: AssociationInfo) -> Party:
     """Return the requester of an association as the one who sends."""
     return Party(info.calling_aet.strip(), SOURCE, info.calling_aet.strip(), info.address, is_requestor=True)
@@ -85,8 +75,9 @@ def transfer(
     `studies`: how many instances of each SOP Class there are of each study.
     """
     event, action = (BEGIN_TRANSFERRING, Action.EXECUTE) if begins else (INSTANCES_TRANSFERRED, Action.READ)
-    parties = [source.ours(SOURCE), destination]
-    if requester.user_id != destination.user_id:
+    ours = source.ours(SOURCE)
+    parties = [replace(ours, is_requestor=requester.user_id == ours.user_id), destination]
+    if requester.user_id not in (destination.user_id, ours.user_id):
         parties.append(requester)
     for uid, classes in studies.items():
         study = StudyObject(uid, classes=classes)

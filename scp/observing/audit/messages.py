@@ -5,6 +5,7 @@ the name would travel to one more system, and nobody needs it to find the patien
 """
 
 import base64
+import ipaddress
 import os
 import re
 import socket
@@ -138,11 +139,19 @@ def _party(root: ET.Element, party: Party) -> None:
         # PS3.15 Section A.5.2.2.
         node.set("AlternativeUserID", f"AETITLES={_text(party.aet)}")
     node.set("UserIsRequestor", str(party.is_requestor).lower())
-    kind = AccessPoint.ADDRESS if party.address else AccessPoint.MACHINE_NAME
-    node.set("NetworkAccessPointID", _text(party.address) or socket.gethostname())
-    node.set("NetworkAccessPointTypeCode", kind)
+    address = _text(party.address) or socket.gethostname()
+    node.set("NetworkAccessPointID", address)
+    node.set("NetworkAccessPointTypeCode", _kind_of(address))
     if party.role:
         _code(node, "RoleIDCode", party.role)
+
+
+def _kind_of(address: str) -> AccessPoint:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return AccessPoint.MACHINE_NAME
+    return AccessPoint.ADDRESS
 
 
 def _study(root: ET.Element, study: StudyObject) -> None:

@@ -15,8 +15,9 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from index import IndexFault, StudyFacts, Supervisor
+from scp.observing.association_record import AssociationRecord
 from scp.observing.audit.codes import INSTANCES_ACCESSED, Outcome
-from scp.observing.audit.events import received_action
+from scp.observing.audit.events import received, received_action, sender_of
 from scp.observing.audit.messages import AuditEvent, Source, message
 from scp.observing.audit.syslog import Syslog, TooLong, syslog_message
 from scp.settings.audit import AuditSettings
@@ -93,6 +94,10 @@ class AuditTrail:
         """Take several."""
         for event in events:
             self.put(event)
+
+    def put_received(self, record: AssociationRecord) -> None:
+        """Take what came over an association since this was last done."""
+        self.put_all(received(self.source, sender_of(record.info), record.received.take()))
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: the names are those that `collect` yields."""
