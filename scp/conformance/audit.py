@@ -42,8 +42,8 @@ MESSAGES = (
     (
         SECURITY_ALERT,
         (
-            "an association is rejected, HTTP for another host (Node Authentication); HTTP that a caller has no"
-            " right to (Use of Restricted Function); a FHIR Subscription is changed (Security Configuration)"
+            "an association is rejected, HTTP for another host (Node Authentication); HTTP that a caller has"
+            " no right to (Use of Restricted Function); a FHIR Subscription is changed (Security Configuration)"
         ),
     ),
     (USER_AUTHENTICATION, "HTTP of a caller who is not known (Login, failed)"),
@@ -62,8 +62,8 @@ def audit(configuration: Configuration) -> Iterator[str]:
     yield table(("message", "EventID", "when"), rows)
     yield (
         f"RFC 5424 with PRI 85 (failures 84), MSGID {MSGID}, no STRUCTURED-DATA, and a byte order mark; by"
-        " TLS (RFC 5425) and TCP with octet counting, or UDP (RFC 5426). UserID is an AE title, the name of an"
-        f" HTTP caller, or our process ID, which is PROCID. Patients are named by ID alone. Up to {MOST:,}"
+        " TLS (RFC 5425) and TCP with octet counting, or UDP (RFC 5426). UserID is an AE title, the name of"
+        f" an HTTP caller, or our process ID, which is PROCID. Patients are named by ID alone. Up to {MOST:,}"
         " messages wait while the server does not answer; further ones are dropped, counted and logged. Not"
         " audited: a C-STORE that fails, MPPS, storage commitment, orders."
     )
