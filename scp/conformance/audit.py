@@ -30,8 +30,8 @@ MESSAGES = (
     (
         INSTANCES_ACCESSED,
         (
-            "metadata, frames, bulk data, rendered images, ImagingStudy, or a study's page was read: R, once a"
-            " minute for a caller and a study; a series or an instance was deleted: D"
+            "metadata, frames, bulk data, rendered images, ImagingStudy, or a study's page was read: R, once"
+            " a minute for a caller and a study; a series or an instance was deleted: D"
         ),
     ),
     (STUDY_DELETED, "by HTTP, the command delete, or [retention]"),
@@ -43,7 +43,8 @@ MESSAGES = (
         SECURITY_ALERT,
         (
             "an association is rejected, HTTP for another host (Node Authentication); HTTP that a caller has"
-            " no right to (Use of Restricted Function); a FHIR Subscription is changed (Security Configuration)"
+            " no right to (Use of Restricted Function); a FHIR Subscription is changed (Security"
+            " Configuration)"
         ),
     ),
     (USER_AUTHENTICATION, "HTTP of a caller who is not known (Login, failed)"),

@@ -41,9 +41,12 @@ class Subscriptions:
         self.allowed = tuple(prefixes)
 
     def start(self) -> None:
-        """Begin to send notifications, where there is a subscription. Raises NotKept."""
+        """Begin to send notifications, where there may be a subscription. Raises NotKept.
+
+        Another node may make one, and vanish.
+        """
         self._is_served = True
-        if self.store.all():
+        if self.allowed or self.store.all():
             self._begin()
 
     def stop(self) -> None:

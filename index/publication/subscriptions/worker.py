@@ -144,7 +144,9 @@ class SubscriptionWorker:
         if not self._is_claimed or moment < self._pick_at:
             return None
         tasks = [_task(one) for one in self._store.served() if one.id not in self._in_flight]
-        due = min((task for task in tasks if task.kind or task.due), default=None, key=lambda task: task.due)
+        wanted = [task for task in tasks if task.kind or task.due]
+        # Of several the one that has waited longest: no endpoint that is slow holds up all others.
+        due = min(wanted, default=None, key=lambda task: (task.due, task.subscription.sent))
         if due is None:
             self._pick_at = math.inf
             return None

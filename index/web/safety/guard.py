@@ -29,7 +29,7 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy":
 class Access:
     """A request that has been answered; `status` 0: it was not. `began` in ms since 1970.
 
-    `received`: the instances that came with it.
+    `received`: the instances that came with it. `is_whole`: the answer was sent to its end.
     """
 
     caller: str
@@ -40,6 +40,7 @@ class Access:
     status: int
     began: int
     received: Received | None = None
+    is_whole: bool = True
 
 
 class Guard:
@@ -101,6 +102,7 @@ class _Access:
         self._at = time.time_ns() // 1_000_000
         self._status = 0
         self._bytes = 0
+        self._is_whole = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -110,6 +112,7 @@ class _Access:
                 headers.setdefault(name, value)
         else:
             self._bytes += len(message.get("body", b""))
+            self._is_whole = not message.get("more_body", False)
         await self._send(message)
 
     def log(self) -> Access:
@@ -134,4 +137,5 @@ class _Access:
             self._status,
             self._at,
             self._scope["state"].get("received"),
+            self._is_whole,
         )

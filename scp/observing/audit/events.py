@@ -16,6 +16,7 @@ from scp.observing.audit.codes import (
     DESTINATION,
     INSTANCES_ACCESSED,
     INSTANCES_TRANSFERRED,
+    LOGIN,
     NODE_AUTHENTICATION,
     NODE_ID,
     QUERY,
@@ -23,12 +24,16 @@ from scp.observing.audit.codes import (
     SOP_CLASS_UID,
     SOURCE,
     STUDY_DELETED,
+    USER_AUTHENTICATION,
     Action,
     Code,
     Outcome,
     Role,
 )
 from scp.observing.audit.messages import UNKNOWN, AuditEvent, OtherObject, Party, Source, StudyObject
+
+USER_IDENTITY = "user_identity"
+"""The reason of an association that is rejected for its user (PS3.7 Section D.3.3.7)."""
 
 # What a receiver has done with the instances, the strongest first (PS3.15 Table A.5.3.7-1).
 _ACTIONS = ((Kept.REPLACED, Action.UPDATE), (Kept.STORED, Action.CREATE))
@@ -106,7 +111,16 @@ def rejected(source: Source, reason: str, calling_aet: str, address: str) -> Aud
     aet = calling_aet.strip()
     caller = Party(aet or address or UNKNOWN, None, aet, address)
     text = f"association refused: {reason}".replace("_", " ")
+    if reason == USER_IDENTITY:
+        return login_failed(source, caller, text)
     return alert(source, caller, NODE_AUTHENTICATION, text)
+
+
+def login_failed(source: Source, caller: Party, why: str) -> AuditEvent:
+    """Somebody was not known, or has not proved who they are (A.5.3.12)."""
+    parties = replace(caller, is_requestor=True), source.ours()
+    outcome = Outcome.MINOR_FAILURE
+    return AuditEvent(USER_AUTHENTICATION, Action.EXECUTE, parties, LOGIN, outcome, why)
 
 
 def alert(

@@ -12,14 +12,11 @@ from index import Access
 from scp.observing.audit import events
 from scp.observing.audit.codes import (
     DESTINATION,
-    LOGIN,
     NODE_AUTHENTICATION,
     RESTRICTED_FUNCTION,
     SECURITY_CONFIGURATION,
     SOURCE,
     URI,
-    USER_AUTHENTICATION,
-    Action,
     Code,
     Outcome,
     Role,
@@ -133,9 +130,9 @@ _COMPILED = tuple((methods, re.compile(path), make) for methods, path, make in _
 
 def http_events(source: Source, access: Access) -> Iterator[AuditEvent]:
     """Yield the events of a request that has been answered."""
-    status = access.status or _OURS
+    status = access.status
     if status == _UNAUTHORIZED:
-        yield _login_failed(source, access)
+        yield events.login_failed(source, _party(access), "answered 401: the caller is not known")
         return
     if status in (_FORBIDDEN, _MISDIRECTED):
         kind = RESTRICTED_FUNCTION if status == _FORBIDDEN else NODE_AUTHENTICATION
@@ -145,24 +142,19 @@ def http_events(source: Source, access: Access) -> Iterator[AuditEvent]:
     for methods, path, make in _COMPILED:
         if access.method in methods and (found := path.fullmatch(access.path)):
             named = {name: value for name, value in found.groupdict().items() if value}
-            yield from make(source, _Request(access, named, _outcome(status), _why(access, status)))
+            yield from make(source, _Request(access, named, _outcome(access), _why(access)))
             return
 
 
-def _outcome(status: int) -> Outcome:
-    if status < _FAILED:
-        return Outcome.SUCCESS
-    return Outcome.MINOR_FAILURE if status < _OURS else Outcome.SERIOUS_FAILURE
+def _outcome(access: Access) -> Outcome:
+    if _FAILED > access.status > 0:
+        return Outcome.SUCCESS if access.is_whole else Outcome.MINOR_FAILURE
+    return Outcome.MINOR_FAILURE if 0 < access.status < _OURS else Outcome.SERIOUS_FAILURE
 
 
-def _why(access: Access, status: int) -> str:
+def _why(access: Access) -> str:
     if access.status == 0:
         return "there was no answer"
-    return f"answered {status}" if status >= _FAILED else ""
-
-
-def _login_failed(source: Source, access: Access) -> AuditEvent:
-    """Return that somebody was not known (Section A.5.3.12)."""
-    parties = _party(access), source.ours()
-    why = "answered 401: the caller is not known"
-    return AuditEvent(USER_AUTHENTICATION, Action.EXECUTE, parties, LOGIN, Outcome.MINOR_FAILURE, why)
+    if access.status >= _FAILED:
+        return f"answered {access.status}"
+    return "" if access.is_whole else "the answer was cut off"

@@ -15,6 +15,7 @@ from lxml import etree
 from pydantic import ValidationError
 
 from index import Access, Actor, NotKept, StudyFacts, Supervisor
+from scp.association.admission import Rejection
 from scp.observing.audit import events
 from scp.observing.audit import trail as trail_module
 from scp.observing.audit.codes import LOGIN, SECURITY_CONFIGURATION, Outcome
@@ -308,6 +309,17 @@ def test_what_requests_mean(
             one.event == "110113"
         )
     assert expected == found
+
+
+def test_an_answer_that_was_cut_off_is_no_success() -> None:
+    cut = Access("reader", "10.0.0.7", "GET", "/dicom-web/studies/1.2", b"", 200, 1, is_whole=False)
+    begun, ended = http_events(SOURCE, cut)
+    assert ("0", "4", "the answer was cut off") == (begun.outcome, ended.outcome, ended.why)
+
+
+def test_a_user_who_is_not_known_is_no_node() -> None:
+    event = events.rejected(SOURCE, Rejection.USER_IDENTITY.name.lower(), "CT1", "10.0.0.1")
+    assert (LOGIN, True) == (event.type, event.parties[0].is_requestor)
 
 
 def test_who_is_not_known_is_named_by_address() -> None:
