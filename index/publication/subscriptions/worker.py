@@ -141,7 +141,9 @@ class SubscriptionWorker:
             if self._is_claimed:
                 self._follower.follow()
                 self._forget(moment)
-        if not self._is_claimed or moment < self._pick_at:
+        if not self._is_claimed:
+            self._pick_at = math.inf  # another node's, until the next look
+        if moment < self._pick_at:
             return None
         tasks = [_task(one) for one in self._store.served() if one.id not in self._in_flight]
         wanted = [task for task in tasks if task.kind or task.due]

@@ -19,7 +19,13 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "MOST_ATTEMPTS", 4)
 
 
-@pytest.fixture(scope="module")
+def _scope(fixture_name: str, config: pytest.Config) -> str:
+    """Of a database of PostgreSQL each test has its own."""
+    assert fixture_name
+    return "module" if config.getoption("--engine") == "sqlite" else "function"
+
+
+@pytest.fixture(scope=_scope)
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
     server = FhirServer()
     made = Hooked(tmp_path_factory.mktemp("site") / "data", server)

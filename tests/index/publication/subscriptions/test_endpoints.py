@@ -10,6 +10,7 @@ from scp.daemon.checks import find_warnings
 from scp.settings.http import HttpSettings
 from scp.settings.sections import Configuration
 
+pytestmark = pytest.mark.sqlite  # nothing here depends on the engine
 PREFIX = "https://ehr.example/hooks"
 ALLOWED = [
     "https://ehr.example/hooks",

@@ -12,6 +12,7 @@ from index.publication.subscriptions.definitions import BACKPORT
 from support.fhir_rest import BASE, Called
 from support.subscriptions import TOPIC, Hooked, r4, r5
 
+pytestmark = pytest.mark.sqlite  # nothing here depends on the engine
 R5 = "/fhir/r5/Subscription"
 R4 = "/fhir/r4/Subscription"
 
