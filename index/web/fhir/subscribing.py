@@ -31,9 +31,22 @@ from index.web.rights import Refuse, Right, caller_of, needs
 
 Base = Callable[[Request], str]
 
-SEARCHED = {"_id": "token", "status": "token", "url": "uri", "topic": "uri", "criteria": "string"}
+SEARCHED = {
+    "_id": "token",
+    "status": "token",
+    "type": "token",
+    "url": "uri",
+    "topic": "uri",
+    "criteria": "string",
+}
 """Search parameters of Subscription, by their types."""
-TOPICS_SEARCHED = {"_id": "token", "url": "uri", "resource": "uri", "status": "token"}
+TOPICS_SEARCHED = {
+    "_id": "token",
+    "url": "uri",
+    "derived-or-self": "uri",
+    "resource": "uri",
+    "status": "token",
+}
 OPERATIONS = ("status", "events")
 VERSIONS = ("r4", "r5")
 MOST_EVENTS = 1000
@@ -153,7 +166,8 @@ class Subscribing:
         def values(one: Subscription) -> dict[str, str]:
             asked = one.definition
             same = {"topic": asked.topic_url} if self._fhir == "r5" else {"criteria": asked.topic_url}
-            return {"_id": one.name, "status": str(one.status), "url": asked.endpoint} | same
+            own = {"_id": one.name, "status": str(one.status), "type": "rest-hook", "url": asked.endpoint}
+            return own | same
 
         found = [(f"Subscription/{one.name}", one.resource(), values(one)) for one in self._all()]
         return self._searched(request, found)
@@ -175,12 +189,9 @@ class Subscribing:
         base = self._base(request)
 
         def values(one: Topic) -> dict[str, str]:
-            return {
-                "_id": one.name,
-                "url": topic_url(one, base),
-                "resource": "ImagingStudy",
-                "status": "active",
-            }
+            url = topic_url(one, base)
+            same = {"url": url, "derived-or-self": url}
+            return {"_id": one.name, "resource": "ImagingStudy", "status": "active"} | same
 
         found = [
             (f"SubscriptionTopic/{one.name}", topic_resource(one, base), values(one))

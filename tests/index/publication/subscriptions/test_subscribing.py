@@ -199,7 +199,7 @@ def test_search(site: Hooked) -> None:
     found = site.client.get(f"{R5}?status=off&url={site.endpoint('r5')}").json()
     r5_model("Bundle").model_validate(found)
     assert ["a", "b"] == [entry["resource"]["id"] for entry in found["entry"]]
-    assert 1 == site.client.get(f"{R5}?_id=b&topic={TOPIC}").json()["total"]
+    assert 1 == site.client.get(f"{R5}?_id=b&topic={TOPIC}&type=rest-hook").json()["total"]
     assert 0 == site.client.get(f"{R5}?status=error,active").json()["total"]
     answer = site.client.get(f"{R5}?colour=red", headers={"Prefer": "handling=strict"})
     assert 400 == answer.status_code
@@ -216,7 +216,8 @@ def test_topics(site: Hooked) -> None:
     assert 2 == found["total"]
     for entry in found["entry"]:
         r5_model("SubscriptionTopic").model_validate(entry["resource"])
-    assert 1 == site.client.get(f"/fhir/r5/SubscriptionTopic?url={TOPIC}").json()["total"]
+    for name in ("url", "derived-or-self"):
+        assert 1 == site.client.get(f"/fhir/r5/SubscriptionTopic?{name}={TOPIC}").json()["total"]
     assert 404 == site.client.get("/fhir/r5/SubscriptionTopic/nothing").status_code
     assert 404 == site.client.get("/fhir/r4/SubscriptionTopic/imagingstudy-change").status_code
     assert 404 == site.client.get("/fhir/dstu2/Subscription").status_code
