@@ -19,12 +19,12 @@ from scp.settings.sections import Configuration
 
 MESSAGES = (
     (APPLICATION_ACTIVITY, "start and stop of the daemon"),
-    (BEGIN_TRANSFERRING, "C-MOVE, C-GET, forwarding, WADO begin; by study"),
+    (BEGIN_TRANSFERRING, "C-MOVE, C-GET, forwarding, send, WADO begin; by study"),
     (
         INSTANCES_TRANSFERRED,
         (
             "came by C-STORE (at the end of the association) or STOW-RS: C, or R where all were here already;"
-            " sent by C-MOVE, C-GET, forwarding, WADO: R; by study"
+            " sent by C-MOVE, C-GET, forwarding, send, WADO: R; by study"
         ),
     ),
     (

@@ -10,9 +10,10 @@ def open_index(configuration: Configuration, **options: Any) -> Index:
     """Open the index of this configuration; `options` are those of `Index`. Raises OSError, DatabaseFault."""
     if configuration.audit.address and "observer" not in options:
         from scp.daemon.audit import audit_source
-        from scp.observing.audit.command import CommandAudit
+        from scp.observing.audit.command import CommandAudit, CommandTrail
 
-        options["observer"] = CommandAudit(configuration.audit, audit_source(configuration))
+        trail = CommandTrail(configuration.audit, audit_source(configuration))
+        options["observer"] = CommandAudit(trail)
     index = Index(
         configuration.data,
         configuration.storage,

@@ -48,6 +48,24 @@ class Facts(Protocol):
         """Return when all is indexed that was acknowledged before."""
 
 
+def completed(event: AuditEvent, facts: Facts) -> AuditEvent:
+    """Return an event with what the index knows of its study."""
+    if event.received is not None:
+        facts.catch_up(CATCH_UP_SECONDS)
+        return replace(event, action=received_action(event.received))
+    study = event.study
+    if study is None or study.patient_id is not None:
+        return event
+    try:
+        found = facts.study_facts(study.looked_up or study.uid)
+    except IndexFault as error:  # the message is worth more than the patient's number
+        log.warning("audit_incomplete", reason=str(error))
+        return event
+    classes = study.classes or found.classes
+    known = replace(study, patient_id=found.patient_id, accession=found.accession, classes=classes)
+    return replace(event, study=known)
+
+
 class AuditTrail:
     """Sends audit messages. `put` may be called from any thread. Also a collector of prometheus_client."""
 
@@ -117,7 +135,7 @@ class AuditTrail:
         while (event := self._next()) is not None:
             if self._is_repeated(event):
                 continue
-            content = message(self._completed(event), self.source)
+            content = message(completed(event, self._facts), self.source)
             self._deliver(syslog_message(content, event.at, is_failure=event.outcome is not Outcome.SUCCESS))
 
     def _next(self) -> AuditEvent | None:
@@ -145,23 +163,6 @@ class AuditTrail:
         if len(self._accessed) > _REMEMBERED:
             del self._accessed[next(iter(self._accessed))]
         return False
-
-    def _completed(self, event: AuditEvent) -> AuditEvent:
-        """Return an event with what the index knows of its study."""
-        if event.received is not None:
-            self._facts.catch_up(CATCH_UP_SECONDS)
-            return replace(event, action=received_action(event.received))
-        study = event.study
-        if study is None or study.patient_id is not None:
-            return event
-        try:
-            found = self._facts.study_facts(study.looked_up or study.uid)
-        except IndexFault as error:  # the message is worth more than the patient's number
-            log.warning("audit_incomplete", reason=str(error))
-            return event
-        classes = study.classes or found.classes
-        known = replace(study, patient_id=found.patient_id, accession=found.accession, classes=classes)
-        return replace(event, study=known)
 
     def _deliver(self, sent: bytes) -> None:
         """Send a message, again and again until the server takes it or the daemon ends."""
