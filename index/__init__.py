@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from index.database.attribute_tables import outdated_instances
     from index.database.server_facts import server_facts
     from index.database.settings import IndexSettings
+    from index.database.study_facts import StudyFacts
     from index.dicom.part10 import IMPLEMENTATION_CLASS_UID
     from index.dicom.transcoding import DEFLATED, TRANSCODE_LIMIT, TRANSCODED, NotTranscodable, transcode
     from index.dicom.uids import is_uid
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from index.forwarding.outbox import Outbox, Outgoing
     from index.forwarding.queue import Queue, Waiting
     from index.forwarding.settings import RouteSettings
-    from index.hooks import Observer, State
+    from index.hooks import ACTOR, Actor, Observer, State
     from index.imagingstudy.settings import FhirSettings
     from index.maintenance.backup import BackedUp
     from index.maintenance.deletion import Deleted
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
+    from index.publication.subscriptions.service import Subscriptions
     from index.publication.targets.checks.probe import probe_target
     from index.publication.targets.http.client import NoAnswer
     from index.publication.targets.listing import TargetEntry, TargetFilter
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from index.reception.arrival import Outcome
     from index.reception.import_files import Report
     from index.reception.instance import InstanceReceiver, Kept, keep_all
+    from index.reception.received import Received, ReceivedStudy
     from index.records import Disagreed, Origin, StoredInstance
     from index.reindexing import reindex
     from index.settings import (
@@ -115,13 +118,14 @@ if TYPE_CHECKING:
     from index.web.page.page import Page
     from index.web.rights import Caller, Right
     from index.web.safety.callers import Callers
-    from index.web.safety.guard import Guard
+    from index.web.safety.guard import Access, Guard
     from index.web.safety.origins import Origins
     from index.web.safety.tokens import check_tokens, new_token, parse_token, token_lines
     from index.web.settings import AccessSettings
     from index.worklist.query import WorklistQuery
 
 __all__ = [
+    "ACTOR",
     "DATA_NAMES",
     "DEFLATED",
     "IMPLEMENTATION_CLASS_UID",
@@ -140,7 +144,9 @@ __all__ = [
     "TRANSCODE_LIMIT",
     "WORKLIST_KEYS",
     "AETitle",
+    "Access",
     "AccessSettings",
+    "Actor",
     "BackedUp",
     "BadFilter",
     "BadIdentifier",
@@ -212,6 +218,8 @@ __all__ = [
     "QueryOptions",
     "Queue",
     "Rebuilt",
+    "Received",
+    "ReceivedStudy",
     "Refusal",
     "Report",
     "Resources",
@@ -229,8 +237,10 @@ __all__ = [
     "StorageSettings",
     "StoredInstance",
     "StoredResource",
+    "StudyFacts",
     "StudyFilter",
     "StudyQuery",
+    "Subscriptions",
     "Supervisor",
     "TakenOver",
     "TargetEntry",
@@ -280,6 +290,7 @@ _MODULES = {
     "index.database.attribute_tables": "outdated_instances",
     "index.database.server_facts": "server_facts",
     "index.database.settings": "IndexSettings",
+    "index.database.study_facts": "StudyFacts",
     "index.dicom.part10": "IMPLEMENTATION_CLASS_UID",
     "index.dicom.transcoding": "DEFLATED NotTranscodable TRANSCODED TRANSCODE_LIMIT transcode",
     "index.dicom.uids": "is_uid",
@@ -292,7 +303,7 @@ _MODULES = {
     "index.forwarding.outbox": "Outbox Outgoing",
     "index.forwarding.queue": "Queue Waiting",
     "index.forwarding.settings": "RouteSettings",
-    "index.hooks": "Observer State",
+    "index.hooks": "ACTOR Actor Observer State",
     "index.imagingstudy.settings": "FhirSettings",
     "index.maintenance.backup": "BackedUp",
     "index.maintenance.deletion": "Deleted",
@@ -313,6 +324,7 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
+    "index.publication.subscriptions.service": "Subscriptions",
     "index.publication.targets.checks.probe": "probe_target",
     "index.publication.targets.http.client": "NoAnswer",
     "index.publication.targets.listing": "TargetEntry TargetFilter",
@@ -330,6 +342,7 @@ _MODULES = {
     "index.reception.arrival": "Outcome",
     "index.reception.import_files": "Report",
     "index.reception.instance": "InstanceReceiver Kept keep_all",
+    "index.reception.received": "Received ReceivedStudy",
     "index.records": "Disagreed Origin StoredInstance",
     "index.reindexing": "reindex",
     "index.settings": "AETitle GivenPath Host RetentionSettings Section StorageSettings Unique",
@@ -346,7 +359,7 @@ _MODULES = {
     "index.web.page.page": "Page",
     "index.web.rights": "Caller Right",
     "index.web.safety.callers": "Callers",
-    "index.web.safety.guard": "Guard",
+    "index.web.safety.guard": "Access Guard",
     "index.web.safety.origins": "Origins",
     "index.web.safety.tokens": "check_tokens new_token parse_token token_lines",
     "index.web.settings": "AccessSettings",

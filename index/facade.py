@@ -34,6 +34,7 @@ from index.publication.periodic import PeriodicPublication
 from index.publication.publisher import Publisher
 from index.publication.resources import Resources
 from index.publication.study import StudyPublication
+from index.publication.subscriptions.service import Subscriptions
 from index.publication.targets.service import Targets
 from index.publication.targets.settings import PublishSettings
 from index.query.queries import Queries
@@ -135,10 +136,10 @@ class Index(Reading):
         )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self.targets = Targets(self._database, self.resources, pace.targets, observer, self.workers)
-        self._publisher.on_published = self.targets.study_published
-        store = self.orders.store
-        self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
-        self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
+        self.subscriptions = Subscriptions(self._database, self.resources, self.workers)
+        self._publisher.on_published = self._published
+        self._steps_without_mpps = StepsWithoutMpps(self._database, self.orders.store, worklist.without_mpps)
+        self.procedures = Procedures(self._database, self.orders.store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up, self.completions.committed)
@@ -146,7 +147,10 @@ class Index(Reading):
         self.retrieval = Retrieval(self._database, self._objects, caught_up)
         self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
-            self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
+            self._database,
+            self._objects,
+            keep_tombstone=self._fhir.withdrawn == "entered-in-error",
+            observer=observer,
         )
         self.conflicts = ConflictAcceptance(self._database, self._objects, self.outbox, self._deletion.finish)
         self._retention = Retention(self._database, self._deletion, retention or RetentionSettings())
@@ -188,6 +192,7 @@ class Index(Reading):
         self._maintenance.start()
         self._store_keeping.start()
         self.targets.start()
+        self.subscriptions.start()
         self.orders.serve(self._on_fatal, self._objects.node)
 
     def makes_progress(self, seconds: float) -> bool:
@@ -208,6 +213,7 @@ class Index(Reading):
             self._reception.stop()
             self._publisher.stop()
             self.targets.stop()
+            self.subscriptions.stop()
             self._lock.release()
             self._lock = None
         self._objects.close()
@@ -338,6 +344,11 @@ class Index(Reading):
     def state(self) -> State:
         """Return how it stands now, also while the database is away. Raises DatabaseFault, OSError."""
         return self._state.read()
+
+    def _published(self, study: int, acknowledged: float | None, is_complete: bool) -> None:  # noqa: FBT001  a callback's
+        """A study (its row) has been published."""
+        self.targets.study_published(study, acknowledged, is_complete)
+        self.subscriptions.study_published()
 
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""

@@ -1,7 +1,20 @@
 """What the daemon may observe of the index: events, and its state."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who has something done: a name, and where they call from."""
+
+    name: str
+    address: str = ""
+
+
+ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
+"""Who has this thread or task do what it does; None: nobody, the daemon by itself."""
 
 
 class Observer:
@@ -25,6 +38,9 @@ class Observer:
 
     def study_reopened(self, reason: str) -> None:
         """A study that was said to be complete for this reason has got another instance, its first."""
+
+    def deleted(self, level: str, studies: tuple[str, ...], patient_id: str) -> None:
+        """A study was deleted, or a series or an instance of these; the context says by whom (ACTOR)."""
 
     def published_to(self, target: str, outcome: str, lag: float | None) -> None:
         """Something was sent to a target of publishing; `outcome` is done, or what is done about the failure.

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from index.database.connection import Database
+from index.database.study_facts import StudyFacts, study_facts
 from index.errors import NotFound
 from index.imagingstudy.settings import FhirSettings
 from index.overview.service import Overview
@@ -81,6 +82,10 @@ class Reading:
             raise
         published = self._publication.resources(study, version or self._fhir.versions[0])
         return bundled(published) if bundle else published[0].content, tuple(study.disagreements)
+
+    def study_facts(self, uid: str) -> StudyFacts:
+        """Return what the audit trail says of a study, series or instance. Raises NotKept."""
+        return study_facts(self._database, uid)
 
     def changes(self, since: int = 0) -> Iterator[Entry]:
         """Yield the entries of the change feed behind number `since`, oldest first. Raises ChangesPruned."""

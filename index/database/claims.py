@@ -7,7 +7,7 @@ within 30 s. Only one daemon uses an SQLite index: there a claim is always given
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 
 import peewee
@@ -32,6 +32,8 @@ class Work(StrEnum):
     COMMITMENT = "commitment"
     # With the name of the target that is published to.
     TARGET = "target"
+    # All notifications of subscriptions.
+    SUBSCRIPTIONS = "subscriptions"
     # The outbox of nodes that are silent.
     OUTBOX = "outbox"
 
@@ -139,3 +141,40 @@ class Claims:
         if self._connection:
             connection, self._connection = self._connection, None
             connection.close()
+
+
+class HeldClaims:
+    """Claims of one kind of work that a node holds as long as it is there. Safe to use from many threads."""
+
+    def __init__(self, claims: Claims, work: Work) -> None:
+        self._claims = claims
+        self._work = work
+        self._lock = threading.Lock()
+        self._held: dict[str, tuple[Claim, ExitStack]] = {}
+
+    def is_held(self, name: str) -> bool:
+        """Take one where nobody else has it; return whether it is ours. Raises NotKept."""
+        with self._lock:
+            if name in self._held:
+                claim, stack = self._held[name]
+                try:
+                    claim.check()
+                except ClaimLost:
+                    del self._held[name]
+                    stack.close()
+                else:
+                    return True
+            stack = ExitStack()
+            taken = stack.enter_context(self._claims.claimed(self._work, name))
+            if taken is None:
+                stack.close()
+                return False
+            self._held[name] = (taken, stack)
+            return True
+
+    def release(self) -> None:
+        """Let other nodes have them."""
+        with self._lock:
+            for _, stack in self._held.values():
+                stack.close()
+            self._held.clear()

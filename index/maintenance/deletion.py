@@ -15,6 +15,7 @@ from peewee import SQL, fn
 from index.database.connection import Database
 from index.database.instance_rows import InstanceRows
 from index.database.node import in_scope, nodes
+from index.database.study_facts import study_facts
 from index.database.tables import (
     Conflict,
     Instance,
@@ -27,6 +28,7 @@ from index.database.tables import (
     StudyVariant,
 )
 from index.errors import NotFound, NotKept
+from index.hooks import Observer
 from index.storage.object_store import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -56,11 +58,19 @@ class Deletion:
     entered-in-error; without, only its UID and the change feed stay.
     """
 
-    def __init__(self, database: Database, objects: ObjectStore, *, keep_tombstone: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        *,
+        keep_tombstone: bool,
+        observer: Observer | None = None,
+    ) -> None:
         self._database = database
         self._objects = objects
         self._rows = InstanceRows(database)
         self._keep_tombstone = keep_tombstone
+        self._observer = observer
 
     def delete(self, uid: str) -> Deleted:
         """Delete the study, else the series, else the instance of this UID. Raises NotFound, NotKept.
@@ -68,20 +78,26 @@ class Deletion:
         On a full disk this uses the reserve, and where that is not enough, deletes in parts: each part makes
         room for the next.
         """
+        patient_id = self._patient_of(uid)
         try:
             deleted = self._delete(uid)
         except NotKept:
             if not self._objects.room.reserve.is_needed():
                 raise
             with self._objects.room.reserve.used():
-                return self._unlinked(self._delete_without_room(uid))
-        return self._unlinked(deleted)
+                return self._unlinked(self._delete_without_room(uid), patient_id)
+        return self._unlinked(deleted, patient_id)
+
+    def _patient_of(self, uid: str) -> str:
+        """Return the PatientID of what is to be deleted, where somebody wants to know it."""
+        return study_facts(self._database, uid).patient_id if self._observer else ""
 
     def delete_here(self, uid: str) -> Deleted:
         """Delete what this node keeps of a study, other nodes keep the rest. Raises NotFound, NotKept."""
         query = (
             Instance.select(Instance.uid).join(Series).join(Study).where(Study.uid == uid, self._is_here())
         )
+        patient_id = self._patient_of(uid)
         parts: list[Deleted] = []
         while found := self._database.rows(query.limit(PART)):
             with self._database.writing():
@@ -89,7 +105,7 @@ class Deletion:
         if not parts:
             raise NotFound(f"nothing of study {uid} is in {self._objects.data}")
         size, conflicts = sum(one.bytes for one in parts), sum(one.conflicts for one in parts)
-        return self._unlinked(Deleted(uid, "study", (uid,), len(parts), size, conflicts))
+        return self._unlinked(Deleted(uid, "study", (uid,), len(parts), size, conflicts), patient_id)
 
     @property
     def node(self) -> int:
@@ -115,7 +131,7 @@ class Deletion:
     def _is_here(self) -> Any:
         return in_scope(Instance.path, self._objects)
 
-    def _unlinked(self, deleted: Deleted) -> Deleted:
+    def _unlinked(self, deleted: Deleted, patient_id: str) -> Deleted:
         """Unlink the files of deleted rows, as far as that is possible now."""
         log.info(
             "deleted",
@@ -124,6 +140,8 @@ class Deletion:
             instances=deleted.instances,
             conflicts=deleted.conflicts,
         )
+        if self._observer:
+            self._observer.deleted(deleted.level, deleted.studies, patient_id)
         try:
             self.finish()
         except NotKept as error:  # the rows are deleted; the next start unlinks the rest

@@ -54,6 +54,18 @@ class InstanceSelection:
                 kinds[sop_class, syntax] = kinds.get((sop_class, syntax), 0) + count
         return kinds
 
+    def by_study(self) -> dict[str, dict[str, int]]:
+        """Return by Study Instance UID how many instances there are of each SOP Class UID. Raises NotKept."""
+        found: dict[str, dict[str, int]] = {}
+        columns = Study.uid, Instance.sop_class_uid
+        for part in self._parts:
+            query = Instance.select(*columns, fn.COUNT(SQL("*"))).join(Series).join(Study)
+            query = query.where(part & (Instance.id <= self._last)).group_by(*columns)
+            for study, sop_class, count in self._database.rows(query):
+                classes = found.setdefault(study, {})
+                classes[sop_class] = classes.get(sop_class, 0) + count
+        return found
+
     def instances(self, sop_classes: Collection[str] | None = None) -> Iterator[StoredInstance]:
         """Yield the instances, in order of arrival within each series; only those of `sop_classes` if given.
 

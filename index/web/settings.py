@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork
 
+from index.publication.subscriptions.endpoints import check_endpoint
 from index.settings import Section, Unique
 from index.web.rights import Right
 
@@ -40,6 +41,13 @@ def _check_url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("allowed is http://host/path or https://host/path")
     return value.rstrip("/")
+
+
+def _check_endpoint(value: str) -> str:
+    check_endpoint(value)
+    if urlsplit(value).query:
+        raise ValueError("is a prefix of addresses, and has no query")
+    return value
 
 
 Rights = Annotated[tuple[Right, ...], Unique]
@@ -81,6 +89,12 @@ class AccessSettings(Section):
     )
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], Unique] = Field(
         (), description="Origins whose pages may read through a browser, as https://viewer.example.org."
+    )
+    subscriptions: Annotated[tuple[Annotated[str, AfterValidator(_check_endpoint)], ...], Unique] = Field(
+        (),
+        description="Addresses below which notifications of FHIR Subscriptions may be sent, as"
+        " https://ehr.example.org/hooks. None given: nobody can subscribe, since this machine would send"
+        " requests wherever they say.",
     )
     certificate_rights: Rights = Field(
         (Right.READ,), description="What callers with a certificate may do, where [http.tls] asks for one."

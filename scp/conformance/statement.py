@@ -24,6 +24,7 @@ from scp.association.contexts import VERIFICATION, is_storage
 from scp.association.extended_negotiation import SUPPORTED
 from scp.association.store_association import MAX_PDU
 from scp.association.syntaxes import DECODABLE, RANKS, kind, preferred
+from scp.conformance.audit import audit
 from scp.conformance.statuses import STATUSES
 from scp.conformance.tables import attribute, keyword_of, named, table
 from scp.conformance.web import dicomweb
@@ -81,6 +82,7 @@ def statement(configuration: Configuration) -> str:
         _network,
         _statuses,
         _security,
+        audit,
         _annex,
     )
     parts = [part.strip() for section in sections for part in section(configuration)]

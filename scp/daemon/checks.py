@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from index import (
     DATA_NAMES,
@@ -120,6 +121,7 @@ def find_warnings(configuration: Configuration) -> list[str]:
         *_open_to_callers(configuration),
         *_open_otherwise(configuration),
         *_open_by_http(configuration),
+        *_audited(configuration),
         *_routed(configuration),
         *_missing_for_mado(configuration),
         *_outdated(configuration),
@@ -177,8 +179,23 @@ def _open_by_http(configuration: Configuration) -> Iterator[str]:
         yield f"http.trust_network = true: whoever reaches port {http.port} may {may}"
     if http.local == "all":
         yield "http.local = all: whoever works on this machine may delete and match"
+    if http.subscriptions:
+        yield (
+            f"http.subscriptions = {', '.join(http.subscriptions)}: whoever has the rights read and write may"
+            " have this machine send requests there"
+        )
+    for prefix in http.subscriptions:
+        host = urlsplit(prefix).hostname or ""
+        if prefix.startswith("http:") and not is_loopback(host):
+            yield f"http.subscriptions = {prefix}: notifications travel readable, without TLS"
     if http.tls and (notice := expiry_notice(http.tls.certificate)):
         yield f"http.tls.certificate = {notice}"
+
+
+def _audited(configuration: Configuration) -> Iterator[str]:
+    address = configuration.audit.address
+    if address and address.transport in ("udp", "tcp") and not is_loopback(address.host):
+        yield f"audit.syslog = {configuration.audit.syslog}: audit messages travel readable, without TLS"
 
 
 def _stored(storage: StorageSettings) -> Iterator[str]:

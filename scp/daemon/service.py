@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from index import DatabaseFault, Index
+from scp.daemon.audit import start_audit, stop_audit
 from scp.daemon.descriptors import raise_limit, shares
 from scp.daemon.health import Health, health
 from scp.daemon.http.server import HttpServer
@@ -34,6 +35,7 @@ from scp.settings.sections import Configuration, ConfigurationError, LimitsSetti
 
 if TYPE_CHECKING:
     from scp.daemon.http.application import Application
+    from scp.observing.audit.trail import AuditTrail
     from scp.services.upstream import UpstreamWorklist
 
 log = structlog.get_logger(__name__)
@@ -100,6 +102,7 @@ class Daemon:
             index = open_index(self._configuration, on_fatal=self._fail, observer=self._metrics, joins=True)
             undo.callback(index.close)
             index.serve()
+            audit = start_audit(self._configuration, index, self._metrics)
             deliveries = (
                 Forwarding(index, self._in_force, self._metrics),
                 Notifying(index, self._in_force, self._metrics),
@@ -135,7 +138,7 @@ class Daemon:
         commitment.stop()
         for delivery in deliveries:
             delivery.stop()
-        self._stop(index, listener, http)
+        self._stop(index, listener, http, audit)
         watchdog.stop()
         log.info("stopped", fault=str(self._fault) if self._fault else None)
         return 1 if self._fault else 0
@@ -155,7 +158,9 @@ class Daemon:
         )
         notify(f"READY=1\nSTATUS=DICOM on {address[0]}:{address[1]} as {dicom.aet}")
 
-    def _stop(self, index: Index, listener: Listener, http: HttpServer | None) -> None:
+    def _stop(
+        self, index: Index, listener: Listener, http: HttpServer | None, audit: "AuditTrail | None"
+    ) -> None:
         drain = self._configuration.dicom.timeouts.drain
         stopping(drain + CLOSE_SECONDS)
         log.info("stopping", associations=listener.active())
@@ -163,6 +168,8 @@ class Daemon:
         listener.stop(drain)
         if http:
             http.stop()
+        if audit:
+            stop_audit(audit)
         index.close()
 
     def _http(
@@ -176,6 +183,7 @@ class Daemon:
         self._metrics.add_outbox(index.outbox)
         if index.targets.settings:
             self._metrics.add_targets(index.targets)
+        self._metrics.add_subscriptions(index.subscriptions)
 
         def healthy() -> Health:
             failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import structlog
 
+from index import Received
 from scp.observing.association_info import AssociationInfo
 
 # Long enough to be unique in the logs of a site, short enough to read aloud.
@@ -22,6 +23,8 @@ class AssociationRecord:
         self.log = structlog.get_logger("scp").bind(association=self.id, address=address)
         self.operations: dict[str, int] = {}
         self.bytes = 0
+        # By study, for the audit trail.
+        self.received = Received()
         self.accepted = False
         self._outcome = ""
         self.reason = ""

@@ -13,11 +13,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from index import IndexFault, Observer, State, WorkerState
+from index import ACTOR, IndexFault, Observer, State, WorkerState
+from scp.observing.audit import events
 from scp.observing.recent import Recent
 
 if TYPE_CHECKING:
-    from index import Outbox, Targets
+    from index import Outbox, Subscriptions, Targets
+    from scp.observing.audit.trail import AuditTrail
 
 # So many peers, in the order in which they come, get a label of their own. Each label costs the monitoring a
 # series for ever, and callers can make up AE titles.
@@ -48,6 +50,7 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         self.recent = Recent()
+        self.audit: AuditTrail | None = None
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -127,6 +130,15 @@ class Metrics(Observer):
         """Add the gauges of the targets that are published to."""
         self._registry.register(_TargetGauges(targets))
 
+    def use_audit(self, audit: "AuditTrail") -> None:
+        """Tell the audit trail too, and add its counts."""
+        self.audit = audit
+        self._registry.register(audit)
+
+    def add_subscriptions(self, subscriptions: "Subscriptions") -> None:
+        """Add the gauge of FHIR Subscriptions."""
+        self._registry.register(_SubscriptionGauges(subscriptions))
+
     def stored(self, calling_aet: str, size: int, seconds: float) -> None:
         """Count an instance that is acknowledged; `size` in bytes, `seconds` from command set to answer."""
         counter = self._bytes_counters.get(calling_aet)
@@ -164,10 +176,17 @@ class Metrics(Observer):
         """Count an accepted association that has ended."""
         self._associations.labels(self._peer(calling_aet)).inc()
 
+    def deleted(self, level: str, studies: tuple[str, ...], patient_id: str) -> None:
+        """See index.Observer."""
+        if self.audit:
+            self.audit.put_all(events.deleted(self.audit.source, level, studies, patient_id, ACTOR.get()))
+
     def association_refused(self, reason: str, calling_aet: str = "", address: str = "") -> None:
         """Count an association that was rejected or cut off; the reason in a word."""
         self._refused.labels(reason).inc()
         self.recent.refused("association", reason.replace("_", " "), calling_aet, address)
+        if self.audit:
+            self.audit.put(events.rejected(self.audit.source, reason, calling_aet, address))
 
     def forwarded(self, peer: str, outcome: str) -> None:
         """Count an attempt to forward an instance: sent, warning, failed, dead."""
@@ -334,3 +353,25 @@ class _TargetGauges:
             oldest.add_metric([one.target], waited)
             up.add_metric([one.target], one.target not in failing)
         yield from (depth, behind, oldest, up)
+
+
+class _SubscriptionGauges:
+    """The same of FHIR Subscriptions."""
+
+    def __init__(self, subscriptions: "Subscriptions") -> None:
+        self._subscriptions = subscriptions
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: see above."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them; none where the index cannot be read."""
+        found = GaugeMetricFamily("imagingstudyd_subscriptions", "FHIR Subscriptions.", labels=["status"])
+        try:
+            counts = self._subscriptions.store.counts()
+        except (IndexFault, OSError):
+            return
+        for status, count in counts.items():
+            found.add_metric([status], count)
+        yield found

@@ -12,6 +12,7 @@ from pynetdicom.events import Event
 from index import BadIdentifier, Index
 from scp.association.events import Handler, association_of, record_of
 from scp.observing.association_info import AssociationInfo
+from scp.observing.audit import events
 from scp.observing.metrics import Metrics
 from scp.services.query import MODELS, study_query
 from scp.services.worklist import WORKLIST, worklist_query
@@ -69,7 +70,20 @@ class FindService:
             yield from self._answers(event, _MAKERS[service], tally)
         finally:
             tally.log()
+            self._audit(event, tally)
             self._metrics.operation_answered(service, f"{tally.status:04X}")
+
+    def _audit(self, event: Event, tally: "_Tally") -> None:
+        """Tell the audit trail of a query, with its identifier as it came."""
+        if (audit := self._metrics.audit) is None:
+            return
+        request = cast("C_FIND", event.request)
+        content = request.Identifier.getvalue() if request.Identifier else b""
+        uid, syntax = str(request.AffectedSOPClassUID), str(event.context.transfer_syntax)
+        asked = events.dicom_query(uid, content, syntax)
+        outcome = events.outcome_of(failed=tally.failed)
+        asker = events.sender_of(tally.info)
+        audit.put(events.query(audit.source, asker, asked, outcome, tally.reason))
 
     def _answers(self, event: Event, make_query: MakeQuery, tally: "_Tally") -> Iterator[Response]:
         try:
@@ -134,13 +148,22 @@ class _Tally:
         """The final status."""
         return self._ending.status
 
+    @property
+    def reason(self) -> str:
+        """Why it failed, or empty."""
+        return self._ending.reason
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was not answered."""
+        return self._ending.status not in (SUCCESS, CANCELLED)
+
     def log(self) -> None:
         """Log the query."""
         rest: dict[str, Any] = {"reason": self._ending.reason} if self._ending.reason else {}
         if self.unsupported:
             rest["unsupported_keys"] = self.unsupported
-        failed = self._ending.status not in (SUCCESS, CANCELLED)
-        (self.info.log.warning if failed else self.info.log.info)(
+        (self.info.log.warning if self.failed else self.info.log.info)(
             self.name,
             status=f"{self._ending.status:04X}",
             matches=self.matches,

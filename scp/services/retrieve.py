@@ -4,10 +4,11 @@ The sub-operations run on the association's own thread. Objects go from their fi
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from io import BytesIO
 from time import perf_counter
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
@@ -19,6 +20,9 @@ from index import BadIdentifier, Index, InstanceSelection
 from scp.association.client import Unreachable, address_of
 from scp.association.store_association import AssociationLost, StoreChannel
 from scp.observing.association_record import AssociationRecord
+from scp.observing.audit import events
+from scp.observing.audit.codes import DESTINATION
+from scp.observing.audit.messages import Party
 from scp.observing.metrics import Metrics
 from scp.services.sending import Sender, Sent, send_instance
 from scp.settings.sections import Configuration
@@ -43,6 +47,9 @@ from scp.wire.status import (
     error_comment,
     reason_for_peer,
 )
+
+if TYPE_CHECKING:
+    from scp.observing.audit.trail import AuditTrail
 
 PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
@@ -112,12 +119,14 @@ class RetrieveService:
         retrieve = _Retrieve(requester, request, context)
         try:
             retrieve.begin(self._select(retrieve))
+            retrieve.audit(self._metrics.audit, begins=True)
             self._send_all(retrieve)
         except Refused as error:
             retrieve.end(error.status, str(error))
         except Exception as error:
             retrieve.log.exception("retrieve_failed")
             retrieve.end(CANNOT_PERFORM_SUBOPERATIONS, reason_for_peer(error))
+        retrieve.audit(self._metrics.audit, begins=False)
         self._metrics.operation_answered("retrieve", f"{retrieve.status:04X}")
 
     def _select(self, retrieve: "_Retrieve") -> InstanceSelection:
@@ -165,6 +174,8 @@ class _Retrieve:
     """One request: its parameters, its counts and its responses."""
 
     selection: InstanceSelection
+    # What the audit trail was told of, once it has begun.
+    _studies: Mapping[str, Mapping[str, int]] | None = None
 
     def __init__(
         self, requester: RetrieveRequester, request: C_MOVE | C_GET, context: PresentationContext
@@ -220,6 +231,31 @@ class _Retrieve:
             self.end(SUBOPERATIONS_FAILED, f"{len(self._failed)} of {self._total} failed; see the log")
         else:
             self.end(CANNOT_PERFORM_SUBOPERATIONS, self._last_reason)
+
+    def audit(self, audit: "AuditTrail | None", *, begins: bool) -> None:
+        """Tell the audit trail of what is, or was, sent: by study."""
+        if audit is None:
+            return
+        if begins:
+            self._studies = self.selection.by_study()
+        info = self.requester.record.info
+        requester = events.sender_of(info)
+        # The requester of a C-GET receives; that of a C-MOVE may have another do so.
+        aet = info.calling_aet.strip() if self.destination is None else self.destination
+        is_other = self.destination not in (None, info.calling_aet.strip())
+        to = Party(aet, DESTINATION, aet, "" if is_other else info.address, is_requestor=not is_other)
+        failed = not begins and bool(self._failed or self.status not in (SUCCESS, SUBOPERATIONS_FAILED))
+        why = f"{len(self._failed)} of {self._total} failed, status {self.status:04X}" if failed else ""
+        made = events.transfer(
+            audit.source,
+            replace(requester, role=None),
+            to,
+            self._studies or {},
+            begins=begins,
+            outcome=events.outcome_of(failed=failed),
+            why=why,
+        )
+        audit.put_all(made)
 
     def is_over(self) -> bool:
         """Whether the requester has cancelled it, or its association has ended."""

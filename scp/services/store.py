@@ -160,6 +160,10 @@ class StoreOperation:
         calling_aet = self._record.info.calling_aet
         seconds = perf_counter() - self._started
         self._metrics.stored(calling_aet, kept.size, seconds)
+        if audit := self._metrics.audit:
+            self._record.received.add(kept)
+            if self._record.received.is_full:
+                audit.put_received(self._record)
         log.info(
             "store",
             status="0000",

@@ -20,6 +20,7 @@ from index import (
     Unique,
     WorklistSettings,
 )
+from scp.settings.audit import AuditSettings
 from scp.settings.http import HttpSettings
 from scp.settings.tls import TlsSettings
 from scp.settings.users import Users
@@ -229,6 +230,7 @@ class Configuration(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     worklist: WorklistSettings = Field(default_factory=WorklistSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

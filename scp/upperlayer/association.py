@@ -15,6 +15,7 @@ from pynetdicom.transport import AddressInformation
 
 from scp.association.admission import plain_address
 from scp.observing.association_record import AssociationRecord
+from scp.observing.audit import events
 from scp.upperlayer.context import ListenerContext
 from scp.upperlayer.dimse import DimseProvider
 from scp.upperlayer.dispatch import Dispatcher
@@ -237,6 +238,8 @@ class ServedAssociation(Association):
     def _log_tls_failure(self, why: str) -> bool:
         self.record.set_outcome("aborted", f"TLS: {why}")
         self.record.log.warning("tls_failed", why=why)
+        if audit := self._context.metrics.audit:
+            audit.put(events.rejected(audit.source, f"TLS: {why}", "", self.record.address))
         return False
 
     def _finish(self) -> None:
@@ -263,5 +266,7 @@ class ServedAssociation(Association):
             "released" if self.is_released else "rejected" if self.is_rejected else "aborted"
         )
         self.record.log_end()
+        if self.record.accepted and (audit := self._context.metrics.audit):
+            audit.put_received(self.record)
         if self.record.accepted and self._context.on_association_end:
             self._context.on_association_end(self.record.info)

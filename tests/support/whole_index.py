@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from index import Index, IndexSettings
-from index.database import tables, target_tables
+from index.database import subscription_tables, tables, target_tables
 from index.database.connection import Database
 from index.database.new_index import column_names, count_rows, last_ids, read_rows, table_names, write_rows
 from index.database.opening import open_unmigrated
@@ -65,7 +65,7 @@ def fill(data: Path, url: str) -> None:
 
 def models() -> dict[str, type[Table]]:
     """Every model by its table's name; those that others refer to come first."""
-    modules = (tables, target_tables)
+    modules = (tables, target_tables, subscription_tables)
     found = [one for module in modules for one in vars(module).values() if isinstance(one, type)]
     return {one._meta.table_name: one for one in found if issubclass(one, Table) and one is not Table}
 

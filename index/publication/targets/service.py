@@ -1,17 +1,15 @@
 """All targets of a configuration: started with the daemon, woken by the publisher."""
 
 import contextlib
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from index.database.claims import Claim, Claims, Work
+from index.database.claims import HeldClaims, Work
 from index.database.connection import Database
 from index.database.tables import Study
-from index.errors import ClaimLost, IndexFault
+from index.errors import IndexFault
 from index.hooks import Observer
 from index.publication.resources import Resources
 from index.publication.targets.listing import TargetListing
@@ -41,7 +39,7 @@ class Targets:
         self.settings = settings
         self._observer = observer or Observer()
         self._workers = workers
-        self._claims = _TargetClaims(database.claims)
+        self._claims = HeldClaims(database.claims, Work.TARGET)
         self._running: list[tuple[TargetWorker, TargetClient]] = []
         self.listing = TargetListing(database, [one.name for one in settings])
 
@@ -106,39 +104,3 @@ class Targets:
     def failing(self) -> dict[str, str]:
         """Return the targets to which nothing can be sent now, each with the reason."""
         return {worker.name: worker.failure for worker, _ in self._running if worker.failure}
-
-
-class _TargetClaims:
-    """The targets that this node publishes to: of several nodes one at a time, as long as it is there."""
-
-    def __init__(self, claims: Claims) -> None:
-        self._claims = claims
-        self._lock = threading.Lock()
-        self._held: dict[str, tuple[Claim, ExitStack]] = {}
-
-    def is_held(self, name: str) -> bool:
-        """Take a target where nobody else has it; return whether it is ours. Raises NotKept."""
-        with self._lock:
-            if name in self._held:
-                claim, stack = self._held[name]
-                try:
-                    claim.check()
-                except ClaimLost:
-                    del self._held[name]
-                    stack.close()
-                else:
-                    return True
-            stack = ExitStack()
-            taken = stack.enter_context(self._claims.claimed(Work.TARGET, name))
-            if taken is None:
-                stack.close()
-                return False
-            self._held[name] = (taken, stack)
-            return True
-
-    def release(self) -> None:
-        """Let other nodes have them."""
-        with self._lock:
-            for _, stack in self._held.values():
-                stack.close()
-            self._held.clear()

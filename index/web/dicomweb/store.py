@@ -67,6 +67,7 @@ class StoreService:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._threads.run(upload.abandon)
+                request.state.received = upload.received
                 await self._threads.run(self._index.association_ended, association)
         if not upload.results:
             raise Refused(BAD_REQUEST, why or "the body has no part")

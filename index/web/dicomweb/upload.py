@@ -11,6 +11,7 @@ from index.dicom.part10 import NotPart10, read_meta
 from index.dicom.scanning.byte_window import ByteWindow
 from index.errors import Disagreement, IndexFault, Unreadable
 from index.reception.instance import keep_all
+from index.reception.received import Received
 from index.records import Origin
 from index.web.dicomweb.formats.media_types import DICOM, OCTETS
 from index.web.dicomweb.formats.multipart import BadMultipart, Part
@@ -71,6 +72,8 @@ class Upload:
     study: str
     status_of: Callable[[Exception], int]
     results: list[Stored] = field(default_factory=list)
+    # By study, for the audit trail.
+    received: Received = field(default_factory=Received)
     _complete: "list[tuple[Stored, InstanceReceiver]]" = field(default_factory=list)
     _current: Stored | None = None
     _receiver: "InstanceReceiver | None" = None
@@ -165,6 +168,7 @@ class Upload:
             else:
                 stored.study, stored.series = kept.header.study_uid, kept.header.series_uid
                 stored.warning = DOES_NOT_MATCH if any(map(_is_of_all, kept.header.doubts)) else 0
+                self.received.add(kept)
                 self._log_kept(kept)
 
     def _log_kept(self, kept: "Kept") -> None:

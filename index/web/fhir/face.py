@@ -20,6 +20,8 @@ from index.web.fhir.orders import OrderIntake
 from index.web.fhir.outcomes import MEDIA_TYPES, Refused, code_of, outcome
 from index.web.fhir.reading import Reading
 from index.web.fhir.searching import Searching
+from index.web.fhir.subscribing import VERSIONS as SUBSCRIBED
+from index.web.fhir.subscribing import Subscribing
 from index.web.rights import Right, needs
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,8 @@ class _Version:
         self._operations = Operations(index, fhir, self.base)
         self._intake = OrderIntake(index.orders)
         self._searching = Searching(index, fhir)
+        self._subscriptions = index.subscriptions
+        self._subscribing = Subscribing(index, fhir, self.base)
 
     def base(self, request: Request) -> str:
         """Return the address of this version, as this caller reaches it."""
@@ -79,8 +83,10 @@ class _Version:
             ("/{type}", self.search),
         ]
         guard = needs(Right.READ, self._refuse)
+        subscribing = self._subscribing.routes(self._refuse) if self._fhir in SUBSCRIBED else []
         return [
             *self._writes(),
+            *subscribing,
             Route("/{type}/_search", guard(self.search_by_form), methods=["GET", "POST"]),
             *(Route(path, guard(endpoint)) for path, endpoint in reads),
         ]
@@ -112,8 +118,12 @@ class _Version:
     def metadata(self, request: Request) -> Response:
         """Return what works, as a CapabilityStatement or Conformance."""
         form = form_of(request.query_params.multi_items(), request.headers, self._fhir)
-        content = encoded(capabilities(self._fhir, self.base(request)), pretty=form.pretty)
+        content = encoded(self._capabilities(request), pretty=form.pretty)
         return Response(content, media_type=MEDIA_TYPES[self._fhir])
+
+    def _capabilities(self, request: Request) -> dict[str, Any]:
+        base = self.base(request)
+        return capabilities(self._fhir, base, subscriptions=bool(self._subscriptions.allowed))
 
     def search(self, request: Request) -> Response:
         """Return a page of a search."""

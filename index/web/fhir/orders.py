@@ -35,21 +35,21 @@ class OrderIntake:
 
     async def create(self, request: Request, base: str) -> Response:
         """Take in a ServiceRequest (POST /ServiceRequest)."""
-        resource = _of_type(await _resource(request), "ServiceRequest")
+        resource = of_type(await resource_of(request), "ServiceRequest")
         if not resource.get("id") and not resource.get("identifier"):
             resource["id"] = str(uuid.uuid4())
         return await self._answer(resource, base)
 
     async def update(self, request: Request, base: str) -> Response:
         """Take in a ServiceRequest under its sender's id (PUT /ServiceRequest/ID)."""
-        resource = _of_type(await _resource(request), "ServiceRequest")
+        resource = of_type(await resource_of(request), "ServiceRequest")
         if resource.get("id") != request.path_params["id"]:
             raise Refused(400, "ServiceRequest.id: it must be the id in the address")
         return await self._answer(resource, base)
 
     async def transaction(self, request: Request, base: str) -> Response:
         """Take in all orders of a Bundle, or none (POST of the base)."""
-        bundle = _of_type(await _resource(request), "Bundle")
+        bundle = of_type(await resource_of(request), "Bundle")
         if bundle.get("type") not in _TRANSACTIONS:
             raise Refused(400, f"Bundle.type: allowed are {' and '.join(_TRANSACTIONS)}")
         taken = iter(await self._take(bundle))
@@ -89,7 +89,8 @@ class OrderIntake:
             raise Refused(422, str(error), "processing") from error
 
 
-def _of_type(resource: Any, kind: str) -> dict[str, Any]:
+def of_type(resource: Any, kind: str) -> dict[str, Any]:
+    """Return a resource that is of this type. Raises Refused."""
     found = resource.get("resourceType") if isinstance(resource, dict) else None
     if found != kind:
         raise Refused(400, f"resourceType {str(found)[:100]!r}: {kind} is allowed here")
@@ -97,7 +98,7 @@ def _of_type(resource: Any, kind: str) -> dict[str, Any]:
     return made
 
 
-async def _resource(request: Request) -> Any:
+async def resource_of(request: Request) -> Any:
     """Return the JSON of a request. Raises Refused."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in _TYPES:

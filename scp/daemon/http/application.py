@@ -9,9 +9,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from index import Index, LiveState
+from index import Access, Index, LiveState
 from scp.daemon.health import Health
 from scp.daemon.http.monitoring import PATHS, monitoring_routes
+from scp.observing.audit.http import http_events
 from scp.observing.metrics import Metrics
 from scp.settings.http import HttpSettings
 from scp.settings.sections import Configuration
@@ -50,7 +51,13 @@ def make_application(
 ) -> Application:
     """Return the application of a daemon; `live`: what its page is told."""
     routes = [*monitoring_routes(health, metrics), *faces(index, configuration, live)]
-    return guarded(routes, configuration.http)
+    audit = metrics.audit
+
+    def on_access(access: Access) -> None:
+        if audit:
+            audit.put_all(http_events(audit.source, access))
+
+    return guarded(routes, configuration.http, on_access)
 
 
 def faces(index: Index, configuration: Configuration, live: LiveState | None = None) -> list[BaseRoute]:
@@ -73,7 +80,11 @@ def dicomweb(index: Index, configuration: Configuration) -> list[BaseRoute]:
     return DicomWeb(index, settings, partial(status_of, statuses=C_STORE)).routes()
 
 
-def guarded(routes: Sequence[BaseRoute], settings: HttpSettings) -> Application:
+def guarded(
+    routes: Sequence[BaseRoute],
+    settings: HttpSettings,
+    on_access: Callable[[Access], None] = lambda _: None,
+) -> Application:
     """Return an application of these routes behind the guard, which lets monitoring pass."""
     from index import Callers, Guard, Origins
 
@@ -88,4 +99,4 @@ def guarded(routes: Sequence[BaseRoute], settings: HttpSettings) -> Application:
             expose_headers=_EXPOSED,
         )
     callers = Callers(settings, subjects.get)
-    return Application(Guard(app, callers, Origins(settings), PATHS), subjects)
+    return Application(Guard(app, callers, Origins(settings), PATHS, on_access), subjects)

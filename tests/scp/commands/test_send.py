@@ -14,6 +14,7 @@ from support.archive import Destination
 from support.daemon import EVENT_SECONDS, cli
 from support.dicom import ROOT, encoded, instance
 from support.filling import keep, served
+from support.syslog_server import SyslogServer
 
 
 @pytest.fixture
@@ -111,3 +112,21 @@ def test_wrong_usage(data: Path, uid: str, peer: str, status: int, why: str) -> 
     ended, out, err = send(data, uid, 1, peer=peer)
     assert (status, "") == (ended, out)
     assert why in err
+
+
+def test_the_audit_trail_is_told_by_whom_and_what_came_of_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SyslogServer("tcp")
+    monkeypatch.setenv("IMAGINGSTUDYD_AUDIT__SYSLOG", log.address)
+    refusing = Destination(lambda number: 0xA700 if number == 2 else 0)
+    assert 1 == send(data, f"{ROOT}.1", refusing.port)[0]
+    begun, ended = log.messages
+    assert ["110102", "110104"] == [begun.event, ended.event]
+    assert ["0", "4"] == [begun.outcome, ended.outcome]
+    for told in (begun, ended):
+        assert (f"{ROOT}.1", "P1") == (told.study, told.patient)
+        assert ["110153", "110152", ""] == [role for _, role, _ in told.parties]
+        assert [False, False, True] == [is_requestor for *_, is_requestor in told.parties]
+    refusing.close()
+    log.close()

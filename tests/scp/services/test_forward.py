@@ -9,15 +9,19 @@ from typer.testing import CliRunner
 
 from index import Index, Origin, OutboxFilter, RouteSettings
 from scp.commands.main import register_commands
+from scp.observing.audit.messages import Source
+from scp.observing.audit.trail import AuditTrail
 from scp.observing.metrics import Metrics
 from scp.services import delivery
 from scp.services.forward import Forwarding
+from scp.settings.audit import AuditSettings
 from scp.settings.sections import Configuration, Peer
 from support.archive import Destination
 from support.daemon import eventually
 from support.dicom import ROOT, encoded, instance
 from support.filling import STORAGE, keep
 from support.peer import CT
+from support.syslog_server import SyslogServer
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -256,3 +260,26 @@ def test_the_command(site: Site) -> None:
     assert (0, '{"retried":1}\n') == run("retry", f"{ROOT}.1", "--json")
     assert 1 == run("drop", "--all")[0]
     assert (0, '{"dropped":4}\n') == run("drop", "--all", "--waiting", "--json")
+
+
+def test_the_audit_trail_is_told_of_each_study(site: Site, destination: Callable[..., Destination]) -> None:
+    log = SyslogServer("udp")
+    audit = AuditTrail(
+        AuditSettings(syslog=log.address), Source("PACS", "", "US"), site.index, site.index.workers
+    )
+    audit.start()
+    site.metrics.use_audit(audit)
+    peers = {name: destination() for name in "AB"}
+    site.peers(**{name: peer.port for name, peer in peers.items()})
+    for number in (1, 2):
+        keep(site.index, instance(number=number))
+    site.forwarding.start()
+    assert site.empties()
+    assert eventually(lambda: len(log.of("110104")) == 2)
+    for told in (*log.of("110102"), *log.of("110104")):
+        assert (f"{ROOT}.1", "P1", {CT: 2}) == (told.study, told.patient, told.classes)
+        assert ["110153", "110152"] == [role for _, role, _ in told.parties]
+    assert {"A", "B"} == {told.parties[1][0] for told in log.of("110104")}
+    assert 2 == len(log.of("110102"))
+    audit.stop()
+    log.close()

@@ -89,7 +89,7 @@ class TargetClient:
             own = self._authorization.headers()
         except AuthorizationFailed as error:
             raise NoAnswer(str(error)) from error
-        with _as_no_answer(self._settings.timeout):
+        with as_no_answer(self._settings.timeout):
             for _ in range(MOST_REDIRECTS):
                 answer = self._exchange(method, url, body, {**headers, **own})
                 if answer.status not in _REDIRECTS or "location" not in answer.headers:
@@ -170,7 +170,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 @contextlib.contextmanager
-def _as_no_answer(timeout: float) -> Iterator[None]:
+def as_no_answer(timeout: float) -> Iterator[None]:
     """Turn the errors of the HTTP library into NoAnswer."""
     try:
         yield

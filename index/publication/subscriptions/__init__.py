@@ -1,0 +1,1 @@
+"""FHIR Subscriptions: who is told of which changes of studies, and the notifications."""
