@@ -135,7 +135,7 @@ class Index(Reading):
         )
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self.targets = Targets(self._database, self.resources, pace.targets, observer, self.workers)
-        self._publisher.on_published = self.targets.study_published
+        self._publisher.on_published, self._publisher.on_look = self.targets.study_published, self._look
         store = self.orders.store
         self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
         self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
@@ -338,6 +338,12 @@ class Index(Reading):
     def state(self) -> State:
         """Return how it stands now, also while the database is away. Raises DatabaseFault, OSError."""
         return self._state.read()
+
+    def _look(self) -> None:
+        """Another process may have changed something: whoever works off a queue looks at it."""
+        self.targets.look()
+        for queue in (self.outbox, self.completions.notifications):
+            queue.on_look()
 
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""

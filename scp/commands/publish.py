@@ -79,7 +79,7 @@ def _as_json(one: "TargetEntry") -> dict[str, object]:
         "state": one.state,
         "attempts": one.attempts,
         "since": _time(one.created),
-        "due": _time(one.due) if one.due else None,
+        "due": _time(one.due) if one.due > 0 else None,
         "error": one.error,
         "issues": one.issues,
     }

@@ -46,6 +46,7 @@ SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 # Sections that a reload takes over, [limits] except object_size; of [dicom] it takes all but the addresses.
 _RELOADED = frozenset(("peers", "routes", "limits", "log"))
+_RELOADED_KEYS = frozenset(("publish.targets",))
 
 
 def log_uncaught(fault: threading.ExceptHookArgs) -> None:
@@ -129,7 +130,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
-            self._reload(listener, deliveries)
+            self._reload(index, listener, deliveries)
         if upstream:
             upstream.stop()
         commitment.stop()
@@ -174,8 +175,7 @@ class Daemon:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
         self._metrics.add_outbox(index.outbox)
-        if index.targets.settings:
-            self._metrics.add_targets(index.targets)
+        self._metrics.add_targets(index.targets)
 
         def healthy() -> Health:
             failing = {name: why for delivery in deliveries for name, why in delivery.failing().items()}
@@ -200,7 +200,7 @@ class Daemon:
         log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
         return limits.model_copy(update={"associations": most})
 
-    def _reload(self, listener: Listener, deliveries: Deliveries) -> None:
+    def _reload(self, index: Index, listener: Listener, deliveries: Deliveries) -> None:
         """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
@@ -223,6 +223,7 @@ class Daemon:
             self._configuration = configuration
             for delivery in deliveries:
                 delivery.reload()
+            index.targets.use(configuration.publish.targets)
         notify("READY=1")
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:
@@ -281,7 +282,8 @@ def needs_restart(old: Configuration, new: Configuration) -> list[str]:
     changed = []
     for section in sorted(set(type(new).model_fields) - _RELOADED - {"dicom"}):
         before, after = getattr(old, section), getattr(new, section)
-        changed += [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
+        keys = [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
+        changed += [key for key in keys if key not in _RELOADED_KEYS]
     dicom = old.dicom, new.dicom
     changed += [f"dicom.{key}" for key in ("host", "port") if _differ(*dicom, key)]
     changed += ["limits.object_size"] if _differ(old.limits, new.limits, "object_size") else []

@@ -11,7 +11,7 @@ from index.publication.resources import Resources
 from index.publication.targets.entries import Entry, Material, entries, ordered
 from index.publication.targets.http.answers import Action, judge
 from index.publication.targets.http.client import NoAnswer, TargetClient
-from index.publication.targets.knowledge import Knowledge
+from index.publication.targets.knowledge import Knowledge, Learnt
 from index.publication.targets.outbox import IMAGING_STUDY, TargetOutbox
 from index.publication.targets.settings import TargetSettings
 
@@ -38,9 +38,9 @@ class TargetVerification:
         self, database: Database, resources: Resources, settings: TargetSettings, *, mends: bool
     ) -> None:
         self._database = database
-        self._settings = settings
         self._mends = mends
         self._knowledge = Knowledge(database, resources, settings.name, settings.version)
+        self._settings = self._knowledge.in_force(settings)
         self._outbox = TargetOutbox(database, settings)
         self._compared: set[str] = set()
         # What differs, by study.
@@ -64,9 +64,11 @@ class TargetVerification:
         """Let what differs be sent again. At the end: what is forgotten could no longer be compared."""
         for uid, wrong in self._wrong.items():
             absent = [local for local, what in wrong.items() if what == MISSING]
+            known = self._knowledge.learnt(tuple(local.split("/", 1)) for local in wrong.keys() - {*absent})  # type: ignore[misc]  # pairs
             with self._database.writing():
                 others = self._knowledge.referring(absent)
-                self._knowledge.keep({}, list(wrong))
+                # Under the id that it has there: it would be there twice otherwise.
+                self._knowledge.keep({local: Learnt(one.server_id) for local, one in known.items()}, absent)
                 self._outbox.add_studies([uid, *others])
 
     def _studies(self) -> Iterator[str]:
