@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from index.procedures.steps import Procedures, StepResult
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
-    from index.publication.targets.checks.probe import probe_target
+    from index.publication.targets.checks.probe import probe_target, same_servers
     from index.publication.targets.http.client import NoAnswer
     from index.publication.targets.listing import TargetEntry, TargetFilter
     from index.publication.targets.service import Targets
@@ -263,6 +263,7 @@ __all__ = [
     "parse_token",
     "probe_target",
     "reindex",
+    "same_servers",
     "server_facts",
     "short_of",
     "store_fault",
@@ -313,7 +314,7 @@ _MODULES = {
     "index.procedures.steps": "Procedures StepResult",
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
-    "index.publication.targets.checks.probe": "probe_target",
+    "index.publication.targets.checks.probe": "probe_target same_servers",
     "index.publication.targets.http.client": "NoAnswer",
     "index.publication.targets.listing": "TargetEntry TargetFilter",
     "index.publication.targets.service": "Targets",

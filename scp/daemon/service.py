@@ -217,9 +217,10 @@ class Daemon:
             logs.configure(configuration.log)
             late = needs_restart(self._started_with, configuration)
             peers, routes = len(configuration.peers), len(configuration.routes)
-            log.info("reloaded", peers=peers, routes=routes, needs_restart=late)
+            targets = len(configuration.publish.targets)
+            log.info("reloaded", peers=peers, routes=routes, targets=targets, needs_restart=late)
             restart = f"; a restart is needed for {', '.join(late)}" if late else ""
-            self._reloads.done(f"Reloaded: {peers} peers, {routes} routes{restart}.")
+            self._reloads.done(f"Reloaded: {peers} peers, {routes} routes, {targets} targets{restart}.")
             self._configuration = configuration
             for delivery in deliveries:
                 delivery.reload()

@@ -38,10 +38,9 @@ def test_a_reload_takes_targets_over() -> None:
     used: list[object] = []
     index = SimpleNamespace(targets=SimpleNamespace(use=used.append))
     daemon = Daemon(Configuration(), lambda: new)
-    with capture_logs() as events:
-        daemon._reload(cast("Any", index), cast("Any", Listening()), ())
+    daemon._reload(cast("Any", index), cast("Any", Listening()), ())
     assert [new.publish.targets] == used
-    assert [("reloaded", [])] == [(event["event"], event["needs_restart"]) for event in events]
+    assert [] == needs_restart(Configuration(), new)
 
 
 def test_the_keys_that_need_a_restart_are_named() -> None:
