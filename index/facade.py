@@ -143,7 +143,9 @@ class Index(Reading):
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up, self.completions.committed)
         self.queries = Queries(self._database, caught_up)
-        self.retrieval = Retrieval(self._database, self._objects, caught_up)
+        self.retrieval = Retrieval(
+            self._database, self._objects, caught_up, lambda: self._reception.last_received
+        )
         self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
             self._database, self._objects, keep_tombstone=self._fhir.withdrawn == "entered-in-error"
