@@ -142,7 +142,8 @@ class Targets:
             return
         uid = ""
         with contextlib.suppress(IndexFault):
-            uid = "".join(*self._database.rows(Study.select(Study.uid).where(Study.id == study)))
+            rows = self._database.rows(Study.select(Study.uid).where(Study.id == study))
+            uid = "".join(found for (found,) in rows)
         for one in running.values():
             one.worker.wake(uid, acknowledged, is_complete=is_complete)
 

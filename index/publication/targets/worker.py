@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -69,6 +70,9 @@ class TargetWorker:
         self._delivery = delivery
         self._observer = observer
         self._claim = claim
+        # Held by who reads and writes the outbox, one thread at a time. `_changed` is held for moments only:
+        # the publisher, which wakes us, waits for it. It guards `_in_flight`, the times, and `_growth`.
+        self._deciding = threading.Lock()
         self._changed = threading.Condition()
         self._in_flight: dict[int, Plan] = {}
         self._threads = [
@@ -146,15 +150,11 @@ class TargetWorker:
 
     def _run(self, number: int) -> None:
         worker = self._threads[number]
-        while True:
-            with self._changed:
-                plan = self._wait_for_plan(worker)
-                if plan is None:
-                    return
+        while (plan := self._wait_for_plan(worker)) is not None:
             try:
                 with worker.waiting():  # for the server
                     result = self._delivery.deliver(plan)
-                with self._changed:
+                with self._deciding:
                     self._note(plan, result)
                 worker.done()
             finally:
@@ -166,18 +166,23 @@ class TargetWorker:
 
     def _wait_for_plan(self, worker: Worker) -> Plan | None:
         """Return what is to be sent next; None at the end."""
-        self._idle += 1
+        with self._changed:
+            self._idle += 1
         try:
             while not self._stopping:
-                if (plan := self._next()) is not None:
-                    self._in_flight[plan.pending.id] = plan
-                    self._start_another()
-                    return plan
-                with worker.waiting():
-                    self._changed.wait(self._seconds())
+                with self._deciding:
+                    plan = self._next()
+                with self._changed:
+                    if plan is not None:
+                        self._start_another()
+                        return plan
+                    if not self._stopping:
+                        with worker.waiting():
+                            self._changed.wait(self._seconds())
             return None
         finally:
-            self._idle -= 1
+            with self._changed:
+                self._idle -= 1
 
     def _seconds(self) -> float | None:
         """Return after what time there may be something to do; None: when the one that is tried is over."""
@@ -193,7 +198,8 @@ class TargetWorker:
         if self._idle > 1:
             self._changed.notify()
         elif unused := [one for one in self._threads if not one.is_started]:
-            unused[0].start()
+            with suppress(RuntimeError):  # no more threads: fewer do it
+                unused[0].start()
 
     def _next(self) -> Plan | None:
         moment = time.monotonic()
@@ -222,9 +228,11 @@ class TargetWorker:
 
     def _pick(self, moment: float) -> Plan | None:
         """Return the first that is due and shares nothing with what is being sent."""
-        taken = frozenset[str]().union(*(plan.keys for plan in self._in_flight.values()))
+        with self._changed:
+            in_flight = dict(self._in_flight)
+        taken = frozenset[str]().union(*(plan.keys for plan in in_flight.values()))
         at, offset = now(), 0
-        while rows := self._outbox.due(at, self._in_flight, LOOKED_AT, offset):
+        while rows := self._outbox.due(at, in_flight, LOOKED_AT, offset):
             for pending in rows:
                 if (plan := self._plan(pending, moment, taken)) is not None:
                     return plan
@@ -234,27 +242,39 @@ class TargetWorker:
         if self._outbox.is_filling and offset < LOOKED_AT:
             self._look_at = 0.0
         if (due := self._outbox.next_due(at)) is not None:
-            self._pick_at = min(self._pick_at, moment + due - time.time())
+            self._pick_again(moment + due - time.time())
         return None
 
+    def _pick_again(self, at: float) -> None:
+        with self._changed:
+            self._pick_at = min(self._pick_at, at)
+
     def _plan(self, pending: Pending, moment: float, taken: frozenset[str]) -> Plan | None:
-        """Return the plan of a row; None where it may not be sent while `taken` is, or not so soon."""
-        not_before = self._growth.not_before(pending.name)
+        """Return the plan of a row, in flight now; None where it may not be while `taken` is, or so soon."""
+        with self._changed:
+            not_before = self._growth.not_before(pending.name)
         if moment < not_before and not pending.attempts:
-            self._pick_at = min(self._pick_at, not_before)
+            self._pick_again(not_before)
             return None
         number, keys = self._blocked.get(pending.id, (-1, frozenset()))
         if f"{pending.type}/{pending.name}" in taken or (number == pending.number and taken & keys):
             return None
         if pending.type != IMAGING_STUDY and self._outbox.is_before_studies(pending):
             return None
+        with self._changed:
+            # Before it is read: what is published after that is not in it.
+            self._growth.take(pending.name)
         plan = self._delivery.plan(pending)
-        if taken & plan.keys:
-            self._blocked[pending.id] = pending.number, plan.keys
-            return None
-        self._blocked.pop(pending.id, None)
-        self._growth.take(pending.name)
-        return plan
+        with self._changed:
+            if not taken & plan.keys:
+                self._in_flight[pending.id] = plan
+                self._blocked.pop(pending.id, None)
+                return plan
+            self._growth.not_sent(pending.name)
+        if len(self._blocked) >= MOST_LOOKED_AT:
+            self._blocked.clear()
+        self._blocked[pending.id] = pending.number, plan.keys
+        return None
 
     def _note(self, plan: Plan, result: Result) -> None:
         """Note what came of it; where that cannot be noted, it is sent again."""
@@ -288,7 +308,8 @@ class TargetWorker:
                 seconds = pause(pending.attempts + 1, FIRST_HOLD, LONGEST_HOLD)
                 self._outbox.hold_again(pending, seconds, "sent with a reference by identifier alone")
         self._recover()
-        lag = self._growth.sent(pending.name)
+        with self._changed:
+            lag = self._growth.sent(pending.name)
         self._observer.published_to(self.name, Action.DONE, lag)
         log.info(
             "published_to_target",

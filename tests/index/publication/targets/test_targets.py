@@ -191,3 +191,20 @@ def test_many_that_may_not_be_sent_now_keep_no_other_waiting(
     made.index.association_ended("test")
     assert made.is_published()
     assert here(made.index.data) == there(server)
+
+
+def test_the_publisher_does_not_wait_for_what_a_target_reads_and_writes(
+    site: Sites, server: FhirServer
+) -> None:
+    targets = site(target(server)).index.targets
+    is_over = threading.Event()
+
+    def publish() -> None:
+        targets.study_published(1, None, True)
+        targets.failing()
+        targets.look()
+        is_over.set()
+
+    with targets._running["ehr"].worker._deciding:
+        threading.Thread(target=publish, daemon=True).start()
+        assert is_over.wait(60)
