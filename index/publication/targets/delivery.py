@@ -9,7 +9,7 @@ import structlog
 
 from index.publication.targets.entries import Entry, Material, entries, ordered, study_condition
 from index.publication.targets.http.answers import NO_FHIR, Action, Result, judge, no_answer, worse
-from index.publication.targets.http.capability import Capability, read_capability
+from index.publication.targets.http.capability import Capability, capability_of
 from index.publication.targets.http.client import Answer, NoAnswer, TargetClient
 from index.publication.targets.knowledge import Current, Knowledge, Learnt, by_identifier, gives_ids
 from index.publication.targets.look_up import NotFoundThere, find, search
@@ -136,9 +136,10 @@ class Delivery:
         """Read once what the server can do; return what is wrong with it."""
         if self._capability is None:
             self._settings = self._knowledge.in_force(self._settings)
-            capability = read_capability(self._client)
-            if capability.status in _AWAY:
-                return judge(Answer(capability.status))
+            answer = self._client.request("GET", "metadata")
+            if answer.status in _AWAY:
+                return judge(answer)
+            capability = capability_of(answer)
             if wrong := capability.other_version(self._settings.version):
                 return Result(Action.PAUSE, wrong)
             if self._transactions and capability.transactions is False:

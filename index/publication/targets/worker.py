@@ -186,12 +186,9 @@ class TargetWorker:
 
     def _seconds(self) -> float | None:
         """Return after what time there may be something to do; None: when the one that is tried is over."""
-        if self._failures and self._in_flight:
-            return None
-        until = min(self._look_at, self._pick_at)
-        if not self._is_to_ask:
-            until = max(until, self._not_before)
-        return max(0.0, until - time.monotonic())
+        is_trying = self._failures and self._in_flight
+        until = min(self._look_at, math.inf if is_trying else max(self._not_before, self._pick_at))
+        return None if until == math.inf else max(0.0, until - time.monotonic())
 
     def _start_another(self) -> None:
         """Let another thread look for more, where this one was the last that waited."""
@@ -207,8 +204,6 @@ class TargetWorker:
             self._is_to_ask = False
             if self._is_claimed and self._outbox.take_retried():
                 self._not_before = 0.0
-        if moment < self._not_before or (self._failures and self._in_flight):
-            return None
         if moment >= self._look_at:
             self._is_claimed = self._claim(self.name)
             seconds = LOOK_SECONDS[self._database.is_sqlite] if self._is_claimed else CLAIM_SECONDS
@@ -218,7 +213,8 @@ class TargetWorker:
             self._pick_at = 0.0
         if not self._is_claimed:
             self._pick_at = math.inf
-        if moment < self._pick_at:
+        # While the server fails, one is tried.
+        if moment < max(self._pick_at, self._not_before) or (self._failures and self._in_flight):
             return None
         self._pick_at = math.inf
         if (plan := self._pick(moment)) is not None:

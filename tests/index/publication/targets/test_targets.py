@@ -1,6 +1,7 @@
 """Published to a FHIR server: every change, in order, once."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,13 @@ def test_one_that_was_down_loses_nothing_and_slows_no_other(
     assert here(tmp_path / "data") == there(other)
     assert eventually(lambda: "503" in made.index.targets.failing().get("down", ""))
     assert {("down", "waiting", 0)} == {(name, state, tries) for name, _, state, tries in made.left()}
+    # What waits is known at any time, however long the server wants to be left alone.
+    server.script = lambda _: Response(503, b"", {"Retry-After": "3600"}) if is_down else None
+    assert eventually(lambda: made.index.targets._running["down"].worker._not_before > time.monotonic() + 60)
+    keep(made.index, instance(6))
+    assert eventually(lambda: 6 == len([name for name, *_ in made.left() if name == "down"]))
     is_down = False
+    made.index.targets.use(made.index.targets.settings)
     assert made.is_published()
     assert here(tmp_path / "data") == there(server)
     assert {} == made.index.targets.failing()
