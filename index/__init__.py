@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from index.publication.feed import Entry
     from index.publication.resources import Resources, StoredResource
     from index.publication.subscriptions.service import Subscriptions
-    from index.publication.targets.checks.probe import probe_target
+    from index.publication.targets.checks.probe import probe_target, same_servers
     from index.publication.targets.http.client import NoAnswer
     from index.publication.targets.listing import TargetEntry, TargetFilter
     from index.publication.targets.service import Targets
@@ -273,6 +273,7 @@ __all__ = [
     "parse_token",
     "probe_target",
     "reindex",
+    "same_servers",
     "server_facts",
     "short_of",
     "store_fault",
@@ -325,7 +326,7 @@ _MODULES = {
     "index.publication.feed": "Entry",
     "index.publication.resources": "Resources StoredResource",
     "index.publication.subscriptions.service": "Subscriptions",
-    "index.publication.targets.checks.probe": "probe_target",
+    "index.publication.targets.checks.probe": "probe_target same_servers",
     "index.publication.targets.http.client": "NoAnswer",
     "index.publication.targets.listing": "TargetEntry TargetFilter",
     "index.publication.targets.service": "Targets",

@@ -137,14 +137,17 @@ class Index(Reading):
         self._publisher = Publisher(self._database, self._publication, pace, observer, self.workers)
         self.targets = Targets(self._database, self.resources, pace.targets, observer, self.workers)
         self.subscriptions = Subscriptions(self._database, self.resources, self.workers)
-        self._publisher.on_published = self._published
-        self._steps_without_mpps = StepsWithoutMpps(self._database, self.orders.store, worklist.without_mpps)
-        self.procedures = Procedures(self._database, self.orders.store, self._publisher.schedule_now)
+        self._publisher.on_published, self._publisher.on_look = self._published, self._look
+        store = self.orders.store
+        self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
+        self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up, self.completions.committed)
         self.queries = Queries(self._database, caught_up)
-        self.retrieval = Retrieval(self._database, self._objects, caught_up)
+        self.retrieval = Retrieval(
+            self._database, self._objects, caught_up, lambda: self._reception.last_received
+        )
         self.outbox = Outbox(self._database, self._objects, routes)
         self._deletion = Deletion(
             self._database,
@@ -349,6 +352,12 @@ class Index(Reading):
         """A study (its row) has been published."""
         self.targets.study_published(study, acknowledged, is_complete)
         self.subscriptions.study_published()
+
+    def _look(self) -> None:
+        """Another process may have changed something: whoever works off a queue looks at it."""
+        self.targets.look()
+        for queue in (self.outbox, self.completions.notifications):
+            queue.on_look()
 
     def _match(self, study: int, uid: str) -> None:
         """Match a study to its orders before it is published; their steps may end by that."""

@@ -75,6 +75,11 @@ class Worker:
         """Whether it has been started; it may have ended since."""
         return self._thread.ident is not None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started, and has not ended."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread. Raises RuntimeError where the system allows no more threads."""
         self.beat()

@@ -17,7 +17,7 @@ WINDOW_SECONDS = 10
 MOST_CALLS_A_SECOND = 5
 
 
-# A peer to whom all is forwarded, who is notified of complete studies, and who is down.
+# A peer to whom all is forwarded, who is notified of complete studies, and who is down; so is a FHIR server.
 PEERS = """
 [[peers]]
 aet = "PACS"
@@ -26,6 +26,9 @@ port = 1
 notify = true
 [[routes]]
 to = "PACS"
+[[publish.targets]]
+name = "ehr"
+url = "http://127.0.0.1:1/fhir"
 """
 
 

@@ -82,6 +82,11 @@ class Commitments:
         self._vouching = Vouching(database)
         self._catch_up = catch_up
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other node can ask or leave anything behind."""
+        return self._database.is_sqlite
+
     def ask(
         self, peer: str, transaction_uid: str, references: Sequence[Reference], delay: float = 0.0
     ) -> int:

@@ -13,6 +13,7 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from index.database.claims import Claims
 from index.database.migrations import scripts, statements
+from index.database.watch import ChangeWatch
 from index.errors import Contention, DatabaseFault, NewerSchema, NotKept
 
 log = structlog.get_logger(__name__)
@@ -293,6 +294,10 @@ class Database:
     def claims(self) -> Claims:
         """The work that this process has claimed."""
         return Claims(self.peewee)
+
+    def watch(self) -> ChangeWatch:
+        """Return what tells whether anything has been committed."""
+        return ChangeWatch(str(self.peewee.database) if self.is_sqlite else None)
 
     def close(self) -> None:
         """Close every connection."""

@@ -14,6 +14,7 @@ from index.storage.object_store import ObjectStore
 
 # Rows that one statement deletes, far below the 32,766 values that SQLite binds.
 BATCH = 500
+LOOK_SECONDS = {True: 300.0, False: 10.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,13 @@ class Queue(ABC, Generic[One]):
         self._objects = objects
         # Called with the peers for whom a transaction has added something, in the thread that did.
         self.on_added: Callable[[Iterable[str]], None] = lambda _: None
+        # Called where another process may have changed something.
+        self.on_look: Callable[[], None] = lambda: None
+
+    @property
+    def look_seconds(self) -> float:
+        """How soon it is seen what another node has left, in seconds; an SQLite index has one node."""
+        return LOOK_SECONDS[self._database.is_sqlite]
 
     @property
     def node(self) -> str:

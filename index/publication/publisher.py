@@ -71,6 +71,9 @@ class Publisher:
         # Called after a publication, with the study's row, when it was acknowledged, and whether its
         # association has ended.
         self.on_published: Callable[[int, float | None, bool], None] = lambda *_: None
+        # Called where another process may have changed something.
+        self.on_look: Callable[[], None] = lambda: None
+        self._watch = database.watch()
         self._changed = threading.Condition()
         self._worker = (workers or Supervisor()).add("publisher", self._run)
         self._stopping = self._worker.stopping
@@ -174,6 +177,12 @@ class Publisher:
             return {study for (study,) in self._unpublished.run().fetchall()}
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        finally:
+            self._watch.close()
+
+    def _go_on(self) -> None:
         last_look = 0.0
         self._publishing_since = None
         while True:
@@ -211,7 +220,9 @@ class Publisher:
     def _find_changes(self) -> None:
         """Schedule what other processes have changed, and what a crash left unpublished."""
         try:
-            self.schedule(self._find())
+            if self._watch.is_changed():
+                self.schedule(self._find())
+                self.on_look()
             self._publication.directory.look()
             if self._due or self._failing:
                 return
@@ -222,6 +233,7 @@ class Publisher:
             else:
                 self._publication.directory.compare_some()
         except Exception:  # the next look comes soon
+            self._watch.close()
             log.exception("publisher_cannot_read")
 
     def _publish(self, study: int, *, grows: bool = False) -> float | None:

@@ -1,5 +1,7 @@
 """The instances that are to be sent: found by their keys, counted, and read in pages."""
 
+import math
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 PAGE = 500
 # Values of one query, far below the 32,766 that SQLite binds.
 BATCH = 1000
+# Instances come in where the last one did so long ago, at most, in seconds.
+RECEIVING_SECONDS = 0.1
+# How long the next one that is sent waits for them, at most, in seconds.
+LONGEST_PAUSE = 0.02
 
 T = TypeVar("T")
 
@@ -92,8 +98,18 @@ _COLUMNS = (Instance.uid, Instance.sop_class_uid, Instance.transfer_syntax, Inst
 class Retrieval:
     """Finds instances for retrieval and for sending, and opens their data sets."""
 
-    def __init__(self, database: Database, objects: ObjectStore, catch_up: Callable[[], bool]) -> None:
-        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer."""
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        catch_up: Callable[[], bool],
+        last_received: Callable[[], float] = lambda: -math.inf,
+    ) -> None:
+        """`catch_up` waits until what has been acknowledged is indexed; False where that takes longer.
+
+        `last_received`: when the last instance began to come in, on the monotonic clock.
+        """
+        self._last_received = last_received
         self._database = database
         self._objects = objects
         self._catch_up = catch_up
@@ -128,6 +144,11 @@ class Retrieval:
             if (found := self.find(keys)).total:
                 return found
         raise NotFound(f"{uid} is no study, series or instance in the index")
+
+    def give_way(self, seconds: float) -> None:
+        """Pause after an instance whose sending took so long, while others come in: those go first."""
+        if time.monotonic() - self._last_received() < RECEIVING_SECONDS:
+            time.sleep(min(seconds, LONGEST_PAUSE))
 
     def open(self, instance: StoredInstance) -> DataSetFile:
         """Open the data set of an instance. Raises NotFound, Unreadable, OSError."""

@@ -61,6 +61,8 @@ class Reception:
         self._objects = objects
         self._folder = objects.journal
         self._on_ended = on_ended
+        # When the last instance began to come in, on the monotonic clock.
+        self.last_received = -math.inf
         self._is_replayed = True
         # When the log is tried again, on the monotonic clock.
         self._open_again = math.inf
@@ -185,6 +187,7 @@ class Reception:
 
         Raises NotKept, InvalidUID.
         """
+        self.last_received = time.monotonic()
         way = self._through_log if self._log.is_open or self._is_log_open() else self._without_log
         return InstanceReceiver(self._objects, way, origin, command, transfer_syntax, limit)
 

@@ -112,8 +112,10 @@ def _in_force(configuration: "Configuration", sources: "Sources") -> Iterator[tu
 
 def _targets(configuration: "Configuration") -> Iterator[tuple[str, bool]]:
     """Ask each target what it can do; yield sentences, and whether each is a fault."""
-    from index import probe_target
+    from index import probe_target, same_servers
 
+    for finding in same_servers(configuration.publish.targets):
+        yield f"publish target {finding.text}", finding.is_fault
     for one in configuration.publish.targets:
         for finding in probe_target(one):
             yield f"publish target {one.name} ({one.url}): {finding.text}", finding.is_fault

@@ -79,7 +79,7 @@ def _as_json(one: "TargetEntry") -> dict[str, object]:
         "state": one.state,
         "attempts": one.attempts,
         "since": _time(one.created),
-        "due": _time(one.due) if one.due else None,
+        "due": _time(one.due) if one.due > 0 else None,
         "error": one.error,
         "issues": one.issues,
     }
@@ -188,6 +188,9 @@ def verify(
     with use_index(config, data) as index, exit_on_fault():
         if name not in [one.name for one in index.targets.settings]:
             _unknown(name, [one.name for one in index.targets.settings])
+        if next(one.method for one in index.targets.settings if one.name == name) == "webhook":
+            print_message(f"imagingstudyd: {name} is a webhook: what it has cannot be asked")
+            raise typer.Exit(WRONG_USAGE)
         work = index.targets.verify(name, mends=not dry_run)
         is_left = False
         try:
@@ -230,6 +233,10 @@ def export(
     except ValueError:
         print_message(f"imagingstudyd: --since {since} is no time, as 2026-11-26T08:00:00+01:00")
         raise typer.Exit(WRONG_USAGE) from None
+    versions = load_configuration(config, data).fhir.versions
+    if str(fhir) not in versions:
+        print_message(f"imagingstudyd: --fhir {fhir} is not among fhir.versions: {', '.join(versions)}")
+        raise typer.Exit(WRONG_USAGE)
     with use_index(config, data) as index, exit_on_fault():
         done = index.targets.export(str(fhir), folder, at)
     if as_json:

@@ -226,6 +226,7 @@ def _configured(configuration: Configuration) -> Iterator[str]:
     rows += [
         ("called AE titles", ", ".join(dicom.called_aets) or "any"),
         ("callers that are no peers may use", _UNKNOWN[dicom.unknown_callers]),
+        ("peers may use", "the services of their entry; every service where it names none"),
         ("addresses that may call", ", ".join(map(str, dicom.networks)) or "any"),
     ]
     yield "## Configuration"

@@ -48,6 +48,7 @@ SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 # Sections that a reload takes over, [limits] except object_size; of [dicom] it takes all but the addresses.
 _RELOADED = frozenset(("peers", "routes", "limits", "log"))
+_RELOADED_KEYS = frozenset(("publish.targets",))
 
 
 def log_uncaught(fault: threading.ExceptHookArgs) -> None:
@@ -132,7 +133,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
-            self._reload(listener, deliveries)
+            self._reload(index, listener, deliveries)
         if upstream:
             upstream.stop()
         commitment.stop()
@@ -181,8 +182,7 @@ class Daemon:
             return None
         self._metrics.add_gauges(index.state, listener.active, index.workers.states)
         self._metrics.add_outbox(index.outbox)
-        if index.targets.settings:
-            self._metrics.add_targets(index.targets)
+        self._metrics.add_targets(index.targets)
         self._metrics.add_subscriptions(index.subscriptions)
 
         def healthy() -> Health:
@@ -208,7 +208,7 @@ class Daemon:
         log.warning("few_descriptors", descriptors=total, associations=most, configured=limits.associations)
         return limits.model_copy(update={"associations": most})
 
-    def _reload(self, listener: Listener, deliveries: Deliveries) -> None:
+    def _reload(self, index: Index, listener: Listener, deliveries: Deliveries) -> None:
         """Load the configuration again; where it is wrong, log that and keep the old one."""
         reloading()
         try:
@@ -225,12 +225,14 @@ class Daemon:
             logs.configure(configuration.log)
             late = needs_restart(self._started_with, configuration)
             peers, routes = len(configuration.peers), len(configuration.routes)
-            log.info("reloaded", peers=peers, routes=routes, needs_restart=late)
+            targets = len(configuration.publish.targets)
+            log.info("reloaded", peers=peers, routes=routes, targets=targets, needs_restart=late)
             restart = f"; a restart is needed for {', '.join(late)}" if late else ""
-            self._reloads.done(f"Reloaded: {peers} peers, {routes} routes{restart}.")
+            self._reloads.done(f"Reloaded: {peers} peers, {routes} routes, {targets} targets{restart}.")
             self._configuration = configuration
             for delivery in deliveries:
                 delivery.reload()
+            index.targets.use(configuration.publish.targets)
         notify("READY=1")
 
     def _listener(self, index: Index, commitment: CommitmentService) -> Listener:
@@ -289,7 +291,8 @@ def needs_restart(old: Configuration, new: Configuration) -> list[str]:
     changed = []
     for section in sorted(set(type(new).model_fields) - _RELOADED - {"dicom"}):
         before, after = getattr(old, section), getattr(new, section)
-        changed += [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
+        keys = [f"{section}.{key}" for key in type(after).model_fields if _differ(before, after, key)]
+        changed += [key for key in keys if key not in _RELOADED_KEYS]
     dicom = old.dicom, new.dicom
     changed += [f"dicom.{key}" for key in ("host", "port") if _differ(*dicom, key)]
     changed += ["limits.object_size"] if _differ(old.limits, new.limits, "object_size") else []

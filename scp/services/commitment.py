@@ -44,7 +44,7 @@ ALL_COMMITTED, SOME_FAILED = 1, 2
 REPORT_DELAY = 1.0
 # How soon a report that is due is looked at again while it cannot be made yet, in seconds.
 LOOK_INTERVAL = 1.0
-# How soon it is seen that another node has left a report behind, in seconds.
+# How soon it is seen that another node has left a report behind, in seconds, and that the clock was set.
 LOOK_SECONDS = 60.0
 STOP_SECONDS = 5.0
 
@@ -118,7 +118,7 @@ class CommitmentService:
 
     def _run(self) -> None:
         while not self._worker.stopping.is_set():
-            seconds = LOOK_INTERVAL
+            seconds: float | None = LOOK_INTERVAL
             try:
                 for report in self._commitments.due(self._worker.wait):
                     self._worker.beat()
@@ -133,10 +133,12 @@ class CommitmentService:
                 self._asked.wait(seconds)
             self._asked.clear()
 
-    def _until_next(self) -> float:
-        """Return for how many seconds no report is due, unless one is asked for."""
+    def _until_next(self) -> float | None:
+        """Return for how many seconds no report is due, unless one is asked for; None: none will be."""
         due = self._commitments.next_due()
-        seconds = LOOK_SECONDS if due is None else due / 1000 - time.time()
+        if due is None:
+            return None if self._commitments.is_alone else LOOK_SECONDS
+        seconds = due / 1000 - time.time()
         return min(seconds, LOOK_SECONDS) if seconds > 0 else LOOK_INTERVAL
 
     def _report(self, report: CommitmentReport) -> None:

@@ -31,8 +31,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
 BATCH = 64
 # How soon a row is deleted when the peer has the instance, in seconds. After a crash it is sent again.
 NOTE_SECONDS = 1.0
-# How soon it is seen what another process has added (import, `forward retry`), in seconds.
-LOOK_SECONDS = 10.0
 # Attempts before the others that wait for this peer go first.
 ATTEMPTS_IN_ORDER = 3
 # Attempts until an instance that the peer does not take is a dead letter: some ten minutes.
@@ -172,7 +170,7 @@ class Delivery(Generic[One]):
 
     def start(self) -> None:
         """Begin, where something is wanted or waits. Raises NotKept, DatabaseFault."""
-        self._queue.on_added = self._added
+        self._queue.on_added, self._queue.on_look = self._added, self._look
         if self._queue.wanted_by or self._queue.peers():
             self._worker.start()
 
@@ -218,6 +216,12 @@ class Delivery(Generic[One]):
                 else:
                     self._changed.notify()
 
+    def _look(self) -> None:
+        """Another process may have changed something. Only where anything waits, a look is needed."""
+        with self._changed:
+            self._look_at = 0.0
+            self._changed.notify()
+
     def _peer(self, name: str) -> _Peer[One]:
         if name not in self._peers:
             self._peers[name] = _Peer(name, threading.Condition(self._lock))
@@ -233,7 +237,7 @@ class Delivery(Generic[One]):
             found = self._queue.look() if is_due else []
             with self._changed:
                 if is_due:
-                    self._look_at = monotonic() + LOOK_SECONDS
+                    self._look_at = monotonic() + self._queue.look_seconds
                 for name in found:
                     self._peer(name).has_more = True
                 self._give_turns()

@@ -7,6 +7,7 @@ transcoded where that can be done.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from time import monotonic
 
 import structlog
 
@@ -91,6 +92,7 @@ def send_instance(
     originator: MoveOriginator | None = None,
 ) -> Sent:
     """Send one instance over an association. Raises AssociationLost; all other failures are returned."""
+    began = monotonic()
     try:
         contexts = channel.contexts.get(instance.sop_class_uid)
         if not contexts:
@@ -101,6 +103,7 @@ def send_instance(
             number = channel.next_message_id()
             request = encode_store_request(instance.sop_class_uid, instance.uid, number, originator)
             response = channel.store(contexts[syntax], number, request, data)
+        retrieval.give_way(monotonic() - began)
     except AssociationLost:
         raise
     except (IndexFault, OSError) as error:

@@ -15,6 +15,7 @@ from support.daemon import run
         ("growth", (), 29),
         ("memory", (), 5),
         ("currency", (), 4),
+        ("publishing", (), 5),
         ("maintenance", (), 9),
         ("window", (), 5),
         ("retrieve", (), 11),

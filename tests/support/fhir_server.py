@@ -104,8 +104,17 @@ class FhirServer:
         scripted = self.script(request)
         if scripted is not None:
             return scripted
+        return self.itself(request)
+
+    def itself(self, request: Request) -> Response:
+        """Do what is asked, and answer as a server does."""
         with self._lock:
             return self._answer(request.method, request.path.removeprefix("/fhir").strip("/"), request)
+
+    def lost(self, request: Request) -> Response:
+        """Do what is asked; the answer is lost on its way."""
+        self.itself(request)
+        return Response(nothing=True)
 
     def _answer(self, method: str, path: str, request: Request) -> Response:
         if path == "metadata":
@@ -232,7 +241,7 @@ class FhirServer:
                 self.wfile.write(content[: len(content) // 2] if response.half else content)
                 self.close_connection = self.close_connection or response.half
 
-            do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+            do_GET = do_PUT = do_POST = do_DELETE = do_CONNECT = answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass

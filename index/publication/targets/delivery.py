@@ -9,9 +9,9 @@ import structlog
 
 from index.publication.targets.entries import Entry, Material, entries, ordered, study_condition
 from index.publication.targets.http.answers import NO_FHIR, Action, Result, judge, no_answer, worse
-from index.publication.targets.http.capability import Capability, read_capability
+from index.publication.targets.http.capability import Capability, capability_of
 from index.publication.targets.http.client import Answer, NoAnswer, TargetClient
-from index.publication.targets.knowledge import Current, Knowledge, Learnt
+from index.publication.targets.knowledge import Current, Knowledge, Learnt, by_identifier, gives_ids
 from index.publication.targets.look_up import NotFoundThere, find, search
 from index.publication.targets.outbox import IMAGING_STUDY, Pending
 from index.publication.targets.settings import TargetSettings
@@ -24,6 +24,9 @@ _GONE = (404, 410)
 # Others there still refer to it, or the server deletes nothing: then it stays, and harms nobody.
 _STAYS = (403, 405, 409)
 _VERSION_CONFLICT = 412
+_SERVER_ERROR = 5
+# Nobody answers at all now, or wants to be asked.
+_AWAY = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Delivery:
 
     def deliver(self, plan: Plan) -> Result:
         """Send it. No exception tells of the server; raises NotKept."""
+        learnt: dict[str, Learnt] = {}
         try:
             if self._settings.method == "webhook":
                 return self._tell(plan)
@@ -78,16 +82,46 @@ class Delivery:
                 # It is there again: a study brings it.
                 return Result(Action.DONE)
             result = self._send(plan)
-            if result.action is Action.FORGET and plan.learnt:
+            learnt = result.learnt
+            if result.action is Action.FORGET and (known := {**plan.learnt, **learnt}):
                 log.info("publish_once_more", target=self._settings.name, reason=result.reason)
-                again = self._send(replace(plan, learnt={}))
-                forgotten = tuple(set(plan.learnt) - set(again.learnt))
-                result = replace(again, forgotten=(*forgotten, *again.forgotten))
+                result = self._send_again(plan, known)
         except NotFoundThere as error:
-            result = error.result
+            result = replace(error.result, learnt=learnt)
         except NoAnswer as error:
-            result = no_answer(error)
+            result = replace(no_answer(error), learnt=learnt)
+        self._note_ids(result.learnt)
         return replace(result, action=Action.GIVE_UP) if result.action is Action.FORGET else result
+
+    def _send_again(self, plan: Plan, known: Mapping[str, Learnt]) -> Result:
+        """Send all of it once more, as if nothing were known but the ids that the server has given."""
+        certain = {local: Learnt(one.server_id) for local, one in known.items() if self._has(local, one)}
+        result = self._send(replace(plan, learnt=certain))
+        learnt = {**certain, **result.learnt}
+        return replace(result, learnt=learnt, forgotten=tuple(set(known) - set(learnt)))
+
+    def _has(self, local: str, known: Learnt) -> bool:
+        """Return whether the server still has something under an id that it has given.
+
+        Written without that id, it would be there twice. Raises NotFoundThere, NoAnswer.
+        """
+        kind, _, name = local.partition("/")
+        if kind in self._settings.found_types or known.server_id in ("", name):
+            return False
+        answer = self._client.request("GET", f"{kind}/{known.server_id}")
+        result = judge(answer)
+        if result.action is not Action.DONE and answer.status not in _GONE:
+            raise NotFoundThere(result)
+        return result.action is Action.DONE
+
+    def _note_ids(self, learnt: Mapping[str, Learnt]) -> None:
+        """Find resources by their identifiers from now on, where the server has given one another id.
+
+        An answer that is lost would otherwise leave a second one there.
+        """
+        if self._settings.write == "put" and gives_ids(learnt, self._settings.found_types):
+            log.warning("target_gives_ids", target=self._settings.name, advice='set write = "conditional"')
+            self._settings = by_identifier(self._settings)
 
     def _tell(self, plan: Plan) -> Result:
         """Tell a webhook. Only of studies: other resources are parts of them."""
@@ -101,13 +135,18 @@ class Delivery:
     def _check_capability(self) -> Result | None:
         """Read once what the server can do; return what is wrong with it."""
         if self._capability is None:
-            capability = read_capability(self._client)
+            self._settings = self._knowledge.in_force(self._settings)
+            answer = self._client.request("GET", "metadata")
+            if answer.status in _AWAY:
+                return judge(answer)
+            capability = capability_of(answer)
             if wrong := capability.other_version(self._settings.version):
                 return Result(Action.PAUSE, wrong)
-            self._capability = capability
             if self._transactions and capability.transactions is False:
                 log.warning("target_without_transactions", target=self._settings.name)
                 self._transactions = False
+            # What a server could not say is asked again.
+            self._capability = capability if capability.status // 100 != _SERVER_ERROR else None
         return None
 
     def _send(self, plan: Plan) -> Result:
@@ -168,7 +207,7 @@ class Delivery:
         for entry, answer in zip(sent, answers, strict=True):
             result = judge(answer)
             if result.action is Action.DONE:
-                learnt[entry.local] = _learnt(entry, answer)
+                learnt[entry.local] = self._with_id(_learnt(entry, answer), entry)
             else:
                 self._log_conflict(answer.status, [entry])
                 why = f"{entry.local.partition('/')[0]}: {result.reason}"
@@ -186,7 +225,10 @@ class Delivery:
                 if entry.local != one[0].local:
                     continue
                 headers = {"If-Match": entry.etag} if entry.etag else {}
-                answer = self._client.request("PUT", entry.url, orjson.dumps(entry.body), **headers)
+                try:
+                    answer = self._client.request("PUT", entry.url, orjson.dumps(entry.body), **headers)
+                except NoAnswer as error:
+                    return replace(no_answer(error), learnt=learnt)
                 result = judge(answer)
                 if result.action is not Action.DONE:
                     self._log_conflict(answer.status, [entry])

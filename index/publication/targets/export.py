@@ -37,6 +37,8 @@ def export(
     """
     began = datetime.now(UTC)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"*.ndjson{_PART}"):  # of one that was interrupted
+        old.unlink()
     after = int(since.timestamp() * 1000) if since else 0
     done, gone = Exported(), []
     with ExitStack() as files:

@@ -10,6 +10,7 @@ from index.database.connection import Database
 from index.database.tables import Change, Resource, ResourceContent, Study, StudyResource
 from index.database.target_tables import PublishedAtTarget
 from index.publication.resources import Resources
+from index.publication.targets.settings import TargetSettings
 
 # Names in one statement, far below the 32,766 values that SQLite binds.
 CHUNK = 500
@@ -94,6 +95,14 @@ class Knowledge:
                 known[f"{kind}/{name}"] = Learnt(*values)
         return known
 
+    def in_force(self, settings: TargetSettings) -> TargetSettings:
+        """Return the settings as the server wants them: see by_identifier."""
+        row = PublishedAtTarget
+        is_other = (row.target == self._target) & (row.server_id != row.name)
+        found = row.select(row.id).where(is_other, row.type.not_in(sorted(settings.found_types))).limit(1)
+        is_by_id = settings.write == "put" and settings.method != "webhook"
+        return by_identifier(settings) if is_by_id and self._database.rows(found) else settings
+
     def referring(self, resources: Sequence[str]) -> list[str]:
         """Return the studies that refer to these, whose ids there change; inside a transaction.
 
@@ -137,3 +146,14 @@ class Knowledge:
             values = {"server_id": one.server_id, "etag": one.etag, "sha256": one.sha256}
             insert = row.insert(target=self._target, type=kind, name=name, **values)
             execute(insert.on_conflict(conflict_target=[row.target, row.type, row.name], update=values))
+
+
+def gives_ids(learnt: Mapping[str, Learnt], looked_up: frozenset[str]) -> bool:
+    """Return whether the server has given one of these, which were written, another id than ours."""
+    parts = ((local.partition("/"), one) for local, one in learnt.items())
+    return any(kind not in looked_up and one.server_id != name for (kind, _, name), one in parts)
+
+
+def by_identifier(settings: TargetSettings) -> TargetSettings:
+    """Return the settings of a server that gives ids whatever is asked for: as with write = conditional."""
+    return settings.model_copy(update={"write": "conditional"})

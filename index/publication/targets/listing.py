@@ -1,6 +1,6 @@
 """What an operator sees and does of the outboxes of targets: see index/forwarding/listing.py."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from peewee import SQL, fn
 from index.database.connection import Database
 from index.database.tables import Change
 from index.database.target_tables import PublishOutbox, PublishState, PublishTarget
+from index.publication.targets.outbox import RETRIED
 
 # Rows in memory at one time.
 PAGE = 500
@@ -68,9 +69,9 @@ class TargetStatus:
 
 
 class TargetListing:
-    """The outboxes of all targets, `names` those of the configuration."""
+    """The outboxes of all targets; `names` returns those of the configuration."""
 
-    def __init__(self, database: Database, names: Sequence[str]) -> None:
+    def __init__(self, database: Database, names: Callable[[], Sequence[str]]) -> None:
         self._database = database
         self._names = names
 
@@ -91,7 +92,7 @@ class TargetListing:
         # First, since what is taken up meanwhile is then counted twice, and not left out.
         behind = self._behind()
         query = row.select(row.target, row.state, fn.COUNT(SQL("*"))).group_by(row.target, row.state)
-        counts: dict[str, dict[str, int]] = {name: {} for name in self._names}
+        counts: dict[str, dict[str, int]] = {name: {} for name in self._names()}
         for target, state, count in self._database.rows(query.order_by(row.target)):
             counts.setdefault(target, {})[state] = count
         return [
@@ -126,7 +127,7 @@ class TargetListing:
         """Let dead letters, and what waits for its next attempt, be tried at once; return how many."""
         row = PublishOutbox
         is_idle = (row.state != PublishState.WAITING) | (row.due > 0)
-        again = row.update(state=PublishState.WAITING, attempts=0, due=0)
+        again = row.update(state=PublishState.WAITING, attempts=0, due=RETRIED)
         with self._database.writing():
             return int(self._database.execute(again.where(self._which(wanted, waiting=True) & is_idle)))
 

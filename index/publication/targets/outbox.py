@@ -20,6 +20,8 @@ from index.publication.targets.settings import TargetSettings
 # Resources that were there before the target are taken up so many at a time, while fewer than so many wait.
 FILLED, MOST_FILLED = 500, 1000
 IMAGING_STUDY = "ImagingStudy"
+# `due` of what an operator wants to be tried, whatever the server has asked for.
+RETRIED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +172,33 @@ class TargetOutbox:
             )
             self._database.execute(insert)
 
-    def due(self, at: int, without: Iterable[int], count: int) -> list[Pending]:
+    def due(self, at: int, without: Iterable[int], count: int, offset: int = 0) -> list[Pending]:
         """Return what is due at a time, at most so many: the oldest first, after them what has failed."""
         row = PublishOutbox
         columns = row.id, row.type, row.name, row.number, row.state, row.attempts, row.created
         query = row.select(*columns).where(*self._waiting(), row.due <= at)
         if taken := list(without):
             query = query.where(row.id.not_in(taken))
-        return [Pending(*one) for one in self._database.rows(query.order_by(row.due, row.id).limit(count))]
+        return [
+            Pending(*one)
+            for one in self._database.rows(query.order_by(row.due, row.id).limit(count).offset(offset))
+        ]
 
     def is_before_studies(self, pending: Pending) -> bool:
         """Return whether studies that changed before this wait: they may still refer to it."""
         row = PublishOutbox
         query = row.select(row.id).where(*self._waiting(), row.type == IMAGING_STUDY)
         return bool(self._database.rows(query.where(row.number < pending.number).limit(1)))
+
+    def take_retried(self) -> bool:
+        """Return whether an operator has said since the last call that something is to be tried now."""
+        row = PublishOutbox
+        is_retried = (row.target == self.target) & (row.due == RETRIED)
+        if not self._database.rows(row.select(row.id).where(is_retried).limit(1)):
+            return False
+        with self._database.writing(durable=False):
+            self._database.execute(row.update(due=0).where(is_retried))
+        return True
 
     def next_due(self, at: int) -> float | None:
         """Return when the first will be due after a time, in seconds since 1970; None: nothing will."""

@@ -1,7 +1,9 @@
 """All targets of a configuration: started with the daemon, woken by the publisher."""
 
 import contextlib
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from index.publication.targets.worker import TargetWorker
 
 
+# How long a stop waits for what is being sent, and a reload, in seconds.
+STOP_SECONDS, QUICK = 20.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """What publishes to one target, and by which settings."""
+
+    settings: TargetSettings
+    worker: "TargetWorker"
+    client: "TargetClient"
+
+
 class Targets:
     """What is published to FHIR servers. Safe to use from many threads."""
 
@@ -40,13 +55,39 @@ class Targets:
         self._observer = observer or Observer()
         self._workers = workers
         self._claims = HeldClaims(database.claims, Work.TARGET)
-        self._running: list[tuple[TargetWorker, TargetClient]] = []
-        self.listing = TargetListing(database, [one.name for one in settings])
+        self._is_started = False
+        self._running: dict[str, _Running] = {}
+        # Those that a reload has ended, while something is still being sent.
+        self._lock = threading.Lock()
+        self._ending: list[_Running] = []
+        self.listing = TargetListing(database, lambda: [one.name for one in self.settings])
 
     def start(self) -> None:
         """Begin to publish to all of them."""
-        if not self.settings:
+        self._is_started = True
+        self.use(self.settings)
+
+    def use(self, settings: Sequence[TargetSettings]) -> None:
+        """From now on, publish to these. Those that stay as they were go on, and are tried at once."""
+        self.settings = settings
+        if not self._is_started:
             return
+        wanted = {one.name: one for one in settings}
+        self._end([name for name, one in self._running.items() if wanted.get(name) != one.settings], QUICK)
+        running = dict(self._running)
+        for one in running.values():
+            one.worker.try_now()
+        new = {one.name: self._new(one) for one in settings if one.name not in running}
+        self._running = running | new
+        for one in new.values():
+            one.worker.start()
+
+    def stop(self) -> None:
+        """End; what targets do not have stays in the outbox."""
+        self._is_started = False
+        self._end(list(self._running), STOP_SECONDS)
+
+    def _new(self, settings: TargetSettings) -> "_Running":
         # The HTTP library takes a tenth of a second to import.
         from index.publication.targets.delivery import Delivery
         from index.publication.targets.http.client import TargetClient
@@ -54,39 +95,61 @@ class Targets:
         from index.publication.targets.outbox import TargetOutbox
         from index.publication.targets.worker import TargetWorker
 
-        for settings in self.settings:
-            knowledge = Knowledge(self._database, self._resources, settings.name, settings.version)
-            client = TargetClient(settings)
-            worker = TargetWorker(
-                self._database,
-                settings,
-                TargetOutbox(self._database, settings),
-                knowledge,
-                Delivery(settings, client, knowledge),
-                self._observer,
-                self._workers,
-                self._claims.is_held,
-            )
-            self._running.append((worker, client))
-            worker.start()
+        knowledge = Knowledge(self._database, self._resources, settings.name, settings.version)
+        client = TargetClient(settings)
+        worker = TargetWorker(
+            self._database,
+            settings,
+            TargetOutbox(self._database, settings),
+            knowledge,
+            Delivery(settings, client, knowledge),
+            self._observer,
+            self._workers,
+            self._is_mine,
+        )
+        return _Running(settings, worker, client)
 
-    def stop(self) -> None:
-        """End; what targets do not have stays in the outbox."""
-        for worker, client in self._running:
-            worker.stop()
-            client.close()
-        self._running = []
-        self._claims.release()
+    def _end(self, names: Sequence[str], seconds: float) -> None:
+        """End what is published to these; what is being sent may take so long, or goes on to its end."""
+        self._ending += [self._running[name] for name in names]
+        self._running = {name: one for name, one in self._running.items() if name not in names}
+        for one in self._ending:
+            one.worker.stopping()
+        for one in self._ending:
+            one.worker.stop(seconds)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of what has ended."""
+        with self._lock:
+            ended = [one for one in self._ending if one.worker.has_ended]
+            self._ending = [one for one in self._ending if one not in ended]
+        for one in ended:
+            one.client.close()
+            if one.settings.name not in self._running:
+                self._claims.release(one.settings.name)
+
+    def _is_mine(self, name: str) -> bool:
+        """Whether this node publishes to a target now: not while old settings still send something."""
+        self._let_go()
+        return all(one.settings.name != name for one in self._ending) and self._claims.is_held(name)
 
     def study_published(self, study: int, acknowledged: float | None, is_complete: bool) -> None:  # noqa: FBT001  a callback's
         """A study (its row) has been published. `is_complete`: the association that brought it has ended."""
-        if not self._running:
+        running = self._running
+        if not running:
             return
         uid = ""
         with contextlib.suppress(IndexFault):
-            uid = "".join(*self._database.rows(Study.select(Study.uid).where(Study.id == study)))
-        for worker, _ in self._running:
-            worker.wake(uid, acknowledged, is_complete=is_complete)
+            rows = self._database.rows(Study.select(Study.uid).where(Study.id == study))
+            uid = "".join(found for (found,) in rows)
+        for one in running.values():
+            one.worker.wake(uid, acknowledged, is_complete=is_complete)
+
+    def look(self) -> None:
+        """Another process may have changed something: `publish retry`, or `publish verify`."""
+        for one in self._running.values():
+            one.worker.look()
 
     def verify(self, name: str, *, mends: bool) -> "TargetVerification":
         """Return a comparison of what a target has with what the index has."""
@@ -103,4 +166,5 @@ class Targets:
 
     def failing(self) -> dict[str, str]:
         """Return the targets to which nothing can be sent now, each with the reason."""
-        return {worker.name: worker.failure for worker, _ in self._running if worker.failure}
+        running = self._running
+        return {name: why for name, one in running.items() if (why := one.worker.failure)}

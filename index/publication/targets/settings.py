@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from index.imagingstudy.rules import check_address
 from index.imagingstudy.settings import FhirVersion
 from index.settings import GivenPath, Section, Unique
 from index.settings import PublishSettings as PublicationSettings
 
-# FHIR versions by the releases that a CapabilityStatement names.
-RELEASES = {"1.0": "dstu2", "4.0": "r4", "5.0": "r5"}
+# FHIR versions by the releases that a CapabilityStatement names. Of R4B (4.3), what we write is that of R4.
+RELEASES = {"1.0": "dstu2", "4.0": "r4", "4.3": "r4", "5.0": "r5"}
 
 # Resources besides patients of which a server may be the master.
 LookedUp = Literal[
@@ -108,9 +108,16 @@ class TargetSettings(Section):
         "", description="HTTP proxy on the way there. Variables like HTTPS_PROXY do not count."
     )
 
+    proxy_secret_file: GivenPath | None = Field(
+        None, description="user:password for the proxy, in a file; or the name of a credential."
+    )
+
     @field_validator("url", "token_url", "proxy")
     @classmethod
-    def _check_address(cls, value: str) -> str:
+    def _check_address(cls, value: str, info: ValidationInfo) -> str:
+        if "@" in value.partition("://")[2].partition("/")[0]:
+            place = "proxy_secret_file" if info.field_name == "proxy" else "client and secret"
+            raise ValueError(f"has a user name, which belongs into {place}")
         if value:
             check_address(value)
         return value.rstrip("/")

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from index.database.connection import Database
 from index.hooks import Observer
 from index.publication.targets.delivery import Delivery, Plan
+from index.publication.targets.growth import Growth
 from index.publication.targets.http.answers import Action, Result
 from index.publication.targets.knowledge import Knowledge
 from index.publication.targets.outbox import IMAGING_STUDY, Pending, TargetOutbox, now
@@ -32,13 +34,12 @@ FIRST_STUDY_PAUSE, LONGEST_STUDY_PAUSE = 5.0, 3600.0
 FIRST_HOLD, LONGEST_HOLD = 10.0, 900.0
 # Attempts until a study that the server does not take is a dead letter.
 MOST_ATTEMPTS = 8
-# How soon it is seen what other processes have changed, in seconds: nodes publish into PostgreSQL alone.
-LOOK_SECONDS = {True: 10.0, False: 1.0}
-# Rows that are looked at for one that can be sent now.
-LOOKED_AT = 50
-# Studies of which it is remembered when they were acknowledged, and sent.
-REMEMBERED = 10_000
-STOP_SECONDS = 20.0
+# How soon it is seen what other nodes have changed, in seconds: they publish into PostgreSQL alone. And how
+# soon another node, or old settings, have let go of the target.
+LOOK_SECONDS = {True: 300.0, False: 1.0}
+CLAIM_SECONDS = 1.0
+# Rows that are looked at for one that can be sent now: so many at a time, and in all.
+LOOKED_AT, MOST_LOOKED_AT = 50, 1000
 
 Claim = Callable[[str], bool]
 
@@ -69,6 +70,9 @@ class TargetWorker:
         self._delivery = delivery
         self._observer = observer
         self._claim = claim
+        # Held by who reads and writes the outbox, one thread at a time. `_changed` is held for moments only:
+        # the publisher, which wakes us, waits for it. It guards `_in_flight`, the times, and `_growth`.
+        self._deciding = threading.Lock()
         self._changed = threading.Condition()
         self._in_flight: dict[int, Plan] = {}
         self._threads = [
@@ -81,12 +85,14 @@ class TargetWorker:
         self._is_claimed = False
         # On the monotonic clock: when the feed is looked at, and rows; before when nothing is sent.
         self._look_at = self._pick_at = self._not_before = 0.0
+        # Whether an operator may have said that all is to be tried now.
+        self._is_to_ask = False
         # In a row, of the server.
         self._failures = 0
         self._reason = ""
-        # By study: when it was acknowledged, if not sent since; when it was sent while it grows.
-        self._acknowledged: dict[str, float] = {}
-        self._sent: dict[str, float] = {}
+        self._growth = Growth(settings.interval)
+        # By row: its number, and the keys that kept it from being sent: reading it each time would be slow.
+        self._blocked: dict[int, tuple[int, frozenset[str]]] = {}
 
     @property
     def name(self) -> str:
@@ -103,88 +109,112 @@ class TargetWorker:
         """Begin: first what an earlier process left."""
         self._threads[0].start()
 
-    def stop(self) -> None:
-        """Finish what is being sent, and end. What the target does not have stays in the outbox."""
+    def stopping(self) -> None:
+        """Begin nothing more."""
         with self._changed:
             self._stopping = True
             for thread in self._threads:
                 thread.stopping.set()
             self._changed.notify_all()
+
+    def stop(self, seconds: float) -> None:
+        """Finish what is being sent, within so long, and end. What is not sent stays in the outbox."""
+        self.stopping()
         for thread in self._threads:
-            thread.stop(STOP_SECONDS)
+            thread.stop(seconds)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is being sent any more, after a stop."""
+        return not any(thread.is_running for thread in self._threads)
 
     def wake(self, uid: str, acknowledged: float | None, *, is_complete: bool) -> None:
         """A study has been published. `acknowledged`: when its first unpublished instance was."""
         with self._changed:
-            if acknowledged is not None:
-                self._acknowledged.setdefault(uid, acknowledged)
-                _shorten(self._acknowledged)
-            if is_complete:
-                self._sent.pop(uid, None)
+            self._growth.published(uid, acknowledged, is_complete=is_complete)
             self._look_at = 0.0
+            self._changed.notify()
+
+    def look(self) -> None:
+        """Look at the outbox soon: another process may have changed it."""
+        with self._changed:
+            self._look_at = self._pick_at = 0.0
+            self._is_to_ask = True
+            self._changed.notify()
+
+    def try_now(self) -> None:
+        """Try at once, even where the server fails, or has asked for a pause."""
+        with self._changed:
+            self._not_before = self._look_at = self._pick_at = 0.0
             self._changed.notify()
 
     def _run(self, number: int) -> None:
         worker = self._threads[number]
-        while True:
-            with self._changed:
-                plan = self._wait_for_plan(worker)
-                if plan is None:
-                    return
+        while (plan := self._wait_for_plan(worker)) is not None:
             try:
                 with worker.waiting():  # for the server
                     result = self._delivery.deliver(plan)
-                with self._changed:
+                with self._deciding:
                     self._note(plan, result)
                 worker.done()
             finally:
                 with self._changed:
                     del self._in_flight[plan.pending.id]
+                    self._growth.not_sent(plan.pending.name)
                     self._pick_at = 0.0
                     self._changed.notify()
 
     def _wait_for_plan(self, worker: Worker) -> Plan | None:
         """Return what is to be sent next; None at the end."""
-        self._idle += 1
+        with self._changed:
+            self._idle += 1
         try:
             while not self._stopping:
-                if (plan := self._next()) is not None:
-                    self._in_flight[plan.pending.id] = plan
-                    self._start_another()
-                    return plan
-                with worker.waiting():
-                    self._changed.wait(self._seconds())
+                with self._deciding:
+                    plan = self._next()
+                with self._changed:
+                    if plan is not None:
+                        self._start_another()
+                        return plan
+                    if not self._stopping:
+                        with worker.waiting():
+                            self._changed.wait(self._seconds())
             return None
         finally:
-            self._idle -= 1
+            with self._changed:
+                self._idle -= 1
 
     def _seconds(self) -> float | None:
         """Return after what time there may be something to do; None: when the one that is tried is over."""
-        if self._failures and self._in_flight:
-            return None
-        until = max(self._not_before, min(self._look_at, self._pick_at))
-        return max(0.0, until - time.monotonic())
+        is_trying = self._failures and self._in_flight
+        until = min(self._look_at, math.inf if is_trying else max(self._not_before, self._pick_at))
+        return None if until == math.inf else max(0.0, until - time.monotonic())
 
     def _start_another(self) -> None:
         """Let another thread look for more, where this one was the last that waited."""
         if self._idle > 1:
             self._changed.notify()
         elif unused := [one for one in self._threads if not one.is_started]:
-            unused[0].start()
+            with suppress(RuntimeError):  # no more threads: fewer do it
+                unused[0].start()
 
     def _next(self) -> Plan | None:
         moment = time.monotonic()
-        if moment < self._not_before or (self._failures and self._in_flight):
-            return None
+        if self._is_to_ask:
+            self._is_to_ask = False
+            if self._is_claimed and self._outbox.take_retried():
+                self._not_before = 0.0
         if moment >= self._look_at:
-            self._look_at = moment + LOOK_SECONDS[self._database.is_sqlite]
             self._is_claimed = self._claim(self.name)
+            seconds = LOOK_SECONDS[self._database.is_sqlite] if self._is_claimed else CLAIM_SECONDS
+            self._look_at = moment + seconds
             while self._is_claimed and self._outbox.advance():
                 pass
             self._pick_at = 0.0
         if not self._is_claimed:
             self._pick_at = math.inf
-        if moment < self._pick_at:
+        # While the server fails, one is tried.
+        if moment < max(self._pick_at, self._not_before) or (self._failures and self._in_flight):
             return None
         self._pick_at = math.inf
         if (plan := self._pick(moment)) is not None:
@@ -194,25 +224,52 @@ class TargetWorker:
 
     def _pick(self, moment: float) -> Plan | None:
         """Return the first that is due and shares nothing with what is being sent."""
-        taken = frozenset[str]().union(*(plan.keys for plan in self._in_flight.values()))
-        at = now()
-        rows = self._outbox.due(at, self._in_flight, LOOKED_AT)
-        for pending in rows:
-            sent = self._sent.get(pending.name)
-            if sent is not None and not pending.attempts and moment < sent + self._settings.interval:
-                self._pick_at = min(self._pick_at, sent + self._settings.interval)
-                continue
-            if f"{pending.type}/{pending.name}" in taken:
-                continue
-            if pending.type != IMAGING_STUDY and self._outbox.is_before_studies(pending):
-                continue
-            plan = self._delivery.plan(pending)
-            if not taken & plan.keys:
-                return plan
-        if self._outbox.is_filling and len(rows) < LOOKED_AT:
+        with self._changed:
+            in_flight = dict(self._in_flight)
+        taken = frozenset[str]().union(*(plan.keys for plan in in_flight.values()))
+        at, offset = now(), 0
+        while rows := self._outbox.due(at, in_flight, LOOKED_AT, offset):
+            for pending in rows:
+                if (plan := self._plan(pending, moment, taken)) is not None:
+                    return plan
+            offset += len(rows)
+            if len(rows) < LOOKED_AT or offset >= MOST_LOOKED_AT:
+                break
+        if self._outbox.is_filling and offset < LOOKED_AT:
             self._look_at = 0.0
         if (due := self._outbox.next_due(at)) is not None:
-            self._pick_at = min(self._pick_at, moment + due - time.time())
+            self._pick_again(moment + due - time.time())
+        return None
+
+    def _pick_again(self, at: float) -> None:
+        with self._changed:
+            self._pick_at = min(self._pick_at, at)
+
+    def _plan(self, pending: Pending, moment: float, taken: frozenset[str]) -> Plan | None:
+        """Return the plan of a row, in flight now; None where it may not be while `taken` is, or so soon."""
+        with self._changed:
+            not_before = self._growth.not_before(pending.name)
+        if moment < not_before and not pending.attempts:
+            self._pick_again(not_before)
+            return None
+        number, keys = self._blocked.get(pending.id, (-1, frozenset()))
+        if f"{pending.type}/{pending.name}" in taken or (number == pending.number and taken & keys):
+            return None
+        if pending.type != IMAGING_STUDY and self._outbox.is_before_studies(pending):
+            return None
+        with self._changed:
+            # Before it is read: what is published after that is not in it.
+            self._growth.take(pending.name)
+        plan = self._delivery.plan(pending)
+        with self._changed:
+            if not taken & plan.keys:
+                self._in_flight[pending.id] = plan
+                self._blocked.pop(pending.id, None)
+                return plan
+            self._growth.not_sent(pending.name)
+        if len(self._blocked) >= MOST_LOOKED_AT:
+            self._blocked.clear()
+        self._blocked[pending.id] = pending.number, plan.keys
         return None
 
     def _note(self, plan: Plan, result: Result) -> None:
@@ -247,10 +304,8 @@ class TargetWorker:
                 seconds = pause(pending.attempts + 1, FIRST_HOLD, LONGEST_HOLD)
                 self._outbox.hold_again(pending, seconds, "sent with a reference by identifier alone")
         self._recover()
-        acknowledged = self._acknowledged.pop(pending.name, None)
-        lag = None if acknowledged is None else time.monotonic() - acknowledged
-        self._sent[pending.name] = time.monotonic()
-        _shorten(self._sent)
+        with self._changed:
+            lag = self._growth.sent(pending.name)
         self._observer.published_to(self.name, Action.DONE, lag)
         log.info(
             "published_to_target",
@@ -307,8 +362,3 @@ class TargetWorker:
         if self._failures:
             log.info("publishing_goes_on", target=self.name)
         self._failures, self._reason, self._not_before = 0, "", 0.0
-
-
-def _shorten(times: dict[str, float]) -> None:
-    if len(times) > REMEMBERED:
-        del times[next(iter(times))]

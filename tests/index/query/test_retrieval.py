@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from index import BadIdentifier, Index, NotFound, RetrieveKeys, Unreadable
 from index.orders.patients.merges import Merge, Patients, PatientUpdate
+from index.query import retrieval
 from index.query.retrieval import PAGE
 from index.query.retrieve_keys import read_retrieve_keys
 from support.archive import identifier
@@ -204,3 +205,16 @@ def test_a_bad_identifier_is_refused(bad: Dataset, keyword: str) -> None:
 def test_the_patient_level_is_not_in_the_study_root() -> None:
     with pytest.raises(BadIdentifier, match="allowed are STUDY, SERIES, IMAGE"):
         read_retrieve_keys(identifier("PATIENT", PatientID="A"), patient_root=False)
+
+
+def test_what_comes_in_goes_first(filled: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent pauses as long as it took, within bounds; not where nothing comes."""
+    paused: list[float] = []
+    monkeypatch.setattr(retrieval, "RECEIVING_SECONDS", 3600)
+    monkeypatch.setattr(retrieval.time, "sleep", paused.append)
+    filled.retrieval.give_way(0.01)
+    filled.retrieval.give_way(60)
+    assert [0.01, retrieval.LONGEST_PAUSE] == paused
+    monkeypatch.setattr(retrieval, "RECEIVING_SECONDS", 0)
+    filled.retrieval.give_way(0.01)
+    assert 2 == len(paused)

@@ -115,6 +115,9 @@ def test_verify_check_and_export_by_the_command_line(
     status, said = run("export", str(tmp_path / "out"), "--json")
     assert (0, exported) == (status, json.loads(said))
     assert 2 == run("export", str(tmp_path / "out"), "--since", "yesterday")[0]
+    assert 1 == run("export", "/dev/null")[0]
+    config.write_text(f'{config.read_text()}[fhir]\nversions = ["r4"]\n')
+    assert 2 == run("export", str(tmp_path / "out"), "--fhir", "dstu2")[0]
     assert 0 == run("publish", "drop", "--all", "--waiting")[0]
     server.close()
     assert 1 == run("publish", "verify", "ehr")[0]
@@ -148,6 +151,22 @@ def test_health_and_metrics_tell_of_a_target_that_is_down(tmp_path: Path, server
     site.close()
 
 
+def test_targets_that_may_be_one_server_are_named(tmp_path: Path, server: FhirServer) -> None:
+    path = tmp_path / "config.toml"
+    urls = {
+        "ehr": server.url,
+        "second": server.url.replace("127.0.0.1", "localhost"),
+        "hook": "http://x.invalid",
+    }
+    targets = [f'[[publish.targets]]\nname = "{name}"\nurl = "{url}"\n' for name, url in urls.items()]
+    path.write_text("".join(targets) + 'method = "webhook"\n')
+    command = ["check", "--targets", "--config", str(path), "--data", str(tmp_path / "data")]
+    said = CliRunner().invoke(register_commands(), command).stdout
+    assert "second may be the server of ehr too: 127.0.0.1 has the name localhost" in said
+    command = ["publish", "verify", "hook", "--config", str(path), "--data", str(tmp_path)]
+    assert 2 == CliRunner().invoke(register_commands(), command).exit_code
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
@@ -164,6 +183,8 @@ def test_health_and_metrics_tell_of_a_target_that_is_down(tmp_path: Path, server
         ('secret = "s"\nsecret_file = "f"\n', "exclude each other"),
         ('look_up = ["Practitioner"]\nversion = "dstu2"\n', "are not known in dstu2"),
         ('proxy = "server"\n', "is no http or https address"),
+        ('proxy = "http://us:geheim@proxy"\n', "has a user name, which belongs into proxy_secret_file"),
+        ('token_url = "http://us:geheim@token"\n', "has a user name, which belongs into client and secret"),
     ],
 )
 def test_what_does_not_fit_together_is_named(tmp_path: Path, more: str, why: str) -> None:
@@ -172,6 +193,7 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path, more: str, why: str
     with pytest.raises(ConfigurationError) as error:
         load(path)
     assert any("publish.targets" in fault and why in fault for fault in error.value.faults)
+    assert "geheim" not in str(error.value)
 
 
 def test_a_secret_is_not_in_messages(tmp_path: Path) -> None:

@@ -400,6 +400,10 @@ def test_check_beside_its_own_daemon(shared_daemon: Daemon) -> None:
             '[[peers]]\naet = "CT1"\n',
             "peers[0].aet = CT1: a caller from any address may use this title",
         ),
+        (
+            '[[peers]]\naet = "CT1"\n',
+            "peers[0].services: CT1 may use every service, and so retrieve every study",
+        ),
         (TLS, "dicom.tls.client_certificates = none: callers need no certificate of their own"),
         (TLS, "expires on "),
         ('[http]\nhost = "0.0.0.0"\ntrust_network = true\n', "http.host = 0.0.0.0: HTTP without TLS: tokens"),

@@ -1,7 +1,9 @@
 """One harmless round trip to a target: what `publish test` and `check --targets` say in words."""
 
+import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from index.publication.targets.entries import study_condition
@@ -33,6 +35,25 @@ def probe_target(settings: TargetSettings) -> list[Finding]:
         return [Finding(str(error), is_fault=True)]
     finally:
         client.close()
+
+
+def same_servers(targets: Sequence[TargetSettings]) -> Iterator[Finding]:
+    """Yield which targets may be the same server by another name: same address, port and path.
+
+    Each would make resources at the same time as the other, and undo what the other has learnt.
+    """
+    known: dict[tuple[object, ...], str] = {}
+    for one in targets:
+        scheme, host, port, path = one.server
+        with suppress(OSError):
+            found = {str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+            for address in sorted(found):
+                other = known.setdefault((scheme, address, port, path), one.name)
+                if other != one.name:
+                    yield Finding(
+                        f"{one.name} may be the server of {other} too: {address} has the name {host}"
+                    )
+                    break
 
 
 def _findings(client: TargetClient, settings: TargetSettings) -> Iterator[Finding]:

@@ -8,10 +8,11 @@ from index.database.connection import Database
 from index.database.tables import Resource
 from index.database.target_tables import PublishedAtTarget, PublishOutbox
 from index.publication.resources import Resources
-from index.publication.targets.entries import Entry, Material, entries, ordered
+from index.publication.targets.entries import STUDY_UID, Entry, Material, condition, entries, keys, ordered
 from index.publication.targets.http.answers import Action, judge
 from index.publication.targets.http.client import NoAnswer, TargetClient
-from index.publication.targets.knowledge import Knowledge
+from index.publication.targets.knowledge import Knowledge, Learnt
+from index.publication.targets.look_up import NotFoundThere, search
 from index.publication.targets.outbox import IMAGING_STUDY, TargetOutbox
 from index.publication.targets.settings import TargetSettings
 
@@ -19,6 +20,8 @@ from index.publication.targets.settings import TargetSettings
 PAGE = 500
 _GONE = (404, 410)
 MISSING = "is missing"
+# Of what a second one would do harm.
+_SEARCHED = (IMAGING_STUDY, "Patient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,14 @@ class TargetVerification:
         self, database: Database, resources: Resources, settings: TargetSettings, *, mends: bool
     ) -> None:
         self._database = database
-        self._settings = settings
         self._mends = mends
         self._knowledge = Knowledge(database, resources, settings.name, settings.version)
+        self._settings = self._knowledge.in_force(settings)
         self._outbox = TargetOutbox(database, settings)
         self._compared: set[str] = set()
         # What differs, by study.
         self._wrong: dict[str, dict[str, str]] = {}
+        self._searches = True
         self.count = 0
 
     def run(self) -> Iterator[Difference]:
@@ -64,9 +68,11 @@ class TargetVerification:
         """Let what differs be sent again. At the end: what is forgotten could no longer be compared."""
         for uid, wrong in self._wrong.items():
             absent = [local for local, what in wrong.items() if what == MISSING]
+            known = self._knowledge.learnt(tuple(local.split("/", 1)) for local in wrong.keys() - {*absent})  # type: ignore[misc]  # pairs
             with self._database.writing():
                 others = self._knowledge.referring(absent)
-                self._knowledge.keep({}, list(wrong))
+                # Under the id that it has there: it would be there twice otherwise.
+                self._knowledge.keep({local: Learnt(one.server_id) for local, one in known.items()}, absent)
                 self._outbox.add_studies([uid, *others])
 
     def _studies(self) -> Iterator[str]:
@@ -99,11 +105,27 @@ class TargetVerification:
             self.count += 1
             if what := _compare(client, entry):
                 wrong[entry.local] = what
+            yield from self._twice(client, entry)
         if wrong:
             self._wrong[uid] = wrong
         for local, what in wrong.items():
             kind, _, name = local.partition("/")
             yield Difference(kind, name, what, self._mends)
+
+    def _twice(self, client: TargetClient, entry: Entry) -> Iterator[Difference]:
+        """Yield what the server has besides of the same study or patient, where it can be searched."""
+        kind = entry.local.partition("/")[0]
+        if kind not in _SEARCHED or not self._searches or "?" in entry.url or not _keys(entry.body):
+            return
+        own = {**entry.body, "id": entry.local.partition("/")[2]}
+        try:
+            found = search(client, kind, condition(self._settings, own))
+        except NotFoundThere:
+            self._searches = False
+            return
+        for one in found:
+            if one["id"] != entry.body["id"] and _is_same(one, entry.body):
+                yield Difference(kind, one["id"], f"is a second {entry.local}", is_mended=False)
 
     def _deleted(self, client: TargetClient) -> Iterator[Difference]:
         """Yield what was deleted here, and is there still."""
@@ -143,3 +165,18 @@ def _plain(resource: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, An
     """Return a resource without what servers add: meta, and a narrative where we have none."""
     added = {"meta"} if "text" in ours else {"meta", "text"}
     return {name: value for name, value in resource.items() if name not in added}
+
+
+def _is_same(one: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether two resources share a key: a server may ignore what it is asked for."""
+    return bool(_keys(one) & _keys(ours))
+
+
+def _keys(resource: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return what a resource is told by. Several studies may share an Accession Number."""
+    found = {(str(one["system"]), str(one["value"])) for one in keys(resource)}
+    if resource["resourceType"] == IMAGING_STUDY:
+        found = {one for one in found if one[0] == STUDY_UID} | {("", str(resource.get("uid") or ""))} - {
+            ("", "")
+        }
+    return found

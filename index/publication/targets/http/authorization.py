@@ -111,7 +111,7 @@ def assertion(settings: TargetSettings) -> str:
         from joserfc.jwk import ECKey, RSAKey
     except ImportError as error:
         raise AuthorizationFailed("needs an extra: pip install imagingstudyd[smart]") from error
-    text = _read(str(settings.signing_key), settings.signing_key)
+    text = read(str(settings.signing_key), settings.signing_key)
     try:
         content = json.loads(text) if text.startswith("{") else text
         try:
@@ -136,10 +136,11 @@ def secret(settings: TargetSettings) -> str:
     """Return the secret of a target; one in a file is read anew. Raises AuthorizationFailed."""
     if settings.secret:
         return settings.secret.get_secret_value()
-    return _read("secret_file", settings.secret_file) if settings.secret_file else ""
+    return read("secret_file", settings.secret_file) if settings.secret_file else ""
 
 
-def _read(name: str, path: Any) -> str:
+def read(name: str, path: Any) -> str:
+    """Return the text of a file, named by a key of the configuration. Raises AuthorizationFailed."""
     try:
         return credential(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

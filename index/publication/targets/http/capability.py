@@ -33,10 +33,11 @@ class Capability:
 
 def read_capability(client: TargetClient) -> Capability:
     """Return what a server says of itself; nothing where it does not tell us. Raises NoAnswer."""
-    return _of(client.request("GET", "metadata"))
+    return capability_of(client.request("GET", "metadata"))
 
 
-def _of(answer: Answer) -> Capability:
+def capability_of(answer: Answer) -> Capability:
+    """Return what an answer to a request for metadata says."""
     found = answer.resource
     if found is None or found["resourceType"] not in _KINDS:
         return Capability(answer.status)

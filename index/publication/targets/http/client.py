@@ -3,7 +3,7 @@
 import contextlib
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import orjson
 
-from index.publication.targets.http.authorization import Authorization, AuthorizationFailed
+from index.publication.targets.http.authorization import Authorization, AuthorizationFailed, read
 from index.publication.targets.settings import TargetSettings, credential
 
 # Of one answer, in bytes. That to a transaction has some 300 for each resource.
@@ -21,7 +21,7 @@ MOST_REDIRECTS = 3
 # Those that keep method and body (RFC 9110 Section 15.4).
 _SAME_METHOD = (307, 308)
 _REDIRECTS = (301, 302, 303, *_SAME_METHOD)
-_UNAUTHORIZED = 401
+_UNAUTHORIZED, _PROXY_UNAUTHORIZED = 401, 407
 
 MEDIA_TYPES = {"dstu2": "application/json+fhir", "r4": "application/fhir+json", "r5": "application/fhir+json"}
 
@@ -75,9 +75,16 @@ class TargetClient:
             headers = {"Content-Type": self._media_type, **headers}
         url = f"{self._settings.url}/{path}" if path else self._settings.url
         answer = self._send(method, url, body, headers)
+        if answer.status == _PROXY_UNAUTHORIZED:
+            self._forget_proxy()
         if answer.status == _UNAUTHORIZED and self._authorization.refused():
             answer = self._send(method, url, body, headers)
         return answer
+
+    def _forget_proxy(self) -> None:
+        """Read how we are known to the proxy anew for the next request."""
+        if self._settings.proxy_secret_file:
+            self._client = None
 
     def close(self) -> None:
         """Close its connections."""
@@ -89,7 +96,7 @@ class TargetClient:
             own = self._authorization.headers()
         except AuthorizationFailed as error:
             raise NoAnswer(str(error)) from error
-        with as_no_answer(self._settings.timeout):
+        with as_no_answer(self._settings.timeout, self._forget_proxy):
             for _ in range(MOST_REDIRECTS):
                 answer = self._exchange(method, url, body, {**headers, **own})
                 if answer.status not in _REDIRECTS or "location" not in answer.headers:
@@ -141,11 +148,23 @@ class TargetClient:
         return httpx.Client(
             verify=_tls(settings) if "https://" in f"{settings.url} {settings.token_url}" else False,
             timeout=httpx.Timeout(settings.timeout, connect=settings.connect_timeout),
-            proxy=settings.proxy or None,
+            proxy=_proxy(settings),
             limits=limits,
             trust_env=False,
             follow_redirects=False,
         )
+
+
+def _proxy(settings: TargetSettings) -> httpx.Proxy | None:
+    """Return the proxy, and how we are known to it. Raises NoAnswer."""
+    if not settings.proxy:
+        return None
+    try:
+        known = read("proxy_secret_file", settings.proxy_secret_file) if settings.proxy_secret_file else ""
+    except AuthorizationFailed as error:
+        raise NoAnswer(str(error)) from error
+    user, _, password = known.partition(":")
+    return httpx.Proxy(settings.proxy, auth=(user, password) if known else None)
 
 
 def _tls(settings: TargetSettings) -> ssl.SSLContext:
@@ -169,9 +188,16 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
+def _is_of_tls(error: BaseException | None) -> bool:
+    """Whether an error comes from TLS, such as a server that wants a certificate."""
+    while error and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 @contextlib.contextmanager
-def as_no_answer(timeout: float) -> Iterator[None]:
-    """Turn the errors of the HTTP library into NoAnswer."""
+def as_no_answer(timeout: float, on_proxy: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Turn the errors of the HTTP library into NoAnswer; `on_proxy` is called where the proxy refuses."""
     try:
         yield
     except httpx.ConnectTimeout as error:
@@ -179,8 +205,11 @@ def as_no_answer(timeout: float) -> Iterator[None]:
     except httpx.ConnectError as error:
         raise NoAnswer(f"cannot be reached: {error}") from error
     except httpx.ProxyError as error:
+        on_proxy()
         raise NoAnswer(f"the proxy refuses: {error}") from error
     except httpx.TimeoutException as error:
         raise NoAnswer(_late(timeout), is_reached=True) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if isinstance(error, httpx.NetworkError) and _is_of_tls(error):
+            raise NoAnswer(f"TLS fails: {error}: check certificate and ca") from error
         raise NoAnswer(f"no whole answer: {error}", is_reached=True) from error

@@ -176,7 +176,8 @@ def test_a_certificate_of_ours(site: Sites, tmp_path: Path) -> None:
     made.close()
     made = site(target(server, "other", **own), data=tmp_path / "other")
     keep(made.index, instance())
-    assert eventually(lambda: "other" in made.index.targets.failing())
+    assert eventually(lambda: "check certificate and ca" in made.index.targets.failing().get("other", ""))
+    assert {("waiting", 0)} == {(state, attempts) for _, _, state, attempts in made.left()}
     server.close()
 
 
@@ -189,6 +190,37 @@ def test_a_proxy(site: Sites, server: FhirServer) -> None:
     assert here(made.index.data) == there(proxy)
     assert {"ehr.invalid"} == {one.headers["host"] for one in proxy.requests}
     assert [] == server.requests
+    proxy.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_to_know_us(site: Sites, tmp_path: Path, scheme: str) -> None:
+    """https begins with CONNECT, whose answer is not the server's (RFC 9110 Section 9.3.6)."""
+    proxy, file = FhirServer(), tmp_path / "proxy"
+    file.write_text(f"us:{SECRET}\n")
+
+    def known(request: Request) -> Response | None:
+        if request.headers.get("proxy-authorization") != basic("us", SECRET):
+            return Response(407, b"who are you?")
+        return Response(502) if request.method == "CONNECT" else None
+
+    proxy.script = known
+    address = {"url": f"{scheme}://ehr.invalid/fhir", "proxy": f"http://127.0.0.1:{proxy.port}"}
+    words = {
+        "http": "407 Proxy Authentication Required: the proxy does not know us: check proxy",
+        "https": "the proxy refuses: 407 Proxy Authentication Required",
+    }
+    file.write_text("us:wrong")
+    made = site(target(proxy, **address, proxy_secret_file=file))
+    keep(made.index, instance())
+    assert eventually(lambda: words[scheme] in made.index.targets.failing().get("ehr", ""))
+    file.write_text(f"us:{SECRET}\n")
+    if scheme == "http":
+        assert made.is_published()
+        assert here(made.index.data) == there(proxy)
+    else:
+        assert eventually(lambda: "refuses: 502" in made.index.targets.failing().get("ehr", ""))
+    assert all(SECRET not in why for why in made.index.targets.failing().values())
     proxy.close()
 
 

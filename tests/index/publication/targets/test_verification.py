@@ -9,7 +9,7 @@ import pytest
 
 from support.daemon import eventually
 from support.dicom import ROOT, instance
-from support.fhir_server import FhirServer
+from support.fhir_server import FhirServer, Response
 from support.filling import keep
 from support.targets import Site, here, target, there
 
@@ -47,6 +47,28 @@ def test_what_differs_is_named_and_sent_again(site: Sites, server: FhirServer, w
         assert before == server.resources
 
 
+@pytest.mark.parametrize("version", ["dstu2", "r4"])
+def test_what_is_there_twice_is_named(site: Sites, version: str) -> None:
+    server = FhirServer(version)
+    made = site(target(server))
+    for study in (1, 2):
+        keep(made.index, instance(study, AccessionNumber="A1"))
+    assert made.is_published()
+    study = server.resources[f"ImagingStudy/{ROOT}.1"]
+    (patient, *_) = server.of("Patient")
+    server.resources["ImagingStudy/x"] = {**study, "id": "x"}
+    server.resources["Patient/y"] = {**patient, "id": "y"}
+    expected = [
+        ("ImagingStudy/x", f"is a second ImagingStudy/{ROOT}.1", False),
+        ("Patient/y", f"is a second Patient/{patient['id']}", False),
+    ]
+    assert expected == differences(made, mends=True)
+    # One that cannot be searched is only compared.
+    server.script = lambda request: Response(403) if "?" in request.path else None
+    assert [] == differences(made, mends=False)
+    server.close()
+
+
 def test_what_was_deleted_and_is_still_there(site: Sites, server: FhirServer) -> None:
     made = site(target(server))
     keep(made.index, instance(1))
@@ -63,6 +85,9 @@ def test_an_export_and_what_has_changed_since(site: Sites, tmp_path: Path) -> No
         keep(made.index, instance(study))
     assert made.is_published()
     folder = tmp_path / "out"
+    folder.mkdir()
+    # An earlier one was interrupted.
+    (folder / "Location.ndjson.part").write_text("{")
     done = made.index.targets.export("r4", folder)
     lines = {
         f"{one['resourceType']}/{one['id']}": one
@@ -71,6 +96,7 @@ def test_an_export_and_what_has_changed_since(site: Sites, tmp_path: Path) -> No
     }
     assert here(tmp_path / "data") == lines
     assert {"ImagingStudy": 2, "Patient": 2, "Endpoint": 1} == done.counts
+    assert [] == list(folder.glob("*.part"))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {"ImagingStudy", "Patient", "Endpoint"} == {one["type"] for one in manifest["output"]}
     assert [] == manifest["deleted"] == manifest["error"]
