@@ -1,7 +1,7 @@
 """Store (STOW-RS, PS3.18 Section 10.5): each part of the body is received as a C-STORE is, as it comes."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -33,8 +33,10 @@ log = structlog.get_logger(__name__)
 ACCEPTED, CONFLICT, TIMEOUT, UNSUPPORTED_MEDIA_TYPE = 202, 409, 408, 415
 # Bytes of the body that are taken at one time by a thread.
 BLOCK = 256 * 1024
-# For the next bytes of the body, in seconds: as of a PDU once begun.
+# For so many more bytes of the body, or its end, in seconds: as of a PDU once begun. One who sends a byte now
+# and then is not waited for.
 BODY_SECONDS = 30.0
+BODY_BYTES = 16 * 1024
 _PLAIN_JSON = "application/json"
 
 
@@ -81,17 +83,14 @@ class StoreService:
             upload.begin(Part({}))
         buffer = bytearray()
         stream = request.stream().__aiter__()
+        is_ended = False
         try:
-            while True:
+            while not is_ended:
                 with anyio.fail_after(BODY_SECONDS):
-                    chunk = await anext(stream, None)
-                if chunk is not None:
-                    buffer += chunk
-                if chunk is None or len(buffer) >= BLOCK:
+                    is_ended = await _read_more(stream, buffer)
+                if is_ended or len(buffer) >= BLOCK:
                     await self._threads.run(_feed, upload, reader, bytes(buffer))
                     buffer.clear()
-                if chunk is None:
-                    break
             if reader is None:
                 await self._threads.run(upload.end)
             else:
@@ -101,6 +100,17 @@ class StoreService:
         except TimeoutError as error:
             raise Refused(TIMEOUT, f"no more of the body came within {BODY_SECONDS:.0f} seconds") from error
         return ""
+
+
+async def _read_more(stream: AsyncIterator[bytes], buffer: bytearray) -> bool:
+    """Read so much more of a body, or all; return whether it has ended."""
+    wanted = len(buffer) + BODY_BYTES
+    while len(buffer) < wanted:
+        chunk = await anext(stream, None)
+        if chunk is None:
+            return True
+        buffer += chunk
+    return False
 
 
 def _reader(request: Request) -> MultipartReader | None:

@@ -28,8 +28,10 @@ log = structlog.get_logger(__name__)
 
 # For the head of a request, from the connection or the last answer on, in seconds.
 HEAD_SECONDS = 10.0
-# For more of a request's content, while we wait for it, in seconds.
-CONTENT_SECONDS = 30.0
+# For so much more of a request's content, or its end, while we wait for it: one who sends a byte now and then
+# must not hold a connection for ever. In seconds, some more than the index has for its own answer (408).
+CONTENT_SECONDS = 40.0
+CONTENT_BYTES = 16 * 1024
 # For a peer to take more of an answer that is being written to it, in seconds.
 ANSWER_SECONDS = 30.0
 # For answers that are being written when the daemon stops, in seconds.
@@ -77,6 +79,9 @@ class _Connection(H11Protocol):
         self._open_connections = open_connections
         self._set_date = set_date
         self._timer: asyncio.TimerHandle | None = None
+        # The request whose content is awaited, and how much of it has come since the deadline was set.
+        self._awaited: object = None
+        self._came = 0
 
     @property
     def subject(self) -> str | None:
@@ -96,17 +101,22 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         self._set_date()
         super().data_received(data)
-        if self.is_answering:
+        self._came += len(data)
+        if self.is_answering and (
+            self._came >= CONTENT_BYTES or not self.cycle.more_body or self._awaited is not self.cycle
+        ):
             self._await_content()
 
     def _await_content(self) -> None:
-        """Set a deadline for more content, where more is to come and is read."""
-        if not self.cycle.more_body:
-            self._set_deadline(None)
-        elif self.flow.read_paused:  # the peer cannot send more before the application has taken this
-            self._set_deadline(CONTENT_SECONDS, self._await_content)
+        """Set a deadline for more content, where more is to come."""
+        self._awaited, self._came = self.cycle, 0
+        self._set_deadline(CONTENT_SECONDS if self.cycle.more_body else None, self._content_is_late)
+
+    def _content_is_late(self) -> None:
+        if self.flow.read_paused:  # the peer cannot send more before the application has taken this
+            self._await_content()
         else:
-            self._set_deadline(CONTENT_SECONDS)
+            self.abort()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -208,3 +208,25 @@ def test_a_fault_of_our_own_is_named_and_the_others_are_stored(empty, tmp_path, 
     )
     response = post(empty, body(bad, good))
     assert (202, 1) == (response.status_code, len(response.json()[STORED]["Value"]))
+
+
+def test_a_body_that_trickles_is_not_waited_for(empty, monkeypatch):
+    """A byte now and then keeps no connection: so many must come in a time (408)."""
+    monkeypatch.setattr("index.web.dicomweb.store.BODY_SECONDS", 0.3)
+    host, port = empty.url.split("/")[2].split(":")
+    lines = ("POST /dicom-web/studies HTTP/1.1", "Host: x", "Content-Type: application/dicom")
+    with socket.create_connection((host, int(port))) as peer:
+        peer.sendall("\r\n".join((*lines, "Content-Length: 100000000", "", "")).encode())
+        peer.settimeout(0.02)
+        answer = bytearray()
+
+        def is_answered() -> bool:
+            try:
+                peer.sendall(b"x")
+                answer.extend(peer.recv(100))
+            except (TimeoutError, ConnectionError):
+                pass
+            return bool(answer)
+
+        assert eventually(is_answered)
+    assert answer.startswith(b"HTTP/1.1 408")

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -238,6 +239,30 @@ def test_content_has_a_time_to_come(serve: Callable[..., Served], monkeypatch: p
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         connection.getresponse()
     connection.close()
+
+
+def test_content_that_trickles_is_not_waited_for(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then holds no connection for ever."""
+    monkeypatch.setattr("scp.daemon.http.connections.CONTENT_SECONDS", 0.5)
+    served = serve(local="all")
+    head = b"POST /write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
+
+    with socket.create_connection(served.address) as connection:
+        connection.sendall(head)
+        connection.settimeout(0.02)
+
+        def is_closed_after_more() -> bool:
+            try:
+                connection.sendall(b"x")
+                return not connection.recv(1)
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        assert eventually(is_closed_after_more)
 
 
 def test_callers_are_known_by_their_certificates(serve: Callable[..., Served], tmp_path: Path) -> None:
