@@ -138,9 +138,8 @@ class Index(Reading):
         self.targets = Targets(self._database, self.resources, pace.targets, observer, self.workers)
         self.subscriptions = Subscriptions(self._database, self.resources, self.workers)
         self._publisher.on_published, self._publisher.on_look = self._published, self._look
-        store = self.orders.store
-        self._steps_without_mpps = StepsWithoutMpps(self._database, store, worklist.without_mpps)
-        self.procedures = Procedures(self._database, store, self._publisher.schedule_now)
+        self._steps_without_mpps = StepsWithoutMpps(self._database, self.orders.store, worklist.without_mpps)
+        self.procedures = Procedures(self._database, self.orders.store, self._publisher.schedule_now)
         self._integrity = Integrity(self._database, self._objects)
         caught_up = partial(self.catch_up, CATCH_UP_SECONDS)
         self.commitments = Commitments(self._database, self._integrity, caught_up, self.completions.committed)

@@ -172,9 +172,9 @@ class HeldClaims:
             self._held[name] = (taken, stack)
             return True
 
-    def release(self) -> None:
-        """Let other nodes have them."""
+    def release(self, name: str) -> None:
+        """Let other nodes have one."""
         with self._lock:
-            for _, stack in self._held.values():
+            if name in self._held:
+                _, stack = self._held.pop(name)
                 stack.close()
-            self._held.clear()

@@ -55,7 +55,7 @@ class Subscriptions:
         if self._worker:
             self._worker.stop()
             self._worker = None
-        self._claims.release()
+        self._claims.release("")
 
     def study_published(self) -> None:
         """A study has been published."""

@@ -21,7 +21,7 @@ from index.publication.subscriptions.hook import Hook
 from index.publication.subscriptions.notifications import Kind, Notifications
 from index.publication.subscriptions.store import Subscription, SubscriptionStore, now
 from index.publication.targets.http.answers import Action, Result
-from index.publication.targets.worker import LOOK_SECONDS, STOP_SECONDS, pause
+from index.publication.targets.worker import LOOK_SECONDS, pause
 from index.supervisor import Supervisor, Worker
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 600.0
 """Seconds until the next attempt: twice as long after each failure, up to the longest."""
 MOST_ATTEMPTS = 10
 """Some 17 minutes: an endpoint may be restarted meanwhile."""
+# How long a stop waits for what is being sent, in seconds.
+STOP_SECONDS = 20.0
 # How often forgotten events are deleted, in seconds: as often as the feed is pruned.
 _FORGET_SECONDS = 3600.0
 
