@@ -30,6 +30,8 @@ AGAIN_SECONDS = 0.5
 _STATE = "SELECT state FROM pg_stat_activity WHERE pid = %s"
 _AT_WORK = ("active", "fastpath function call")
 
+_READS = ("SELECT", "(SELECT", "WITH")
+
 # A server that has vanished is noticed within 30 seconds, as a modality waits: libpq, connection parameters.
 CONNECTING = {
     "connect_timeout": 5,  # seconds for each host of the URL
@@ -124,6 +126,10 @@ class _Adapter(Psycopg3Adapter):
         return connection
 
 
+def _without_nul(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
 class SingleConnection(Psycopg3Database):  # type: ignore[misc]  # playhouse has no stubs
     """One connection, whose session may hold locks."""
 
@@ -155,6 +161,16 @@ class ConnectionPool(PooledPsycopg3Database):  # type: ignore[misc]
             return super().connect(reuse_if_open)
         finally:
             self._trying.release()
+
+    def execute_sql(self, sql: str, params: Any = None, **options: Any) -> Any:
+        """See peewee.Database. No text here has a NUL: what asks for one asks for what is not there."""
+        if params and sql.startswith(_READS):
+            params = (
+                {name: _without_nul(one) for name, one in params.items()}
+                if isinstance(params, dict)
+                else [_without_nul(one) for one in params]
+            )
+        return super().execute_sql(sql, params, **options)
 
     def _connect(self) -> Any:
         with self._pool_lock:  # peewee.Database.connect holds a lock as well

@@ -200,7 +200,7 @@ class _Reader:
         for keyword, uid in self._above.items():
             # A UID of the path and one of the query must both match: two different ones match nothing.
             other = self._matched.get((keyword,))
-            identifier[keyword] = uid if not other or uid in other else f"{uid}\0"
+            identifier[keyword] = uid if not other or uid in other else f"{uid}!"
         identifier["QueryRetrieveLevel"] = self._level.value
         limit = min(self._numbers.get("limit", MOST_RESULTS), MOST_RESULTS)
         return Search(
